@@ -1,0 +1,1 @@
+"""Recipes: one file per run that somebody would start."""

@@ -1,0 +1,1 @@
+"""3D Gaussian splatting: a radiance field from a COLMAP scene."""

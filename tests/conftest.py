@@ -1,0 +1,38 @@
+"""Shared fixtures. Eight virtual CPU devices; accidental broadcasting is an error."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("MPLBACKEND", "agg")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    ).strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def new_key():
+    """A function that returns a fresh PRNG key at each call, so that no test reuses one."""
+    seeds = itertools.count(5678)
+    return lambda: jax.random.key(next(seeds))
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real sample data; skips the test, with a reason, where it is absent."""
+    root = Path(os.environ.get("PODVISION_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no sample data at {root} (set PODVISION_DATA)")
+    return root
