@@ -234,9 +234,7 @@ class Task(Protocol):
         """Changes made after each optimizer update (noise, projections)."""
         return params, model_state
 
-    def refresh(
-        self, state: TrainState, key: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def refresh(self, state: TrainState, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         """At `refresh_cadence`: rewrites params, moments and model state; returns a ledger row."""
         return state, {}
 
