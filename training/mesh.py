@@ -164,7 +164,7 @@ class Layout:
         def place(name: str, array: np.ndarray) -> jax.Array:
             if array.shape[0] != expected:
                 raise ConfigError(
-                    f"batch[{name!r}] has {array.shape[0]} rows on this process instead of {expected}"
+                    f"batch[{name!r}] has {array.shape[0]} rows here instead of {expected}"
                 )
             return jax.make_array_from_process_local_data(
                 self.batch, array, (batch_size, *array.shape[1:])

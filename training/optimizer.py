@@ -78,8 +78,9 @@ class Optimizer:
         directions, opt_state = self.adam.update(gradients, opt_state, params)
 
         def change(direction, parameter, label, decayed):
-            decay = self.weight_decay[label] if decayed else 0.0
-            return -rates[label] * (direction + decay * parameter)
+            if decayed and self.weight_decay[label]:
+                direction = direction + self.weight_decay[label] * parameter
+            return -rates[label] * direction
 
         return (
             jax.tree.map(change, directions, params, self.labels, self.decayed),

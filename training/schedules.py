@@ -80,8 +80,8 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
     if rises.size:
         at = points[after][rises[0] + 1]
         raise ConfigError(
-            f"{name}: the learning rate rises at update {at}, after the warm-up of {warmup} updates; "
-            "use a schedule that never rises (horizon counted in updates, not epochs)"
+            f"{name}: the learning rate rises at update {at}, after the warm-up of {warmup} "
+            "updates; use a schedule that never rises, with its horizon counted in updates"
         )
     beyond = values[points >= total_updates]
     if beyond.size and np.ptp(beyond) > 1e-6 * values.max():
