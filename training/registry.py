@@ -12,7 +12,7 @@ from typing import Any
 from training.config import TrainConfig
 from training.errors import ConfigError
 from training.task import Task
-from training.typed import build, override, suggestion
+from training.typed import apply_overrides, build, suggestion
 
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
@@ -59,17 +59,13 @@ def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Tra
     """The typed config: values of the file, then `a.b=text` overrides in order."""
     if "system" not in values:
         raise ConfigError("config.system is missing; set it to one of " + ", ".join(SYSTEMS))
-    config = build(config_class(values["system"]), values)
-    for assignment in overrides:
-        config = override(config, assignment)
-    return config
+    return apply_overrides(build(config_class(values["system"]), values), overrides)
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """`make_config` of a config file; the name defaults to the file's."""
     values = load_config_file(spec)
-    config = make_config({"name": Path(spec.partition(":")[0]).stem, **values}, overrides)
-    return config
+    return make_config({"name": Path(spec.partition(":")[0]).stem, **values}, overrides)
 
 
 def make_task(config: TrainConfig) -> Task:

@@ -119,34 +119,48 @@ def parse(kind: Any, text: str, path: str) -> Any:
     return convert(kind, value, path)
 
 
-def override(config: T, assignment: str) -> T:
-    """The config with one `a.b.c=text` applied; entries of tuples are addressed by number."""
-    path, found, text = assignment.partition("=")
-    if not found:
-        raise ConfigError(f"--config.{assignment} has no value; write --config.{path}=VALUE")
-    return _set(config, path.split("."), text, "config")
+def plain(value: Any) -> Any:
+    """Nested dicts and lists of a dataclass, as JSON would have them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(child) for name, child in shallow(value).items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(child) for child in value]
+    return value
 
 
-def _set(node: Any, keys: list[str], text: str, path: str) -> Any:
+def apply_overrides(config: T, assignments: Sequence[str]) -> T:
+    """The config with all `a.b.c=text` applied together, so that keys that depend on each other
+    may be set in any order; entries of tuples are addressed by number.
+    """
+    tree = plain(config)
+    for assignment in assignments:
+        path, found, text = assignment.partition("=")
+        if not found:
+            raise ConfigError(f"--config.{path} has no value; write --config.{path}=VALUE")
+        keys = path.split(".")
+        value = _parse_at(config, keys, text, "config")
+        node = tree
+        for key in keys[:-1]:
+            node = node[int(key) if isinstance(node, list) else key]
+        node[keys[-1]] = plain(value)
+    return build(type(config), tree)
+
+
+def _parse_at(node: Any, keys: list[str], text: str, path: str) -> Any:
+    """The typed value of `text` for the field that `keys` lead to."""
     key, rest = keys[0], keys[1:]
     if isinstance(node, tuple):
-        if not key.isdigit() or int(key) >= len(node):
-            raise ConfigError(f"{path} has entries 0 to {len(node) - 1}, not {key!r}")
-        if not rest:
-            raise ConfigError(f"{path}.{key} is a group of keys or an entry; set {path} as a whole")
-        new = _set(node[int(key)], rest, text, f"{path}.{key}")
-        return (*node[: int(key)], new, *node[int(key) + 1 :])
+        if not key.isdigit() or int(key) >= len(node) or not rest:
+            raise ConfigError(f"{path} is a sequence of {len(node)}; set {path} or {path}.0.KEY")
+        return _parse_at(node[int(key)], rest, text, f"{path}.{key}")
     if not dataclasses.is_dataclass(node) or isinstance(node, type):
         raise ConfigError(f"{path} = {node!r} has no key {key!r} in it")
     hints = typing.get_type_hints(type(node))
     if key not in hints:
         raise ConfigError(f"unknown key {path}.{key}{suggestion(key, list(hints))}")
-    here = f"{path}.{key}"
+    here, value = f"{path}.{key}", getattr(node, key)
     if rest:
-        value = _set(getattr(node, key), rest, text, here)
-    elif dataclasses.is_dataclass(getattr(node, key)):
-        inside = ", ".join(shallow(getattr(node, key)))
-        raise ConfigError(f"{here} is a group of keys; set one of {inside}")
-    else:
-        value = parse(hints[key], text, here)
-    return dataclasses.replace(node, **{key: value})
+        return _parse_at(value, rest, text, here)
+    if dataclasses.is_dataclass(value):
+        raise ConfigError(f"{here} is a group of keys; set one of {', '.join(shallow(value))}")
+    return parse(hints[key], text, here)
