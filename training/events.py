@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from training.metrics import encode_line, read_json_lines
+from training.metrics import encode_json, read_json_lines
 
 EVENTS_FILE = "events.jsonl"
 TIMED = ("init", "compile", "data_wait", "eval", "checkpoint")
@@ -80,7 +80,7 @@ class EventLog:
     def _write(self, event: str, step: int, when: float, **facts: Any) -> None:
         if self._file is not None:
             row = {"event": event, "time": round(when, 3), "step": int(step), **facts}
-            self._file.write(encode_line(row) + "\n")
+            self._file.write(encode_json(row) + "\n")
 
 
 def read_events(workdir: Path | str) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ class MetricWriter:
             raise ValueError(f"metrics of step {step} come after those of step {self._last_step}")
         self._last_step = step
         numbers = {name: float(value) for name, value in values.items()}
-        self._file.write(encode_line({"step": int(step), **numbers}) + "\n")
+        self._file.write(encode_json({"step": int(step), **numbers}) + "\n")
         self._each_mirror(lambda mirror: mirror.write(step, numbers))
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
@@ -213,9 +213,9 @@ class WandbMirror:
         self._run.finish()
 
 
-def encode_line(row: Mapping[str, Any]) -> str:
-    """One line of strict JSON without the line break; non-finite floats become strings."""
-    return json.dumps({name: _encode(value) for name, value in row.items()}, allow_nan=False)
+def encode_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON; non-finite floats, at any depth, become the strings "NaN", "Infinity", ..."""
+    return json.dumps(_encode(value), allow_nan=False, indent=indent)
 
 
 def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -270,7 +270,7 @@ def drop_lines_after(path: Path, step: int) -> int:
     if dropped:
         temporary = path.with_name(path.name + ".new")
         with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(encode_line(row) + "\n" for row in kept)
+            file.writelines(encode_json(row) + "\n" for row in kept)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -278,6 +278,10 @@ def drop_lines_after(path: Path, step: int) -> int:
 
 
 def _encode(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _encode(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
     if not isinstance(value, float) or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
