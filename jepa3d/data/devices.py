@@ -91,9 +91,7 @@ def slug(text: str) -> str:
     return "_".join(re.findall(r"[a-z0-9]+", text.lower())) or UNKNOWN_DEVICE
 
 
-def protocol_spacing(
-    protocol: str, frames: int, columns: int
-) -> tuple[float, float, float] | None:
+def protocol_spacing(protocol: str, frames: int, columns: int) -> tuple[float, float, float] | None:
     """Spacing of a known protocol from its nominal field, None when the protocol is unknown."""
     words = words_of(protocol)
     for wanted, slow_mm, axial_mm, fast_mm in PROTOCOLS:

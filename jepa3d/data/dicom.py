@@ -29,6 +29,7 @@ class DicomIdentity:
     """Who and what a file belongs to, from its header alone."""
 
     participant: str
+    device: str
     series: str
     instance: int
     frames: int
@@ -46,6 +47,7 @@ def read_identity(path: Path) -> DicomIdentity:
         check_sop_class(dataset)
         return DicomIdentity(
             participant=str(dataset.get("PatientID") or ""),
+            device=_device(dataset, path),
             series=str(dataset.get("SeriesInstanceUID") or ""),
             instance=int(dataset.get("InstanceNumber") or 0),
             frames=int(dataset.get("NumberOfFrames") or 0),
@@ -208,12 +210,9 @@ def _protocol(dataset: Dataset, path: Path) -> str:
 def _metadata(dataset: Dataset, path: Path, protocol: str) -> dict[str, Any]:
     maker = str(dataset.get("Manufacturer") or "")
     model = str(dataset.get("ManufacturerModelName") or "")
-    device = device_from_folder(path.as_posix()) or device_name(maker, model)
-    if device == UNKNOWN_DEVICE:
-        device = device_from_path(path.as_posix())
     return {
         "format": "dicom",
-        "device": device,
+        "device": _device(dataset, path),
         "laterality": _laterality(dataset, path),
         "participant": str(dataset.get("PatientID") or ""),
         "protocol": protocol,
@@ -223,6 +222,14 @@ def _metadata(dataset: Dataset, path: Path, protocol: str) -> dict[str, Any]:
         "sop_instance_uid": str(dataset.get("SOPInstanceUID") or ""),
         "series_instance_uid": str(dataset.get("SeriesInstanceUID") or ""),
     }
+
+
+def _device(dataset: Dataset, path: Path) -> str:
+    """Device by the AI-READI folder, else by the maker's tags, else by words of the path."""
+    maker = str(dataset.get("Manufacturer") or "")
+    model = str(dataset.get("ManufacturerModelName") or "")
+    device = device_from_folder(path.as_posix()) or device_name(maker, model)
+    return device_from_path(path.as_posix()) if device == UNKNOWN_DEVICE else device
 
 
 def _laterality(dataset: Dataset, path: Path) -> str:

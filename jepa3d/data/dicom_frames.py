@@ -101,9 +101,7 @@ def _native_frames(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Uncompressed frames straight from the file; nothing is allocated before sizes agree."""
     if length == _UNDEFINED_LENGTH:
-        raise SkipVolume(
-            SkipReason.CORRUPT_FRAMES, "uncompressed pixel data of undefined length"
-        )
+        raise SkipVolume(SkipReason.CORRUPT_FRAMES, "uncompressed pixel data of undefined length")
     frame_bytes = header.rows * header.columns * header.bits_allocated // 8
     stored = length // frame_bytes
     frames, notes = _resolve_frame_count(header, stored)

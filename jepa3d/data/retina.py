@@ -74,22 +74,38 @@ def foreground_tokens(
       patch: token size; divides the shape.
 
     Returns:
-      bool [D / pd, H / ph, W / pw]; only tokens whose centre lies in the covered box can be True.
+      bool [D / pd, H / ph, W / pw]; only tokens that the scan covers by a quarter or more along
+      each axis can be True. Dark layers between bright ones count as retina.
     """
     grid = tuple(n // p for n, p in zip(volume.shape, patch))
-    split = volume.reshape(grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
-    means = split.mean(axis=(1, 3, 5), dtype=np.float32)
-    covered = np.ones(grid, bool)
-    for axis, (count, size) in enumerate(zip(grid, patch)):
-        centres = (np.arange(count) + 0.5) * size
-        inside = (centres > valid_box[axis, 0]) & (centres < valid_box[axis, 1])
-        covered &= np.expand_dims(inside, tuple(a for a in range(3) if a != axis))
+    means, covered = _covered_means(volume, valid_box, grid, patch)
     if not covered.any():
         return covered
     bright = covered & (means > otsu_threshold(means[covered]))
     labels, count = ndimage.label(bright)
-    if count <= 1:
-        return bright
-    sizes = np.bincount(labels.reshape(-1))
-    sizes[0] = 0
-    return labels == int(np.argmax(sizes))
+    if count > 1:
+        sizes = np.bincount(labels.reshape(-1))
+        sizes[0] = 0
+        bright = labels == int(np.argmax(sizes))
+    above = np.maximum.accumulate(bright, axis=1)
+    below = np.maximum.accumulate(bright[:, ::-1], axis=1)[:, ::-1]
+    return above & below
+
+
+def _covered_means(
+    volume: np.ndarray, valid_box: np.ndarray, grid: tuple, patch: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the covered voxels of each token, and which tokens are covered enough."""
+    inside = np.zeros_like(volume)
+    box = tuple(slice(low, high) for low, high in valid_box)
+    inside[box] = volume[box]
+    split = inside.reshape(grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
+    sums = split.sum(axis=(1, 3, 5), dtype=np.int64)
+    shares = [
+        np.clip(np.minimum(high, (i + 1) * size) - np.maximum(low, i * size), 0, None) / size
+        for (low, high), i, size in zip(valid_box, map(np.arange, grid), patch)
+    ]
+    share = shares[0][:, None, None] * shares[1][None, :, None] * shares[2][None, None, :]
+    enough = [part >= 0.25 for part in shares]
+    covered = enough[0][:, None, None] & enough[1][None, :, None] & enough[2][None, None, :]
+    return sums / np.maximum(share * np.prod(patch), 1e-9), covered
