@@ -215,6 +215,7 @@ class Config(TrainConfig):
     """A V-JEPA3D run."""
 
     model: ModelConfig = ModelConfig()
+    mask_preset: str = "default"  # default or mask06, scaled to the grid; used if masks is empty
     masks: tuple[MaskConfig, ...] = ()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()
