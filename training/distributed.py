@@ -52,7 +52,7 @@ def initialise(environment: Mapping[str, str] | None = None) -> None:
       ConfigError: the PODVISION_* variables are incomplete or not numbers.
     """
     environment = os.environ if environment is None else environment
-    limits = {
+    limits: dict[str, Any] = {
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
         "shutdown_timeout_seconds": SHUTDOWN_SECONDS,
         "initialization_timeout": START_SECONDS,

@@ -41,6 +41,8 @@ class Retention:
     def best(self, metrics: Mapping[int, Mapping[str, float]]) -> int | None:
         """The step with the best value of `best_metric`, the later of equals; None without one."""
         name, sign = self.config.best_metric, 1.0 if self.config.best_mode == "max" else -1.0
+        if name is None:
+            return None
         scores = {step: sign * row[name] for step, row in metrics.items() if name in row}
         return max(scores, key=lambda step: (scores[step], step), default=None)
 
