@@ -3,8 +3,8 @@
 The context and the target encoder see the same augmented volume: tokens at one index must show the
 same tissue. There is no axial flip (retinas are never upside down) and no rotation through depth.
 
-Vocabulary: D, H, W are the axes (B-scans, depth, fast scan). A resampling along one axis is a matrix
-[out, in] of linear weights, so crop, flip and shift cost two small matrix products and a gather.
+Vocabulary: D, H, W are the axes (B-scans, depth, fast scan). A resampling along one axis is a
+matrix [out, in] of linear weights, so crop, flip and shift together cost three matrix products.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def augment(
 def _axis_maps(
     flip_key: jax.Array, crop_key: jax.Array, shift_key: jax.Array, config: AugmentConfig
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
-    """(scale, offset) of each axis: output coordinate u in (-1, 1) reads input scale * u + offset."""
+    """(scale, offset) of each axis: output u in (-1, 1) reads input scale * u + offset."""
     flips = jax.random.uniform(flip_key, (2,))
     draws = jax.random.uniform(crop_key, (4,))
     low, high = config.crop_scale

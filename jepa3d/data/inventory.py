@@ -211,7 +211,7 @@ def _item(path: str, identity: DicomIdentity, settings: PrepareSettings) -> Inpu
 def _plain_item(
     root: Path, path: str, settings: PrepareSettings, promising: bool = True
 ) -> InputItem:
-    """An item of which only the path is known: each is its own participant unless a pattern says."""
+    """An item of which only the path is known: its own participant, unless a pattern says."""
     participant = participant_from_path(path, settings) or (root.name if path == "." else path)
     return InputItem(path, participant, device_from_path((root / path).as_posix()), (), promising)
 

@@ -1,4 +1,4 @@
-"""`read_volume`: any supported file or folder to a `Volume`, or a `SkipVolume` that says why not."""
+"""`read_volume`: any supported file or folder to a `Volume`, or a `SkipVolume` with the reason."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ _PREPARE_HINT = "run `podvision prepare jepa3d --input DIR --output DIR` first"
 class VolumeSource:
     """Random access to the volumes of one split.
 
-    Safe to use from several threads and to pickle: only paths and the index travel, files are opened
-    on first use.
+    Safe to use from several threads and to pickle: only paths and the index travel, files are
+    opened on first use.
 
     Attributes:
       fingerprint: hash of everything that decides what index i holds; equal on every host.
