@@ -206,6 +206,7 @@ class DataConfig:
     folder: str = ""  # output of `podvision prepare jepa3d`
     train_split: str = "train"
     eval_split: str = "eval"
+    devices: tuple[str, ...] = ()  # device names to use; empty takes all
     sigma_floor: float = 0.02  # lower bound of the z-score's divisor, on the 0..1 scale
     augment: AugmentConfig = AugmentConfig()
 

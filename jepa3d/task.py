@@ -82,8 +82,8 @@ class JepaTask(Task):
     def _sources(self) -> Sources:
         data, volume = self.config.data, self.config.model.volume
         return Sources(
-            VolumeSource(data.folder, data.train_split, volume),
-            {"validation": VolumeSource(data.folder, data.eval_split, volume)},
+            VolumeSource(data.folder, data.train_split, volume, data.devices),
+            {"validation": VolumeSource(data.folder, data.eval_split, volume, data.devices)},
         )
 
     def sources(self) -> Sources:

@@ -1,6 +1,6 @@
 """A V-JEPA3D that trains in minutes on two CPU cores, on real or synthetic volumes.
 
-    podvision prepare jepa3d --input DIR --output data/smoke --shape 16,64,64
+    podvision prepare jepa3d --input DIR --output data/smoke --shape 16,64,64 --patch 4,8,8
     podvision train --config configs/jepa3d/smoke.py:data/smoke --workdir runs/smoke
 
 Hardware: a laptop. 200 updates of 8 volumes of 16 x 64 x 64 voxels take about a minute. Expected:

@@ -31,13 +31,20 @@ class VolumeSource:
       shape, patch: voxels of a volume and of a token.
     """
 
-    def __init__(self, folder: str | Path, split: str, shape: tuple[int, int, int] | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        shape: tuple[int, int, int] | None = None,
+        only: tuple[str, ...] = (),
+    ):
         """Opens a prepared folder.
 
         Args:
           folder: output of `prepare`.
           split: "train", "eval" or "test".
           shape: the grid that the model expects; None takes the folder's.
+          only: names of the devices whose volumes are taken; empty takes all.
 
         Raises:
           InputError: no such folder, unfinished preparation, no volume in the split, other shape.
@@ -53,15 +60,24 @@ class VolumeSource:
             )
         kept = [r for r in _read_index(self.folder) if r["status"] == "ok" and not r["part_of"]]
         self.devices = tuple(sorted({row["device"] for row in kept}))
-        self.rows: list[Row] = sorted(
+        unknown = sorted(set(only) - set(self.devices))
+        if unknown:
+            raise InputError(
+                f"{self.folder} has no volume of the device {unknown[0]!r}; config.data.devices can "
+                f"name {', '.join(self.devices)}"
+            )
+        stored = sorted(
             (row for row in kept if row["split"] == split),
             key=lambda row: (row["shard"], row["position"]),
         )
+        self._stored = len(stored)
+        self._places = [i for i, row in enumerate(stored) if not only or row["device"] in only]
+        self.rows: list[Row] = [stored[i] for i in self._places]
         if not self.rows:
             found = sorted({row["split"] for row in kept}) or ["none"]
             raise InputError(
-                f"{self.folder} has no volume in split {split!r} (it has {', '.join(found)}); "
-                f"{_PREPARE_HINT}"
+                f"{self.folder} has no volume in split {split!r} (it has {', '.join(found)})"
+                f"{' of ' + ', '.join(only) if only else ''}; {_PREPARE_HINT}"
             )
         self.participants = [row["participant"] for row in self.rows]
         self.fingerprint = _fingerprint(self.rows, settings, split)
@@ -84,7 +100,7 @@ class VolumeSource:
         index = range(len(self.rows))[index]
         row = self.rows[index]
         try:
-            record = self._open()[index]
+            record = self._open()[self._places[index]]
         except (RuntimeError, ValueError, LookupError, OSError) as error:
             shard = shard_path(self.folder, self.split, row["shard"])
             raise InputError(
@@ -101,13 +117,17 @@ class VolumeSource:
             "spacing_mm": record["spacing_mm"],
         }
 
+    def identity(self, index: int) -> str:
+        """The participant: what training and evaluation must not share."""
+        return self.participants[index]
+
     def _open(self) -> Any:
         """The tensorflow-datasets data source of this split, opened once."""
         if self._records is None:
             records = tfds.builder_from_directory(str(self.folder)).as_data_source(self.split)
-            if len(records) != len(self.rows):
+            if len(records) != self._stored:
                 raise InputError(
-                    f"{self.folder} has {len(records)} records and {len(self.rows)} index rows in "
+                    f"{self.folder} has {len(records)} records and {self._stored} index rows in "
                     f"split {self.split!r}; prepare again into a new folder"
                 )
             self._records = records
