@@ -7,7 +7,7 @@ only.
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 SMALLEST_SQUARE_DISTANCE = 1e-7
 BLENDER_HALF_SIZE = 1.3
@@ -23,7 +23,7 @@ def neighbour_distances(points: np.ndarray, neighbours: int = 3) -> np.ndarray:
     if count < 1:
         return np.ones(len(points), np.float32)
     points = np.asarray(points, np.float64)
-    distances, _ = cKDTree(points).query(points, k=count + 1)
+    distances, _ = KDTree(points).query(points, k=count + 1)
     square = np.mean(distances[:, 1:] ** 2, axis=1)
     return np.sqrt(np.maximum(square, SMALLEST_SQUARE_DISTANCE)).astype(np.float32)
 

@@ -6,7 +6,7 @@ A split is always mandatory: without held-out views the PSNR of a radiance field
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def check_split(train: Sequence[str], test: Sequence[str]) -> None:
 def make_split(
     names: Sequence[str],
     choice: SplitConfig | Split,
-    given: dict[str, Sequence[str]] | None = None,
+    given: Mapping[str, Sequence[str]] | None = None,
     absent: Sequence[str] = (),
 ) -> Split:
     """The split of `names` by `choice`; a `Split` is checked against `names` and returned.
@@ -130,8 +130,9 @@ def _restricted(
             f"The split names {len(unknown)} views that the scene lacks (first: {unknown[0]}); "
             "correct the list or restore the images."
         )
-    keep = [tuple(sorted(name for name in part if name in known)) for part in (train, test)]
-    return Split(keep[0], keep[1], mode)
+    keep_train = tuple(sorted(name for name in train if name in known))
+    keep_test = tuple(sorted(name for name in test if name in known))
+    return Split(keep_train, keep_test, mode)
 
 
 def _from_file(names: Sequence[str], path: Path, absent: Sequence[str]) -> Split:

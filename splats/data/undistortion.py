@@ -78,7 +78,7 @@ def pinhole_of(camera: Camera) -> Camera:
     # Rounding down leaves less than a pixel, which is shared by both sides.
     cx_new = -fx * x0 - (fx * (x1 - x0) - width) / 2
     cy_new = -fy * y0 - (fy * (y1 - y0) - height) / 2
-    return Camera("PINHOLE", width, height, (fx, fy, cx_new, cy_new))
+    return Camera("PINHOLE", width, height, (fx, fy, float(cx_new), float(cy_new)))
 
 
 def build_remap(camera: Camera, target: Camera | None = None) -> Remap:
