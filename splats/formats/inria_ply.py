@@ -18,7 +18,8 @@ from training.errors import InputError
 
 def write_inria_ply(path: Path | str, cloud: GaussianCloud, *, normals: bool = True) -> None:
     """Writes `cloud`; `normals` adds the zero normals that some old readers ask for."""
-    rest = cloud.harmonics[:, 1:].transpose(0, 2, 1).reshape(len(cloud), -1)
+    rest = cloud.harmonics[:, 1:].transpose(0, 2, 1)
+    rest = rest.reshape(len(cloud), 3 * rest.shape[2])
     columns = dict(zip("xyz", cloud.means.T))
     if normals:
         columns |= dict.fromkeys(("nx", "ny", "nz"), np.zeros(len(cloud), np.float32))

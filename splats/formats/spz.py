@@ -43,7 +43,8 @@ def write_spz(path: Path | str, cloud: GaussianCloud) -> None:
             f"{_EXTENT}; remove it or export a PLY."
         )
     cloud = half_turn(cloud, 0)
-    fixed = np.rint(cloud.means.astype(np.float64) * 2**_FRACTION_BITS).astype("<i4")
+    scaled = cloud.means.astype(np.float64) * 2**_FRACTION_BITS
+    fixed = np.trunc(scaled + np.copysign(0.5, scaled)).astype("<i4")  # halves away from zero
     positions = fixed.reshape(-1, 1).view(np.uint8)[:, :3]
     parts = [
         _HEADER.pack(_MAGIC, 3, len(cloud), cloud.degree, _FRACTION_BITS, 0, 0),
