@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from training.checkpoint_diff import Diff, compare_subset, flatten_paths, select
+from training.checkpoint_diff import Diff, compare_subset, select
 from training.checkpoints import CheckpointReader, PathLike
 from training.errors import CheckpointError
+from training.tree_paths import flatten_paths
 
 
 def compare_initialisation(
