@@ -102,7 +102,7 @@ def value_scale(chart: Chart) -> Scale:
 
 def is_log(finite: np.ndarray) -> bool:
     """Whether positive values span so much that a linear axis would hide most of them."""
-    return bool((finite > 0).all() and finite.max() / finite.min() >= LOG_RATIO)
+    return bool((finite > 0).all() and np.ptp(np.log10(finite)) >= math.log10(LOG_RATIO))
 
 
 def round_ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -187,8 +187,9 @@ def _linear_scale(low: float, high: float) -> Scale:
 def _log_scale(low: float, high: float) -> Scale:
     low, high = low / 1.15, high * 1.15
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    stride = max(1, math.ceil(math.log10(high / low) / 5))
-    factors = (1,) if high / low > 300 else (1, 3) if high / low > 20 else (1, 2, 5)
+    span = math.log10(high) - math.log10(low)
+    stride = max(1, math.ceil(span / 5))
+    factors = (1,) if span > 2.5 else (1, 3) if span > 1.3 else (1, 2, 5)
     ticks = [factor * 10.0**decade for decade in decades[::stride] for factor in factors]
     inside = tuple(tick for tick in ticks if low <= tick <= high)
     return Scale(low, high, HEIGHT - BOTTOM, TOP, log=True, ticks=inside)
