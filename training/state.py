@@ -38,7 +38,9 @@ class TrainState:
         return self.step - self.skipped
 
 
-def new_state(params: Any, model_state: Any, opt_state: Any, ema: Any, key: jax.Array) -> TrainState:
+def new_state(
+    params: Any, model_state: Any, opt_state: Any, ema: Any, key: jax.Array
+) -> TrainState:
     """A state at step 0."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
