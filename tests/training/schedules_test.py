@@ -162,5 +162,5 @@ def test_ema_decays_follow_their_formulas():
     for config, expected in table.items():
         np.testing.assert_allclose(values_at(ema_decay(config, 100), t), expected, rtol=1e-6)
     assert ema_decay(EmaConfig("none"), 100) is None
-    with pytest.raises(ConfigError, match="unknown ema.kind 'cosin'"):
+    with pytest.raises(ConfigError, match=r"unknown ema\.kind 'cosin'"):
         ema_decay(EmaConfig("cosin"), 100)
