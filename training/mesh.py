@@ -159,18 +159,25 @@ class Layout:
 
     def put_batch(self, local: dict[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
         """Global arrays `[batch_size, ...]` from this process's rows, in the order of `rows`."""
+        return {name: self._put(name, x, batch_size, 0) for name, x in local.items()}
+
+    def put_batches(
+        self, local: Sequence[dict[str, np.ndarray]], batch_size: int
+    ) -> dict[str, jax.Array]:
+        """Global arrays `[updates, batch_size, ...]` from consecutive batches of this process."""
+        stacked = {name: np.stack([batch[name] for batch in local]) for name in local[0]}
+        return {name: self._put(name, x, batch_size, 1) for name, x in stacked.items()}
+
+    def _put(self, name: str, array: np.ndarray, batch_size: int, axis: int) -> jax.Array:
         expected = len(self.rows(batch_size))
-
-        def place(name: str, array: np.ndarray) -> jax.Array:
-            if array.shape[0] != expected:
-                raise ConfigError(
-                    f"batch[{name!r}] has {array.shape[0]} rows here instead of {expected}"
-                )
-            return jax.make_array_from_process_local_data(
-                self.batch, array, (batch_size, *array.shape[1:])
+        if array.shape[axis] != expected:
+            # Different sizes on different processes would hang the next collective.
+            raise ConfigError(
+                f"batch[{name!r}] has {array.shape[axis]} rows here instead of {expected}"
             )
-
-        return {name: place(name, array) for name, array in local.items()}
+        shape = (*array.shape[:axis], batch_size, *array.shape[axis + 1 :])
+        sharding = NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, ("data", "fsdp")))
+        return jax.make_array_from_process_local_data(sharding, array, shape)
 
     def replicate(self, tree: PyTree) -> PyTree:
         """The same host values on every device; every process must pass identical values."""

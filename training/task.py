@@ -11,7 +11,7 @@ suppressed one); *applied* updates really made (`step - skipped`); *term* a name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -152,11 +152,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of one check, with the sentence that the user reads."""
+    """The outcome of one check, with the sentence that the user reads.
+
+    A verdict that did not pass stops the run, unless it is only a `warning`.
+    """
 
     name: str
     passed: bool
     sentence: str
+    warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,8 @@ class Task(Protocol):
     # Reasons in `LossOutput.suppress` after which `resize` is called and the batch is replayed.
     replay_reasons: tuple[str, ...] = ()
     refresh_cadence: Cadence | None = None
+    # Group label -> applied updates before which an exactly zero gradient is legitimate.
+    quiet_groups: Mapping[str, int] = {}
 
     def sources(self) -> Sources: ...
 
@@ -256,6 +262,14 @@ class Task(Protocol):
 
     def start_guards(self, state: TrainState, batch: Batch, resident: PyTree) -> list[Verdict]:
         """System-specific proofs before the first step (for instance: the loss sees the pixels)."""
+        return []
+
+    def evaluation_guards(self, history: Sequence[Mapping[str, float]]) -> list[Verdict]:
+        """Checks on the evaluation metrics so far, oldest first (collapse, too good to be true)."""
+        return []
+
+    def refresh_guards(self, ledger: Sequence[Mapping[str, float]]) -> list[Verdict]:
+        """Checks on the ledger rows so far, oldest first."""
         return []
 
     def without_augmentation(self) -> Self:
