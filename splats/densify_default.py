@@ -23,7 +23,7 @@ from splats.population import (
     expand_like,
     update_gaussians,
 )
-from splats.rotation import quaternion_to_matrix
+from splats.render.projection import rotation_matrices
 
 SPLIT_SHRINK = 1.6  # children are smaller than the parent by this factor
 
@@ -101,7 +101,7 @@ def _scatter_children(
     normal = jax.random.normal(key, gaussians["means"].shape)
     offset = jnp.einsum(
         "nij,nj->ni",
-        quaternion_to_matrix(gaussians["quats"]),
+        rotation_matrices(gaussians["quats"]),
         jnp.exp(gaussians["scales"]) * normal,
         precision="highest",
     )

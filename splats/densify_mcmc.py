@@ -25,7 +25,7 @@ from splats.population import (
     rank_within,
     update_gaussians,
 )
-from splats.rotation import quaternion_to_matrix
+from splats.render.projection import rotation_matrices
 
 MAX_COPIES = 51  # beyond it the alternating sum below is not accurate in float32
 DRAW_BLOCK = 1024  # entries per block of the two-level cumulative sum
@@ -218,7 +218,7 @@ def add_noise(
     gate = jax.nn.sigmoid(-100.0 * (opacity - minimum_opacity))
     normal = jax.random.normal(key, gaussians["means"].shape)
     step = normal * (jnp.where(rows, gate, 0.0) * scale * learning_rate)[:, None]
-    rotation = quaternion_to_matrix(gaussians["quats"])
+    rotation = rotation_matrices(gaussians["quats"])
     along_axes = jnp.einsum("nij,ni->nj", rotation, step, precision="highest")
     stretched = along_axes * jnp.exp(2.0 * gaussians["scales"])
     return gaussians["means"] + jnp.einsum("nij,nj->ni", rotation, stretched, precision="highest")
