@@ -86,16 +86,15 @@ class ViewComparison:
         photograph = resident["images"][view].astype(jnp.float32) / 255.0
         if "bilateral" in params:
             image = bilateral.apply_grid(params["bilateral"][view], image)
+        mask = resident["valid"][view].astype(jnp.float32) if "valid" in resident else None
+        absolute = jnp.abs(image - photograph)
         count = jnp.float32(photograph.size)
-        if "valid" in resident:
-            # Pixels that do not count are made equal in both images.
-            mask = resident["valid"][view][:, :, None]
-            image = jnp.where(mask, image, 0.0)
-            photograph = jnp.where(mask, photograph, 0.0)
-            count = 3.0 * jnp.sum(mask.astype(jnp.float32))
+        if mask is not None:
+            absolute = absolute * mask[:, :, None]
+            count = 3.0 * jnp.sum(mask)
         totals = {
-            "l1": Total(jnp.sum(jnp.abs(image - photograph)), count),
-            "ssim": Total(1.0 - ssim(image, photograph), jnp.float32(1.0)),
+            "l1": Total(jnp.sum(absolute), count),
+            "ssim": Total(1.0 - ssim(image, photograph, mask=mask), jnp.float32(1.0)),
         }
         if self.losses.depth:
             if depth_map is None:
