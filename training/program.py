@@ -102,6 +102,10 @@ class Program:
 
         return state, read
 
+    def is_compiled(self, updates: int) -> bool:
+        """Whether a call of so many updates was made before."""
+        return updates in self._steps
+
     def _compile(self, updates: int) -> Callable:
         step = make_step(self.task, self.optimizer, self.settings, updates)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training.config import EmaConfig, ScheduleConfig
+from training.config import EmaConfig, OptimizerConfig, ScheduleConfig
 from training.errors import ConfigError
 
 Schedule = Callable[[jax.Array | int], jax.Array]
@@ -26,6 +26,12 @@ def warmup_updates(config: ScheduleConfig, total_updates: int) -> int:
     if config.kind not in ("warmup_cosine", "warmup_stable_decay"):
         return 0
     return max(1, math.ceil(config.warmup_fraction * total_updates))
+
+
+def longest_warmup(config: OptimizerConfig, total_updates: int) -> int:
+    """Updates until every group's learning rate may only fall."""
+    shapes = [config.schedule, *(g.schedule for g in config.groups if g.schedule is not None)]
+    return max(warmup_updates(shape, total_updates) for shape in shapes)
 
 
 def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Schedule:
