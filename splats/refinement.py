@@ -136,7 +136,8 @@ def _control_density(
         (population, nothing, statistics),
         (refined, counts, screen_gradients.empty(population.capacity)),
     )
-    due = applied % config.reset_every == 0
+    # Crossed since the refinement before, so that a suppressed update cannot hide the boundary.
+    due = applied // config.reset_every > (applied - config.every) // config.reset_every
     reset = densify_default.reset_opacity(population, RESET_CEILING * config.minimum_opacity)
     population = jax.tree.map(lambda old, new: jnp.where(due, new, old), population, reset)
     state = with_population(state, population)

@@ -18,8 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from splats import bilateral, densify_mcmc, evaluation, guards, poses, refinement
-from splats import screen_gradients, start_checks
+from splats import (
+    bilateral,
+    densify_mcmc,
+    evaluation,
+    guards,
+    poses,
+    refinement,
+    screen_gradients,
+    start_checks,
+)
 from splats.config import SYNTHETIC, Config, scene_folder
 from splats.data.scene import Scene, load_scene
 from splats.depth import observed_points
@@ -103,7 +111,8 @@ class SplatTask(Task):
         if shared or not len(self.scene.test) or not len(self.scene.train):
             raise ConfigError(
                 f"the split has {len(self.scene.train)} training and {len(self.scene.test)} "
-                f"held-out views, {len(shared)} of them in both; hold views out by config.scene.split"
+                f"held-out views, {len(shared)} of them in both; hold views out by "
+                "config.scene.split"
             )
 
     @cached_property
@@ -152,9 +161,7 @@ class SplatTask(Task):
 
     @cached_property
     def points(self):
-        return starting_points(
-            self.scene, self.config.model, self.scene_scale, self.config.seed
-        )
+        return starting_points(self.scene, self.config.model, self.scene_scale, self.config.seed)
 
     def sources(self) -> Sources:
         return Sources(
@@ -233,13 +240,9 @@ class SplatTask(Task):
         visible = sums.seen > 0
         terms = dict(sums.totals)
         metrics = {"pairs": terms.pop("pairs"), "visible": terms.pop("visible")}
-        metrics["alive"] = Total(
-            jnp.sum(model_state.alive.astype(jnp.float32)), jnp.float32(1.0)
-        )
+        metrics["alive"] = Total(jnp.sum(model_state.alive.astype(jnp.float32)), jnp.float32(1.0))
         terms |= self._regularisers(params, visible)
-        statistics = replace(
-            model_state.gradients, views=model_state.gradients.views + sums.seen
-        )
+        statistics = replace(model_state.gradients, views=model_state.gradients.views + sums.seen)
         return LossOutput(
             terms=terms,
             model_state=SplatState(model_state.alive, visible, statistics),
@@ -259,15 +262,16 @@ class SplatTask(Task):
             scale = jnp.mean(jnp.exp(gaussians["scales"]), axis=1)
             terms["scale"] = Total(jnp.sum(rows * scale), jnp.sum(rows))
         if "tv" in self.loss_terms:
-            terms["tv"] = Total(
-                bilateral.total_variation(params["bilateral"]), jnp.float32(1.0)
-            )
+            terms["tv"] = Total(bilateral.total_variation(params["bilateral"]), jnp.float32(1.0))
         return terms
 
     def _update_rows(self, params: dict[str, Any], alive: jax.Array, visible: jax.Array):
         rows = alive & visible if self.config.selective_adam else alive
-        masks = {name: jnp.ones(leaf.shape[0], bool) for name, leaf in params.items()
-                 if name != "gaussians"}
+        masks = {
+            name: jnp.ones(leaf.shape[0], bool)
+            for name, leaf in params.items()
+            if name != "gaussians"
+        }
         return masks | {"gaussians": rows}
 
     def after_update(
@@ -383,7 +387,8 @@ class SplatTask(Task):
     def view_renderer(self, state: TrainState):
         """A function from a view of the scene to its rendering, float32 [H, W, 3] on the host."""
         cameras = {
-            "world_to_camera": self.scene.world_to_camera, "intrinsics": self.scene.intrinsics
+            "world_to_camera": self.scene.world_to_camera,
+            "intrinsics": self.scene.intrinsics,
         }
         gaussians = state.params["gaussians"] | {"alive": state.model_state.alive}
         degree = self.active_degree(state.applied)

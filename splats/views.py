@@ -60,6 +60,4 @@ def camera_of(arrays: Arrays, view: jax.Array, corrections: jax.Array | None = N
     if corrections is not None:
         pose = corrected(pose, corrections[view])
     intrinsics = jnp.asarray(arrays["intrinsics"])[view]
-    return Camera(
-        pose, intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
-    )
+    return Camera(pose, intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2])
