@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from training.checkpoint_text import Finding, config_line, grouped_lines
 from training.errors import CheckpointError, ConfigError
-from training.tree_paths import flatten_paths
+from training.paths import named_leaves
 
 # Keys of the config that decide what is learnt from which data; a resumed run must not change them.
 FROZEN_PREFIXES = (
@@ -98,7 +98,7 @@ class Diff:
 
 def leaf_specs(tree: Any) -> dict[str, LeafSpec]:
     """Path -> shape and dtype for a tree of arrays or `jax.ShapeDtypeStruct`."""
-    return {path: _spec(leaf) for path, leaf in flatten_paths(tree).items()}
+    return {path: _spec(leaf) for path, leaf in named_leaves(tree).items()}
 
 
 def _spec(leaf: Any) -> LeafSpec:

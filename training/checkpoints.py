@@ -28,7 +28,7 @@ from training.checkpoint_folder import CheckpointFolder
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError
 from training.retention import Retention
-from training.tree_paths import flatten_paths, path_name, unflatten_paths
+from training.paths import named_leaves, path_name, rebuild
 
 UNREADABLE = (
     "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"
@@ -127,10 +127,10 @@ class CheckpointReader:
         diff = compare(saved, abstract_state, config, casts)
         diff.require_empty("resume with the config that it was trained with")
         targets = {
-            path: _target(path, leaf) for path, leaf in flatten_paths(abstract_state).items()
+            path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()
         }
         arrays, data = self._load(saved.step, targets, with_data=True)
-        return unflatten_paths(abstract_state, arrays), data
+        return rebuild(abstract_state, arrays), data
 
     def restore_subtree(
         self,
@@ -155,11 +155,11 @@ class CheckpointReader:
         saved = self.describe(step)
         diff = compare_subset(saved, abstract, include, exclude, config)
         diff.require_empty("name what to leave out in checkpoint.init_exclude")
-        leaves = flatten_paths(abstract)
+        leaves = named_leaves(abstract)
         chosen = select(saved, abstract, include, exclude)
         targets = {path: _target(path, leaves[path]) for path in chosen}
         arrays, _ = self._load(saved.step, targets, with_data=False)
-        return unflatten_paths(abstract, leaves | arrays)
+        return rebuild(abstract, leaves | arrays)
 
     def _metadata(self, step: int) -> Any:
         path = self.folder.step_path(step)
@@ -178,7 +178,7 @@ class CheckpointReader:
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path), _context():
             loaded = ocp.load_checkpointables(path, items)
-        arrays = flatten_paths(loaded["state"])
+        arrays = named_leaves(loaded["state"])
         return {name: arrays[name] for name in targets}, dict(loaded.get("data") or {})
 
 
@@ -277,7 +277,7 @@ def _target(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _refuse_empty(state: Any) -> None:
-    empty = [path for path, leaf in flatten_paths(state).items() if 0 in leaf.shape]
+    empty = [path for path, leaf in named_leaves(state).items() if 0 in leaf.shape]
     if empty:
         raise CheckpointError(
             f"{', '.join(empty)} has no elements and cannot be stored; give it at least one row"
