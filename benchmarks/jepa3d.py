@@ -2,10 +2,11 @@
 
     python -m benchmarks.jepa3d [--rounds 15] [--threads 1]
 
-Both sides do the same work on the same weights, volumes and masks: target encoder on all tokens, encoder
-on the visible tokens, predictor, L1 against normalised targets, backward pass, AdamW, moving average.
-The reference class has no visible-only path, so its layers are composed into one. Rounds alternate;
-medians are compared, because the machine may be busy. Loss values of the first update must agree.
+Both sides do the same work on the same weights, volumes and masks: target encoder on all tokens,
+encoder on the visible tokens, predictor, L1 against normalised targets, backward pass, AdamW,
+moving average. The reference class has no visible-only path, so its layers are composed into one.
+Rounds alternate; medians are compared, because the machine may be busy. Loss values of the first
+update must agree.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def report(sides: dict[str, Callable[[], float]], rounds: int) -> None:
             update()
             seconds[name].append(time.perf_counter() - wall_start)
             cpu[name].append(time.process_time() - cpu_start)
-    print(f"{'side':14} {'first loss':>12} {'ms median':>10} {'ms best':>8} {'cpu ms':>8} volumes/s")
+    print(
+        f"{'side':14} {'first loss':>12} {'ms median':>10} {'ms best':>8} {'cpu ms':>8} volumes/s"
+    )
     for name in sides:
         wall = statistics.median(seconds[name])
         busy = statistics.median(cpu[name])
@@ -100,7 +103,10 @@ def build_ours():
     masks = []
     for index, mask in enumerate(mask_preset("default", config.grid)):
         keys = jax.random.split(jax.random.fold_in(key, index), BATCH)
-        sample = lambda k, mask=mask: sample_masks(k, config.grid, mask)
+
+        def sample(k, mask=mask):
+            return sample_masks(k, config.grid, mask)
+
         masks.append(jax.vmap(sample)(keys))
     decay = jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
     optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY, mask=decay)

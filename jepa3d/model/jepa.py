@@ -1,7 +1,8 @@
 """The joint-embedding predictive model as pure functions of parameters.
 
-Parameters are a plain nested dict {"encoder": ..., "predictor": ...}. The target encoder is a second
-"encoder" tree, kept and moved by the caller (exponential moving average); it never gets a gradient.
+Parameters are a plain nested dict {"encoder": ..., "predictor": ...}. The target encoder is a
+second "encoder" tree, kept and moved by the caller (exponential moving average); it never gets a
+gradient.
 
 Legend: B batch, N tokens of the grid, K context tokens, T target tokens, D feature_dim.
 """
@@ -48,8 +49,8 @@ class Prediction(NamedTuple):
 def init_params(key: jax.Array, config: ModelConfig) -> Params:
     """Fresh float32 parameters {"encoder", "predictor"}, initialised as V-JEPA 2.
 
-    Kernels N(0, 0.02²), biases and mask tokens 0; the residual projections (`out`, `fc2`) of block i
-    are divided by sqrt(2 i), i from 1.
+    Kernels N(0, 0.02²), biases and mask tokens 0; the residual projections (`out`, `fc2`) of block
+    i are divided by sqrt(2 i), i from 1.
     """
     encoder_key, predictor_key = jax.random.split(key)
     head, narrow = config.encoder.head_dim, config.predictor.head_dim

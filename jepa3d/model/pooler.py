@@ -61,7 +61,7 @@ def pooler_blocks(config: ModelConfig, layers: int) -> TransformerConfig:
 
 
 def init_pooler(key: jax.Array, config: ModelConfig, layers: int = 3) -> dict[str, Any]:
-    """Fresh float32 parameters; residual projections of block i are divided by sqrt(i), i from 1."""
+    """Fresh float32 parameters; residual projections of block i, from 1, shrink by sqrt(i)."""
     tokens = jnp.zeros((1, 1, config.feature_dim))
     params = dict(AttentivePooler(config, layers).init(key, tokens)["params"])
     if layers:

@@ -51,7 +51,9 @@ def test_rank_agrees_with_numpy(new_key):
     share = np.linalg.svd(features, compute_uv=False)
     share = share / share.sum()
     expected = np.exp(-np.sum(share * np.log(share + 1e-12)))
-    assert float(rank_me(jnp.asarray(features), centered=False)) == pytest.approx(expected, rel=1e-4)
+    assert float(rank_me(jnp.asarray(features), centered=False)) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_spread_agrees_with_numpy_on_the_chosen_samples(new_key):

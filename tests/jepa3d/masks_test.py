@@ -57,7 +57,9 @@ def test_same_key_same_mask_and_other_key_other_mask(new_key):
     assert (np.array(first) != np.array(sample_masks(new_key(), GRID, SHORT_RANGE)[0])).any()
 
 
-@pytest.mark.parametrize(("config", "low", "high"), [(SHORT_RANGE, 0.55, 0.67), (LONG_RANGE, 0.74, 0.87)])
+@pytest.mark.parametrize(
+    ("config", "low", "high"), [(SHORT_RANGE, 0.55, 0.67), (LONG_RANGE, 0.74, 0.87)]
+)
 def test_union_of_boxes_covers_the_published_share(new_key, config, low, high):
     keys = jax.random.split(new_key(), 64)
     covered = jax.vmap(lambda k: cover_counts(k, GRID, config))(keys) > 0

@@ -18,9 +18,7 @@ from training.errors import ConfigError
 
 def inputs(key, queries, keys, heads=2, width=16, batch=2):
     shapes = ((batch, queries, heads, width), *[(batch, keys, heads, width)] * 2)
-    return tuple(
-        jax.random.normal(k, shape) for k, shape in zip(jax.random.split(key, 3), shapes)
-    )
+    return tuple(jax.random.normal(k, shape) for k, shape in zip(jax.random.split(key, 3), shapes))
 
 
 def numpy_attention(q, k, v):
@@ -55,14 +53,20 @@ def test_plain_is_softmax_attention(new_key):
 @pytest.mark.parametrize(("queries", "keys"), [(96, 64), (33, 47), (1, 50), (50, 1), (7, 7)])
 def test_chunked_equals_plain_also_when_blocks_do_not_divide(new_key, queries, keys):
     weight = jax.random.normal(new_key(), (2, queries, 2, 16))
-    function = lambda q, k, v: chunked_attention(q, k, v, query_block=16, key_block=32)
+
+    def function(q, k, v):
+        return chunked_attention(q, k, v, query_block=16, key_block=32)
+
     assert_same_function(function, inputs(new_key(), queries, keys), weight)
 
 
 def test_chunked_stays_finite_on_extreme_scores(new_key):
     q, k, v = inputs(new_key(), 40, 40)
     weight = jnp.ones((2, 40, 2, 16))
-    function = lambda q, k, v: chunked_attention(q, k, v, 16, 16)
+
+    def function(q, k, v):
+        return chunked_attention(q, k, v, 16, 16)
+
     out, gradients = output_and_gradients(function, (1e4 * q, k, v), weight)
     assert all(bool(jnp.isfinite(x).all()) for x in (out, *gradients))
 
@@ -73,7 +77,9 @@ def test_chunked_keeps_the_dtype_and_computes_in_float32(new_key):
     out = chunked_attention(*halves, 16, 16)
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(
-        out.astype(jnp.float32), numpy_attention(*(h.astype(jnp.float32) for h in halves)), atol=0.02
+        out.astype(jnp.float32),
+        numpy_attention(*(h.astype(jnp.float32) for h in halves)),
+        atol=0.02,
     )
 
 
@@ -81,7 +87,10 @@ def test_chunked_keeps_the_dtype_and_computes_in_float32(new_key):
 def test_splash_equals_plain_in_interpret_mode(new_key, width):
     arrays = inputs(new_key(), 256, 128, width=width, batch=1)
     weight = jax.random.normal(new_key(), (1, 256, 2, width))
-    function = lambda q, k, v: splash_attention(q, k, v, interpret=True)
+
+    def function(q, k, v):
+        return splash_attention(q, k, v, interpret=True)
+
     assert_same_function(function, arrays, weight)
 
 
@@ -124,7 +133,10 @@ def test_splash_lowers_for_tpu_without_a_tpu():
 @pytest.mark.parametrize("implementation", ["plain", "chunked"])
 def test_xla_implementations_lower_for_gpu_without_a_gpu(implementation):
     x = jax.ShapeDtypeStruct((2, 1024, 2, 64), jnp.bfloat16)
-    run = lambda q, k, v: attention(q, k, v, implementation)
+
+    def run(q, k, v):
+        return attention(q, k, v, implementation)
+
     assert jax.jit(run).trace(x, x, x).lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -135,7 +147,9 @@ from jepa3d.model.vit import Block
 block = Block(TransformerConfig(384, 1, 6), "float32", "auto")
 x, table = jnp.ones((1, 9216, 384)), jnp.ones((1, 9216, 64))
 params = block.init(jax.random.key(0), x[:, :2], (table[:, :2], table[:, :2]))
-loss = lambda params, x: block.apply(params, x, (table, table))[0].sum()
+def loss(params, x):
+    return block.apply(params, x, (table, table))[0].sum()
+
 jax.block_until_ready(jax.jit(jax.grad(loss, (0, 1)))(params, x))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """

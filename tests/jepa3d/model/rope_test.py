@@ -89,9 +89,11 @@ def test_logits_depend_on_position_differences_only(new_key):
     """A property of rotations: q at a, k at b gives the same logit as both moved by one row."""
     q, k = (jax.random.normal(new_key(), (16,)) for _ in range(2))
     tables = rope_tables((1, 6, 1), 16, "interleaved")
-    everywhere = lambda x: np.array(
-        apply_rope(jnp.tile(split_pairs(x, 1), (1, 6, 1, 1)).reshape(1, 6, 1, 16), *tables)
-    )[0, :, 0]
+
+    def everywhere(x):
+        copies = jnp.tile(split_pairs(x, 1).reshape(1, 1, 1, 16), (1, 6, 1, 1))
+        return np.array(apply_rope(copies, *tables))[0, :, 0]
+
     logits = everywhere(q) @ everywhere(k).T
     for offset in range(-3, 4):
         np.testing.assert_allclose(np.ptp(np.diagonal(logits, offset)), 0.0, atol=1e-4)
