@@ -164,7 +164,10 @@ class CheckpointReader:
     def _metadata(self, step: int) -> Any:
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path):
-            return ocp.metadata(path, checkpointable_name="state")
+            metadata = ocp.metadata(path, checkpointable_name="state")
+            if metadata.metadata is None:  # the storage layer has logged what it could not parse
+                raise ValueError("damaged array metadata")
+            return metadata
 
     def _load(
         self, step: int, targets: Mapping[str, jax.ShapeDtypeStruct], with_data: bool
@@ -268,7 +271,7 @@ class CheckpointStore(CheckpointReader):
 
 def _target(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
     """What to load and where to; without a sharding, the only process takes its first device."""
-    sharding = leaf.sharding
+    sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         if jax.process_count() > 1:
             raise ValueError(f"{path}: a restore on several hosts needs a sharding for every leaf")

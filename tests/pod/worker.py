@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("steps", type=int)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds per step")
-    parser.add_argument("--fault", default="", help="mismatch, private or raise")
+    parser.add_argument("--fault", default="", help="mismatch, private, raise or storage")
     parser.add_argument("--width", type=int, default=WIDTH)
     args = parser.parse_args(arguments)
 
@@ -41,14 +42,14 @@ def main(arguments: list[str]) -> int:
         distributed.assert_same("config", {"seed": int(host == 1)})
     workdir = f"{args.workdir}-{host}" if args.fault == "private" else args.workdir
     state = sharded_state(args.width)
-    with_store = CheckpointStore(workdir, CheckpointConfig(keep_latest=3), args.every)
-    start = with_store.latest()
+    store = CheckpointStore(workdir, CheckpointConfig(keep_latest=3), args.every)
+    start = store.latest()
     if start is not None:
-        state, data = with_store.restore(start, state)
+        state, data = store.restore(start, state)
         print(f"restored {start} position {data['examples']}", flush=True)
-    stopped = train(args, with_store, state, start or 0)
-    with_store.close()
-    print(f"{'preempted' if stopped else 'done'} checksum {with_store.latest()}", flush=True)
+    stopped = train(args, store, state, start or 0)
+    store.close()
+    print(f"{'preempted' if stopped else 'done'} latest {store.latest()}", flush=True)
     return 0
 
 
@@ -64,6 +65,9 @@ def train(args: argparse.Namespace, store: CheckpointStore, state: TrainState, s
             print(f"saving {step}", flush=True)
         if stop:
             return True
+        if args.fault == "storage" and step == 3:
+            Path(args.workdir, "checkpoints").rename(Path(args.workdir, "gone"))
+            Path(args.workdir, "checkpoints").write_text("a file in the way")
         if args.fault == "raise" and jax.process_index() == 1 and step == 3:
             raise RuntimeError("injected")
         time.sleep(args.pause)
@@ -98,4 +102,6 @@ update = jax.jit(_update, donate_argnums=0)
 
 
 if __name__ == "__main__":
-    sys.exit(distributed.exit_hook(lambda: main(sys.argv[1:])))
+    code = distributed.exit_hook(lambda: main(sys.argv[1:]))
+    if code:
+        distributed.leave(code)
