@@ -118,7 +118,9 @@ def test_a_run_continues_on_any_other_layout(simulate, tmp_path):
 
 def test_sigterm_to_one_host_saves_one_common_step_and_ends_well(simulate, tmp_path):
     event = Event("step 3 ", send(signal.SIGTERM, 1))
-    outcome = simulate(2, 2, "5000", "--every", "9999", "--pause", "0.02", event=event)
+    # Steps that jump by 3, as with several updates in one dispatch, must not miss the stop.
+    steps = ("3000", "--stride", "3", "--every", "99999", "--pause", "0.02")
+    outcome = simulate(2, 2, *steps, event=event)
     assert outcome.codes == [0, 0]
     saved = outcome.numbers(r"saving (\d+)")
     assert saved[0] == saved[1]

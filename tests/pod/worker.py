@@ -1,6 +1,6 @@
 """A tiny run on several hosts: a sharded state, one jitted update per step, checkpoints.
 
-Usage: python -m tests.pod.worker WORKDIR STEPS [--every N] [--pause S] [--fault NAME]
+Usage: python -m tests.pod.worker WORKDIR STEPS [--every N] [--pause S] [--stride N] [--fault NAME]
 
 Prints `step N` after each update and `restored N` on a resume; the tests read these lines.
 """
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds per step")
     parser.add_argument("--fault", default="", help="mismatch, private, raise or storage")
+    parser.add_argument("--stride", type=int, default=1, help="what a step counts as")
     parser.add_argument("--width", type=int, default=WIDTH)
     args = parser.parse_args(arguments)
 
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
 def train(args: argparse.Namespace, store: CheckpointStore, state: TrainState, start: int) -> bool:
     """The loop; whether it was asked to stop."""
-    for step in range(start + 1, args.steps + 1):
+    for step in range(start + args.stride, args.steps + 1, args.stride):
         state = update(state)
         total = float(jnp.sum(state.params["kernel"]))
         print(f"step {step} sum {total!r}", flush=True)
