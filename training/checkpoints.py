@@ -79,11 +79,7 @@ class CheckpointReader:
         return Retention(self.config).best(metrics)
 
     def resolve(self, which: int | str) -> int:
-        """The step that `latest`, `best` or a number names.
-
-        Raises:
-          CheckpointError: there is no such checkpoint.
-        """
+        """The step that `latest`, `best` or a number names; CheckpointError if there is none."""
         named = {"latest": self.latest, "best": self.best}
         text = str(which)
         if text not in named and not text.isdigit():
@@ -165,9 +161,9 @@ class CheckpointReader:
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path):
             metadata = ocp.metadata(path, checkpointable_name="state")
-            if metadata.metadata is None:  # the storage layer has logged what it could not parse
+            if metadata.metadata is None:
                 raise ValueError("damaged array metadata")
-            return metadata
+        return metadata
 
     def _load(
         self, step: int, targets: Mapping[str, jax.ShapeDtypeStruct], with_data: bool
