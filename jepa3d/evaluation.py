@@ -148,15 +148,28 @@ def _losses(totals: Mapping[str, Any], devices: Sequence[str]) -> dict[str, floa
 
 def _panel(panel: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The collapse panel on sampled foreground tokens and on pooled volumes."""
-    tokens = panel["tokens"].reshape(-1, panel["tokens"].shape[-1])
-    values = diagnostics.collapse_panel(jnp.asarray(tokens), jnp.asarray(panel["pooled"]))
+    tokens_BxSxD = jnp.asarray(panel["tokens"])
+    tokens_SxD = tokens_BxSxD.reshape(-1, tokens_BxSxD.shape[-1])
+    spread = diagnostics.feature_spread(tokens_SxD)
+    cosines = diagnostics.cosine_statistics(tokens_BxSxD)
+    values = {
+        "rankme": diagnostics.rank_me(tokens_SxD, centered=False),
+        "rankme_centered": diagnostics.rank_me(tokens_SxD, centered=True),
+        "feature_std": spread.mean,
+        "feature_std_relative": spread.relative,
+        "feature_dead_fraction": spread.dead_fraction,
+        "cosine_within_volume": cosines.within_volume,
+        "cosine_between_volumes": cosines.between_volumes,
+    }
+    if len(panel["pooled"]) > 1:
+        values["rankme_volumes"] = diagnostics.rank_me(jnp.asarray(panel["pooled"]), centered=True)
     return {name: float(value) for name, value in values.items()}
 
 
 def collapse_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
     """Collapse by the panel: one direction left, or no variation, on foreground features."""
     now = history[-1]
-    rank, ratio = now["rankme"], now["feature_std_ratio"]
+    rank, ratio = now["rankme"], now["feature_std_relative"]
     collapsed = rank < 1.5 and ratio < 0.05
     best = max(row["rankme"] for row in history)
     sentence = (

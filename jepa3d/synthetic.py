@@ -1,8 +1,8 @@
 """Layered-retina phantom and a small AI-READI-like tree of it: data without a licence.
 
 `retina` draws a volume; `write_tree` writes valid DICOM of four device types with the peculiarities
-of each (where spacing is stored, which codec), a manifest, participants with recommended splits, and
-a few files that preparation must skip with a reason.
+of each (where spacing is stored, which codec), a manifest, participants with recommended splits,
+and a few files that preparation must skip with a reason.
 
 Vocabulary: x runs along a B-scan, y across B-scans, both in (-1, 1) over the field; depth z in
 (0, 1) from vitreous to choroid.
@@ -247,7 +247,7 @@ def write_tree(
 ) -> Path:
     """Writes an AI-READI-like tree with both eyes of each participant.
 
-    Participants go through the devices in turn; the recommended splits are 6 train : 1 val : 1 test.
+    Participants take the devices in turn; the recommended splits are 6 train : 1 val : 1 test.
     With `faulty_files` one file of each kind is added that preparation must skip: a radial scan, a
     truncated file, a height map beside the volumes, and a manifest row without its file.
 

@@ -22,6 +22,15 @@ CODEC_SYNTAX = {
     "jpeg_ls": JPEGLSNearLossless,
     "jpeg2000": JPEG2000,
 }
+# The decoder plug-in of pydicom for each codec ("" is RLE). GDCM could decode all of them, but a
+# damaged stream can make it end the process; it is kept, in isolation, for lossless JPEG.
+CODEC_PLUGIN = {
+    "": "pydicom",
+    "jpeg": "pillow",
+    "jpeg_lossless": "gdcm",
+    "jpeg_ls": "pyjpegls",
+    "jpeg2000": "pylibjpeg",
+}
 _CODEC_OF_SYNTAX = {
     "50": "jpeg",
     "51": "jpeg",

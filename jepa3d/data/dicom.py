@@ -21,6 +21,7 @@ from jepa3d.data.volume import (
     Volume,
     check_content,
     check_spacing,
+    quiet,
 )
 
 
@@ -35,6 +36,7 @@ class DicomIdentity:
     frames: int
 
 
+@quiet
 def read_identity(path: Path) -> DicomIdentity:
     """Reads participant, series and number of frames of an OPT file; no pixel is touched.
 
@@ -111,6 +113,7 @@ def _display(
     return pixels
 
 
+@quiet
 def read_series(paths: list[Path], minimum_frames: int) -> Volume:
     """Reads single-frame files of one series as one volume, sorted by position in space.
 

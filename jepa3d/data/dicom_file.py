@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,17 +82,16 @@ def read_dataset(path: Path) -> tuple[Dataset, BinaryIO, int]:
     _check_first_bytes(path)
     stream: BinaryIO = open(path, "rb")  # noqa: SIM115 - handed to the caller
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            meta = pydicom.filereader.read_file_meta_info(path)
-            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-                return _read_deflated(stream, meta)
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True)
+        meta = pydicom.filereader.read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            return _read_deflated(stream, meta)
+        dataset = pydicom.dcmread(stream, stop_before_pixels=True)
         return dataset, stream, stream.tell()
+    except SkipVolume:
+        stream.close()
+        raise
     except DECODE_ERRORS as error:
         stream.close()
-        if isinstance(error, SkipVolume):
-            raise
         raise SkipVolume(SkipReason.BAD_HEADER, f"header cannot be parsed ({error})") from error
 
 

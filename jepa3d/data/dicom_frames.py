@@ -7,7 +7,6 @@ interpolates over a small share of broken ones.
 from __future__ import annotations
 
 import struct
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,9 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian
 
+from jepa3d.data import lossless_jpeg
 from jepa3d.data.codestream import (
+    CODEC_PLUGIN,
     CODEC_SYNTAX,
     codec_of_stream,
     codec_of_syntax,
@@ -51,7 +52,7 @@ def read_frames(header: DicomHeader, corrupt_fraction: float) -> tuple[np.ndarra
       SkipVolume: no pixel data, cut short, no decoder, or too many broken frames.
     """
     if header.pixel_offset < 0:
-        raise SkipVolume(SkipReason.MISSING_PIXEL_DATA, "the file has no pixel data element")
+        raise SkipVolume(SkipReason.MISSING_PIXEL_DATA, "no pixel data element; often an incomplete download")
     _check_syntax(header.transfer_syntax)
     length, start = _pixel_element(header)
     if str(header.transfer_syntax) in NATIVE_SYNTAXES:
@@ -74,9 +75,9 @@ def _check_syntax(syntax: UID) -> None:
         raise SkipVolume(
             SkipReason.UNKNOWN_TRANSFER_SYNTAX, f"no decoder knows transfer syntax {syntax}"
         ) from error
-    if not decoder.is_available:
-        needed = "; ".join(decoder.missing_dependencies) or "no plug-in decodes it"
-        raise SkipVolume(SkipReason.MISSING_DECODER, f"{syntax.name}: {needed}")
+    plugin = CODEC_PLUGIN[codec_of_syntax(syntax)]
+    if plugin not in decoder.available_plugins:
+        raise SkipVolume(SkipReason.MISSING_DECODER, f"{syntax.name} needs {plugin}; install it")
 
 
 def _pixel_element(header: DicomHeader) -> tuple[int, int]:
@@ -118,6 +119,11 @@ def _native_frames(
         )
     header.stream.seek(start)
     raw = header.stream.read(frames * frame_bytes)
+    if raw[:4] == _ITEM and length > frames * frame_bytes + 1:
+        raise SkipVolume(
+            SkipReason.CORRUPT_FRAMES,
+            f"{header.transfer_syntax.name} is declared but the pixels are a compressed stream",
+        )
     return _words(header, raw).reshape(frames, header.rows, header.columns), notes
 
 
@@ -181,10 +187,9 @@ def _encapsulated_frames(header: DicomHeader, start: int) -> list[bytes]:
     rebuilt = encapsulate(fragments, has_bot=False)
     if table:
         rebuilt = _ITEM + struct.pack("<I", len(table)) + table + rebuilt[8:]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        frames = [bytes(frame) for frame in generate_frames(rebuilt, number_of_frames=declared)]
-    return frames[:declared]
+    return [bytes(frame) for frame in generate_frames(rebuilt, number_of_frames=declared)][
+        :declared
+    ]
 
 
 def _items(header: DicomHeader, start: int) -> tuple[list[bytes], bytes, bool]:
@@ -213,23 +218,33 @@ def _decode_frames(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     if len(frames) * header.rows * header.columns > MAX_VOXELS or not frames:
         raise SkipVolume(SkipReason.CORRUPT_FRAMES, f"the stream holds {len(frames)} frames")
-    decoded: list[np.ndarray | None] = []
-    errors: dict[int, str] = {}
     allowed = int(corrupt_fraction * len(frames))
-    for index, data in enumerate(frames):
-        try:
-            decoded.append(_decode_frame(header, data))
-        except DECODE_ERRORS as error:
-            errors[index] = str(error).splitlines()[0][:200] if str(error) else repr(error)
-            decoded.append(None)
-        if len(errors) > allowed:
-            raise _refusal(header, frames, errors)
+    if any(_codec(header, data) == "jpeg_lossless" for data in frames):
+        results = lossless_jpeg.decode(frames, _options(header, "jpeg_lossless"), allowed)
+    else:
+        results = _decode_in_turn(header, frames, allowed)
+    errors = {index: r for index, r in enumerate(results) if isinstance(r, str)}
+    if len(errors) > allowed:
+        raise _refusal(header, frames, errors)
     notes: dict[str, Any] = {"interpolated_frames": sorted(errors)} if errors else {}
     found = codec_of_stream(frames[0])
     if found and found != codec_of_syntax(header.transfer_syntax):
         declared = header.transfer_syntax.name
         notes["transfer_syntax_mismatch"] = f"declared {declared}, the stream is {found}"
-    return _fill_gaps(decoded), notes
+    return _fill_gaps([None if isinstance(r, str) else r for r in results]), notes
+
+
+def _decode_in_turn(header: DicomHeader, frames: list[bytes], allowed: int) -> list[Any]:
+    """For each frame its array or an error text; stops trying after too many errors."""
+    results: list[Any] = []
+    for data in frames:
+        try:
+            results.append(_decode_frame(header, data))
+        except DECODE_ERRORS as error:
+            results.append((str(error).splitlines() or [repr(error)])[0][:200])
+        if sum(isinstance(result, str) for result in results) > allowed:
+            break
+    return results
 
 
 def _refusal(header: DicomHeader, frames: list[bytes], errors: dict[int, str]) -> SkipVolume:
@@ -249,40 +264,48 @@ def _refusal(header: DicomHeader, frames: list[bytes], errors: dict[int, str]) -
     )
 
 
-def _decode_frame(header: DicomHeader, data: bytes) -> np.ndarray:
-    """Decodes one frame with the codec that its signature names.
+def _codec(header: DicomHeader, data: bytes) -> str:
+    """Codec that a frame's signature proves, else the one that the file declares.
 
     A wrong transfer syntax UID therefore does no harm: the codestream says what it is.
+    """
+    return codec_of_stream(data) or codec_of_syntax(header.transfer_syntax)
+
+
+def _options(header: DicomHeader, codec: str) -> dict[str, Any]:
+    """Keyword arguments of pydicom's decoders for one frame."""
+    declared = header.transfer_syntax
+    photometric = header.dataset.get("PhotometricInterpretation") or "MONOCHROME2"
+    same = codec == codec_of_syntax(declared)
+    return {
+        "rows": header.rows,
+        "columns": header.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "bits_allocated": header.bits_allocated,
+        "bits_stored": header.bits_stored,
+        "pixel_representation": int(header.dataset.get("PixelRepresentation") or 0) & 1,
+        "photometric_interpretation": str(photometric),
+        "transfer_syntax_uid": str(declared if same else CODEC_SYNTAX[codec]),
+        "pixel_keyword": "PixelData",
+    }
+
+
+def _decode_frame(header: DicomHeader, data: bytes) -> np.ndarray:
+    """Decodes one frame of any codec but lossless JPEG.
 
     Raises:
       one of `DECODE_ERRORS`.
     """
-    found = codec_of_stream(data)
-    syntax = header.transfer_syntax
-    if found and found != codec_of_syntax(syntax):
-        syntax = CODEC_SYNTAX[found]
+    codec = _codec(header, data)
     size = declared_size(data)
     if size is not None and size != (header.rows, header.columns):
         raise ValueError(f"codestream of {size[0]} x {size[1]} in a frame of another size")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        array, _ = get_decoder(syntax).as_array(
-            encapsulate([data]),
-            index=0,
-            raw=True,
-            rows=header.rows,
-            columns=header.columns,
-            number_of_frames=1,
-            samples_per_pixel=1,
-            bits_allocated=header.bits_allocated,
-            bits_stored=header.bits_stored,
-            pixel_representation=int(header.dataset.get("PixelRepresentation") or 0),
-            photometric_interpretation=str(
-                header.dataset.get("PhotometricInterpretation") or "MONOCHROME2"
-            ),
-            transfer_syntax_uid=syntax,
-            pixel_keyword="PixelData",
-        )
+    options = _options(header, codec)
+    options["transfer_syntax_uid"] = UID(options["transfer_syntax_uid"])
+    array, _ = get_decoder(options["transfer_syntax_uid"]).as_array(
+        encapsulate([data]), index=0, raw=True, decoding_plugin=CODEC_PLUGIN[codec], **options
+    )
     if array.shape != (header.rows, header.columns):
         raise ValueError(f"decoded frame has shape {array.shape}")
     return array

@@ -8,7 +8,7 @@ from pathlib import Path
 from jepa3d.data.dicom import read_dicom, read_series
 from jepa3d.data.heidelberg_vol import read_vol
 from jepa3d.data.stacks import Spacing, image_files, read_array, read_image_folder
-from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume, Volume
+from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume, Volume, quiet
 
 # A volume of fewer frames is a line scan, not a raster.
 MINIMUM_FRAMES = 2
@@ -16,6 +16,7 @@ MINIMUM_FRAMES = 2
 CORRUPT_FRACTION = 0.15
 
 
+@quiet
 def read_volume(
     path: str | os.PathLike,
     *,

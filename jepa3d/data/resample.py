@@ -6,8 +6,8 @@ depth. What the scan does not cover is filled with the volume's background and r
 `valid_box`. `resize` stretches the whole field onto the grid and reports the resulting spacing.
 
 Resampling is separable: along each axis a sparse matrix holds area (box) weights where the output
-is coarser than the input and linear weights where it is finer. B-scans are handled one at a time, so
-that no float copy of the input exists (512 x 992 x 512 at 8 bits is 260 MB; as float32, 1 GB).
+is coarser than the input and linear weights where it is finer. B-scans are handled one at a time,
+so that no float copy of the input exists (512 x 992 x 512 at 8 bits is 260 MB; as float32, 1 GB).
 """
 
 from __future__ import annotations

@@ -6,13 +6,16 @@ the same order: (B-scan pitch, axial, lateral).
 
 from __future__ import annotations
 
+import functools
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 # A frame or a volume larger than any device writes is a damaged header, not data: the largest known
 # protocol is 512 x 992 x 512 = 0.26 G voxels.
@@ -24,7 +27,9 @@ MAX_VOXELS = 2**30
 DECODE_ERRORS = (
     ArithmeticError,
     AttributeError,
+    BytesLengthException,
     EOFError,
+    InvalidDicomError,
     LookupError,
     MemoryError,
     NotImplementedError,
@@ -36,6 +41,18 @@ DECODE_ERRORS = (
     struct.error,
     zlib.error,
 )
+
+
+def quiet(function):
+    """Silences the warnings of decoders; what matters of them becomes a reason or a note."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*args, **kwargs)
+
+    return wrapper
 
 
 class SkipReason(StrEnum):

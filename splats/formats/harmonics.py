@@ -64,7 +64,7 @@ def rotation_of_coefficients(rotation: np.ndarray) -> np.ndarray:
     return np.where(keep, matrix, 0.0)
 
 
-def axis_signs(signs: tuple[int, int, int]) -> np.ndarray:
-    """Signs [16] of the coefficients when the axes are multiplied by `signs`."""
+def axis_signs(signs: tuple[int, ...]) -> np.ndarray:
+    """Signs [16] of the coefficients when the three axes are multiplied by `signs`."""
     direction = np.array([[0.31, 0.53, 0.79]]) / np.linalg.norm([0.31, 0.53, 0.79])
     return np.sign(basis(direction * np.array(signs))[0] * basis(direction)[0])

@@ -54,6 +54,7 @@ class Event:
 def simulate(tmp_path, monkeypatch):
     """Runs the worker on `hosts` x `chips` in the work folder `tmp_path/run`."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PODVISION_HEARTBEAT_SECONDS", "10")
 
     def run(
         hosts: int, chips: int, *arguments: str, event: Event | None = None, grace: float = 60.0
