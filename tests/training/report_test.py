@@ -276,6 +276,15 @@ def test_every_metric_is_on_a_chart_or_among_the_constants(tmp_path):
     assert "train/learning_rate/a" in shown, "constant, but beside a rate that moves"
 
 
+def test_a_curve_equal_to_its_parent_is_not_drawn_twice(tmp_path):
+    writer = MetricWriter(tmp_path, LogConfig(), "x", {}, main=True)
+    for step in (1, 2):
+        writer.write(step, {"train/loss": step, "train/loss/only": step, "train/loss_set/0": step})
+    writer.close()
+    titles = [chart.title for _, charts in sections(read_run(tmp_path)) for chart in charts]
+    assert titles == ["Loss", "Loss set 0"]
+
+
 def test_the_newest_picture_is_large_and_exact_and_earlier_ones_follow_in_order(tmp_path):
     page = page_of(make_folder(tmp_path / "run"))
     means = []
