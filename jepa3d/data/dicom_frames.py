@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from jepa3d.data import lossless_jpeg

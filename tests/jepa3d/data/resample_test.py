@@ -157,3 +157,9 @@ def test_memory_stays_far_below_a_float_copy_of_the_scan():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < pixels.size  # the float32 copy would be four times this
+
+
+def test_a_scan_thinner_than_a_voxel_of_the_grid_is_still_found():
+    weights, valid = axis_weights(6, 0.1, 0.5 * (0.6 - 6.0), 0.75, 8)
+    assert valid == (3, 5)
+    np.testing.assert_allclose(weights.toarray()[3], [1 / 3, 1 / 3, 1 / 3, 0, 0, 0], atol=1e-6)
