@@ -236,6 +236,26 @@ def test_missing_and_empty_input_are_one_sentence(tmp_path, make_input, message)
         prepare(make_input(tmp_path), tmp_path / "out", SMALL)
 
 
+def test_a_single_participant_is_for_training(tree, tmp_path):
+    for person in ("1001", "1005"):
+        only = next((tree / "retinal_oct").rglob(f"{person}_spectralis_ppol*_r_*.dcm"))
+        for seed in range(4):
+            alone = tmp_path / f"{person}_{seed}"
+            alone.mkdir()
+            shutil.copy(only, alone)
+            settings = dataclasses.replace(SMALL, split_seed=seed, eval_fraction=0.9)
+            assert prepare(alone, tmp_path / f"out_{person}_{seed}", settings).splits == {
+                "train": 1
+            }
+
+
+def test_another_input_never_replaces_the_records_of_the_first(tree, prepared, tmp_path):
+    shutil.copy(next(tree.rglob("1001_*.dcm")), tmp_path / "other.dcm")
+    with pytest.raises(InputError, match="records of other inputs"):
+        prepare(tmp_path, prepared[0], SMALL)
+    assert len(VolumeSource(prepared[0], "train")) == 12
+
+
 def test_other_settings_and_foreign_folders_are_refused(tree, prepared, tmp_path):
     other = dataclasses.replace(SMALL, shape=(8, 64, 64))
     with pytest.raises(InputError, match=r"other settings \(shape\)"):
