@@ -40,7 +40,9 @@ def normalise(
       float32 [D, H, W]; (x / 255 - mean) / max(std, floor) where covered, 0 elsewhere.
     """
     scaled = volume.astype(jnp.float32) / 255.0
-    return (scaled - mean) / jnp.maximum(std, sigma_floor) * valid_mask(valid_box, volume.shape)
+    depth, height, width = volume.shape
+    mask = valid_mask(valid_box, (depth, height, width))
+    return (scaled - mean) / jnp.maximum(std, sigma_floor) * mask
 
 
 def augment(

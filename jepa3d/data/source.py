@@ -111,9 +111,9 @@ class VolumeSource:
             "volume": record["volume"],
             "foreground": record["foreground"].astype(bool),
             "valid_box": record["valid_box"],
-            "device": np.int32(self.devices.index(row["device"])),
-            "mean": np.float32(record["mean"]),
-            "std": np.float32(record["std"]),
+            "device": np.asarray(self.devices.index(row["device"]), np.int32),
+            "mean": np.asarray(record["mean"], np.float32),
+            "std": np.asarray(record["std"], np.float32),
             "spacing_mm": record["spacing_mm"],
         }
 
@@ -124,7 +124,8 @@ class VolumeSource:
     def _open(self) -> Any:
         """The tensorflow-datasets data source of this split, opened once."""
         if self._records is None:
-            records = tfds.builder_from_directory(str(self.folder)).as_data_source(self.split)
+            builder = tfds.builder_from_directory(str(self.folder))
+            records: Any = builder.as_data_source(self.split)  # pyright: ignore[reportCallIssue]
             if len(records) != self._stored:
                 raise InputError(
                     f"{self.folder} has {len(records)} records and {self._stored} index rows in "

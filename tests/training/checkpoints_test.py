@@ -16,7 +16,7 @@ from training.checkpoints import CheckpointReader, CheckpointStore
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError
 from training.state import TrainState, new_state
-from training.tree_paths import flatten_paths, unflatten_paths
+from training.paths import named_leaves, rebuild
 
 CONFIG = CheckpointConfig(keep_latest=2, keep_every=None)
 
@@ -50,9 +50,9 @@ def on_mesh(state: TrainState, mesh: Mesh) -> TrainState:
                 mesh, PartitionSpec("data") if name.endswith("encoder/kernel") else PartitionSpec()
             ),
         )
-        for name, leaf in flatten_paths(state).items()
+        for name, leaf in named_leaves(state).items()
     }
-    return unflatten_paths(state, leaves)
+    return rebuild(state, leaves)
 
 
 def words(state) -> dict[str, np.ndarray]:
@@ -61,7 +61,7 @@ def words(state) -> dict[str, np.ndarray]:
         name: np.asarray(
             jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         )
-        for name, leaf in flatten_paths(state).items()
+        for name, leaf in named_leaves(state).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Damaged files of any kind end in a volume or a named reason: no other exception, no big memory."""
+"""Damaged files end in a volume or a named reason: no other exception, no big memory."""
 
 from __future__ import annotations
 
