@@ -131,7 +131,10 @@ def test_a_phase_that_begins_inside_the_run_passes(window):
     ("keys", "sentence"),
     [
         ({"boxes": ((4,), "float32")}, "lacks the key 'boxes'; it has index, position, w, x, y"),
-        ({"x": ((9,), "float32")}, r"batch\['x'\] is float32\[8\] per example, but .* float32\[9\]"),
+        (
+            {"x": ((9,), "float32")},
+            r"batch\['x'\] is float32\[8\] per example, but .* float32\[9\]",
+        ),
         ({"x": ((8,), "bfloat16")}, "but the model needs bfloat16"),
     ],
 )
