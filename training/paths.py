@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -38,3 +38,10 @@ def compile_pattern(pattern: str, key: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"{key}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def rebuild(template: Any, leaves: Mapping[str, Any]) -> Any:
+    """A tree like `template` with the leaves of these names; raises KeyError if one is absent."""
+    return jax.tree.unflatten(
+        jax.tree.structure(template), [leaves[name] for name in named_leaves(template)]
+    )

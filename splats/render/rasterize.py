@@ -1,0 +1,92 @@
+"""One interface to all compositors.
+
+Backends: "xla" runs on every platform; "auto" picks a kernel where one is known to fit the device,
+else "xla".
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from splats.render import composite as xla_composite
+
+# Measured on one CPU core (docs/splats_render.md); accelerators want wide steps.
+CPU_LANES = 32
+ACCELERATOR_LANES = 256
+CPU_TILE_SIZE = 8
+ACCELERATOR_TILE_SIZE = 16
+
+
+def resolve_backend(backend: str) -> str:
+    """Replaces "auto" by the backend for the default device."""
+    if backend != "auto":
+        return backend
+    return "xla"
+
+
+def resolve_tile_size(tile_size: int) -> int:
+    """Replaces 0 by the side that suits the default device: small tiles waste fewer pixels."""
+    if tile_size:
+        return tile_size
+    return CPU_TILE_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_TILE_SIZE
+
+
+def default_lanes(tiles: int) -> int:
+    """Tiles composited side by side by the XLA loop: few on CPU, many on an accelerator."""
+    lanes = CPU_LANES if jax.default_backend() == "cpu" else ACCELERATOR_LANES
+    return min(lanes, tiles)
+
+
+def rasterize(
+    means2d: jax.Array,
+    conics: jax.Array,
+    colors: jax.Array,
+    opacities: jax.Array,
+    background: jax.Array,
+    pair_gaussian: jax.Array,
+    tile_offsets: jax.Array,
+    *,
+    width: int,
+    height: int,
+    tile_size: int = 16,
+    backend: str = "auto",
+    absgrad_probe: jax.Array | None = None,
+    chunk: int = 8,
+    lanes: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+    """Composites screen Gaussians front to back; see `splats.render.composite` for the rules.
+
+    Args:
+      means2d: [N, 2] pixels.
+      conics: [N, 3] (a, b, c).
+      colors: [N, C].
+      opacities: [N].
+      background: [C].
+      pair_gaussian: [P] int32 from `splats.render.tiles.build_pairs`.
+      tile_offsets: [T + 1] int32 from the same.
+      width: pixels.
+      height: pixels.
+      tile_size: pixels, as used for the pairs.
+      backend: one of `splats.render.camera.BACKENDS`.
+      absgrad_probe: optional zeros [N, 2]; its gradient is the sum over pixels of the absolute
+        gradient of `means2d`, which costs two more reductions.
+      chunk: pairs per step of the XLA loop.
+      lanes: tiles side by side in the XLA loop; 0 chooses by platform.
+
+    Returns:
+      image [height, width, C] and accumulated alpha [height, width].
+    """
+    tiles = tile_offsets.shape[0] - 1
+    plan = xla_composite.Plan(
+        height=height,
+        width=width,
+        tile_size=tile_size,
+        lanes=min(lanes, tiles) or default_lanes(tiles),
+        chunk=chunk,
+        absolute=absgrad_probe is not None,
+    )
+    probe = jnp.zeros_like(means2d) if absgrad_probe is None else absgrad_probe
+    return xla_composite.composite(
+        plan, means2d, conics, opacities, colors, background, probe, pair_gaussian, tile_offsets
+    )

@@ -1,0 +1,149 @@
+"""From Gaussians and a camera to an image: projection, colours, pairs, compositing.
+
+Gaussians are a mapping of arrays with a common first axis N:
+  means [N, 3] world; scales [N, 3] logarithms; quats [N, 4] wxyz of any length;
+  opacities [N] logits; sh0 [N, 1, 3]; shN [N, B - 1, 3] (may be absent or empty);
+  alive [N] bool (optional): rows that are not alive are not drawn and get zero gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from splats.render import harmonics, projection, tiles
+from splats.render.camera import Camera, RenderSettings
+from splats.render.rasterize import rasterize, resolve_tile_size
+
+MIN_ACCUMULATED_ALPHA = 1e-10
+
+
+class RenderOutput(NamedTuple):
+    """One rendered view."""
+
+    image: jax.Array  # [H, W, 3], not clipped.
+    alpha: jax.Array  # [H, W] accumulated alpha.
+    depth: jax.Array | None  # [H, W] expected camera z, if the settings ask for it.
+    radii: jax.Array  # [N, 2] int32 pixels, 0 where culled.
+    visible: jax.Array  # [N] bool.
+    means2d: jax.Array  # [N, 2] pixels.
+    overflow: jax.Array  # bool: the image is incomplete, `pair_capacity` is too small.
+    pairs_needed: jax.Array  # int32: slots that this view needs (a lower bound on overflow).
+
+
+def camera_center(world_to_camera: jax.Array) -> jax.Array:
+    """Centre [3] of a camera in world coordinates: -R^T t."""
+    return -jnp.einsum(
+        "ji,j->i",
+        world_to_camera[:3, :3],
+        world_to_camera[:3, 3],
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def render(
+    gaussians: Mapping[str, jax.Array],
+    camera: Camera,
+    settings: RenderSettings,
+    *,
+    background: jax.Array | None = None,
+    active_degree: jax.Array | int | None = None,
+    means2d_probe: jax.Array | None = None,
+    absgrad_probe: jax.Array | None = None,
+) -> RenderOutput:
+    """Renders one view; differentiable in the Gaussians, the camera and the background.
+
+    Args:
+      gaussians: see the module's docstring.
+      camera: one camera; map over cameras with `jax.vmap` or `jax.lax.scan`.
+      settings: static; hashable, so it can be a static argument of `jax.jit`.
+      background: [3], black when absent.
+      active_degree: harmonic bands above it are ignored; may be traced.
+      means2d_probe: optional zeros [N, 2] added to the screen means: the gradient with respect to
+        it is the screen gradient that adaptive density control thresholds.
+      absgrad_probe: optional zeros [N, 2] whose gradient is the sum over pixels of absolute
+        screen gradients.
+    """
+    tile_size = resolve_tile_size(settings.tile_size)
+    opacities = jax.nn.sigmoid(gaussians["opacities"])
+    projected = projection.project(
+        gaussians["means"],
+        gaussians["quats"],
+        jnp.exp(gaussians["scales"]),
+        camera,
+        width=settings.width,
+        height=settings.height,
+        opacities=opacities,
+        near=settings.near,
+        far=settings.far,
+        eps2d=settings.eps2d,
+        antialiased=settings.antialiased,
+        camera_model=settings.camera_model,
+    )
+    visible = projected.visible
+    if "alive" in gaussians:
+        visible &= gaussians["alive"]
+    if settings.antialiased:
+        opacities = opacities * projected.compensations
+    means2d = projected.means2d
+    if means2d_probe is not None:
+        means2d = means2d + means2d_probe
+    pairs = tiles.build_pairs(
+        *jax.lax.stop_gradient((projected.means2d, projected.conics, opacities)),
+        projected.extents,
+        jax.lax.stop_gradient(projected.depths),
+        visible,
+        grid=(-(-settings.height // tile_size), -(-settings.width // tile_size)),
+        tile_size=tile_size,
+        capacity=settings.pair_capacity,
+    )
+    channels, background = _channels(
+        gaussians, camera, projected, settings, background, active_degree
+    )
+    image, alpha = rasterize(
+        means2d,
+        projected.conics,
+        channels,
+        opacities,
+        background,
+        pairs.pair_gaussian,
+        pairs.tile_offsets,
+        width=settings.width,
+        height=settings.height,
+        tile_size=tile_size,
+        backend=settings.backend,
+        absgrad_probe=absgrad_probe,
+        chunk=settings.chunk,
+        lanes=settings.lanes,
+    )
+    depth = None
+    if settings.render_depth:
+        depth = image[:, :, 3] / jnp.maximum(alpha, MIN_ACCUMULATED_ALPHA)
+    return RenderOutput(
+        image=image[:, :, :3],
+        alpha=alpha,
+        depth=depth,
+        radii=jnp.where(visible[:, None], projected.radii, 0),
+        visible=visible,
+        means2d=means2d,
+        overflow=pairs.overflow,
+        pairs_needed=pairs.pairs_needed,
+    )
+
+
+def _channels(gaussians, camera, projected, settings, background, active_degree):
+    """Per-Gaussian channels [N, 3 or 4] and the background of the same width."""
+    coefficients = gaussians["sh0"]
+    if gaussians.get("shN") is not None and gaussians["shN"].shape[1]:
+        coefficients = jnp.concatenate([coefficients, gaussians["shN"]], axis=1)
+    center = camera_center(camera.world_to_camera)
+    channels = harmonics.view_colors(gaussians["means"], center, coefficients, active_degree)
+    if background is None:
+        background = jnp.zeros(3, channels.dtype)
+    if settings.render_depth:
+        channels = jnp.concatenate([channels, projected.depths[:, None]], axis=1)
+        background = jnp.concatenate([background, jnp.zeros(1, background.dtype)])
+    return channels, background
