@@ -27,8 +27,8 @@ from training.checkpoint_diff import SavedDescription, compare, compare_subset, 
 from training.checkpoint_folder import CheckpointFolder
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError
-from training.retention import Retention
 from training.paths import named_leaves, path_name, rebuild
+from training.retention import Retention
 
 UNREADABLE = (
     "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -158,7 +158,7 @@ class Chunk:
 
 def prefetched(
     stream: ExampleStream, plan: Iterable[tuple[int, int]], layout: Layout
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """Chunks for a plan of (first step, updates), prepared ahead of time by one thread."""
 
     def prepare(first: int, updates: int) -> Chunk:
