@@ -57,6 +57,7 @@ class ToyRun:
                 self.state, read = self.program.step(self.state, chunk.device)
                 self.rows += read()
                 self._watch(guards, chunk.first_step + 1, self.rows[-1])
+        stream.close()
         return self
 
     def _watch(self, guards, step, row):
