@@ -304,7 +304,7 @@ class Run:
 
     def _checkpoint_before(self, step: int) -> Path | None:
         earlier = [saved for saved in self.store.steps() if saved < step]
-        return Path(self.store.directory) / str(earlier[-1]) if earlier else None
+        return Path(self.store.folder.step_path(earlier[-1])) if earlier else None
 
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)

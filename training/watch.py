@@ -81,7 +81,8 @@ class ZeroGradient:
             if not name.startswith("grad_norm/"):
                 continue
             group = name.removeprefix("grad_norm/")
-            zero = value == 0.0 and step > self.quiet.get(group, 0)
+            applied = step - int(metrics.get("skipped", 0))
+            zero = value == 0.0 and applied > self.quiet.get(group, 0)
             self.runs[group] = self.runs.get(group, 0) + 1 if zero else 0
             if self.runs[group] >= self.limit:
                 sentence = (
@@ -131,16 +132,17 @@ class LearningRateRose:
 
     def __init__(self, warmup: int):
         self.warmup = warmup
-        self.last: dict[str, float] = {}
+        self.lowest: dict[str, float] = {}
 
     def check(self, step: int, metrics: Metrics) -> Incident | None:
         applied = step - 1 - int(metrics.get("skipped", 0))
         for name, rate in metrics.items():
             if name.split("/")[0] != "learning_rate" or applied < self.warmup:
                 continue
-            before = self.last.get(name)
-            self.last[name] = rate
-            if before is not None and rate > before * (1 + 1e-5):
+            # Against the lowest so far: the steps of a slow climb are too small to be seen.
+            before = self.lowest.setdefault(name, rate)
+            self.lowest[name] = min(before, rate)
+            if rate > before * (1 + 1e-5):
                 sentence = (
                     f"{name} rose from {before:.6g} to {rate:.6g} at step {step}, "
                     f"after the warm-up of {self.warmup} updates"
@@ -150,7 +152,10 @@ class LearningRateRose:
 
 
 class LossSpike:
-    """The loss against the median and the median absolute deviation of recent updates."""
+    """The loss against the median and the median absolute deviation of recent updates.
+
+    A term that begins makes another loss: the scale is then measured anew.
+    """
 
     name = "loss-spike"
     promise = "the loss stayed near its recent median"
@@ -161,11 +166,17 @@ class LossSpike:
         self.recent: deque[float] = deque(maxlen=self.WINDOW)
         self.run = 0
         self.limit = np.inf
+        self.begun: set[str] = set()
 
     def check(self, step: int, metrics: Metrics) -> Incident | None:
         loss = metrics["loss"]
         if not np.isfinite(loss):
             return None
+        active = {name for name, x in metrics.items() if name.startswith("share/") and x > 0}
+        if active - self.begun:
+            self.begun |= active
+            self.recent.clear()
+            self.run, self.limit = 0, np.inf
         if len(self.recent) >= self.LEAST and step % 10 == 0:
             median = float(np.median(self.recent))
             spread = 1.4826 * float(np.median(np.abs(np.array(self.recent) - median)))
