@@ -35,7 +35,9 @@ class GuardStop(PodvisionError):
     exit_code = EXIT_GUARD
 
     def __init__(self, guard: str, message: str):
-        super().__init__(f"{message} [guard {guard}; see docs/failures.md#{guard.replace('_', '-')}]")
+        super().__init__(
+            f"{message} [guard {guard}; see docs/failures.md#{guard.replace('_', '-')}]"
+        )
         self.guard = guard
 
 

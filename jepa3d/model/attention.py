@@ -1,0 +1,146 @@
+"""Softmax attention: one function, one implementation per backend, equality-tested.
+
+`splash`  TPU kernel of jax.experimental.pallas; lengths must be multiples of 128.
+`cudnn`   GPU flash attention of cuDNN through jax.nn.
+`chunked` XLA in blocks with a hand-written backward pass: memory linear in tokens.
+`plain`   the definition; keeps the score matrix.
+`auto`    splash on TPU, cudnn on GPU in half precision (cuDNN has no float32), else by size: plain
+          while the score matrix is small (it is faster then), chunked beyond.
+
+Shapes here are [batch, tokens, heads, head_dim]. There is no mask: JEPA attention is full.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from jepa3d.model.chunked_attention import chunked_attention
+from training.errors import ConfigError
+
+SPLASH_BLOCKS = (1024, 512, 384, 256, 128)  # largest first: fewer, fuller passes of the MXU
+PLAIN_SCORE_BYTES = 64 * 2**20  # of float32 scores; above it chunked wins on memory and on time
+
+
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    implementation: str = "auto",
+    *,
+    mesh: Mesh | None = None,
+    batch_axes: tuple[str, ...] = ("data", "fsdp"),
+    interpret: bool = False,
+) -> jax.Array:
+    """softmax(q kᵀ / sqrt(head_dim)) v.
+
+    Args:
+        q: [batch, queries, heads, head_dim].
+        k, v: [batch, keys, heads, head_dim].
+        implementation: "auto", "plain", "chunked", "splash" or "cudnn".
+        mesh: device mesh of the surrounding jit; needed by splash on several devices, because
+            XLA cannot split a kernel by itself. Each device then computes its part of the batch.
+        batch_axes: mesh axes that the batch is split over; those the mesh lacks are ignored.
+        interpret: run splash without a TPU, slowly, for tests.
+
+    Returns:
+        [batch, queries, heads, head_dim] in q's dtype; softmax in float32.
+
+    Raises:
+        ConfigError: unknown implementation, or lengths that the TPU kernel cannot take.
+    """
+    chosen = _resolve(q, k) if implementation == "auto" else implementation
+    if chosen == "plain":
+        return plain_attention(q, k, v)
+    if chosen == "chunked":
+        return chunked_attention(q, k, v)
+    if chosen == "cudnn":
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    if chosen == "splash":
+        kernel = functools.partial(splash_attention, interpret=interpret)
+        return _over_batch(kernel, mesh, batch_axes)(q, k, v)
+    raise ConfigError(
+        f"model.attention is {implementation!r}; choose auto, plain, chunked, splash or cudnn"
+    )
+
+
+def _resolve(q: jax.Array, k: jax.Array) -> str:
+    backend = jax.default_backend()
+    if backend == "tpu" and not (q.shape[1] % 128 or k.shape[1] % 128):
+        return "splash"
+    if backend == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
+        return "cudnn"
+    batch, queries, heads, _ = q.shape
+    score_bytes = 4 * batch * heads * queries * k.shape[1]
+    return "plain" if score_bytes <= PLAIN_SCORE_BYTES else "chunked"
+
+
+def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """The definition, with the full score matrix in float32."""
+    scores = jnp.einsum(
+        "bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+    )
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+def splash_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, interpret: bool = False
+) -> jax.Array:
+    """The TPU flash-attention kernel that ships with jax, with large blocks.
+
+    Raises:
+        ConfigError: a length that is no multiple of 128.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel,
+        splash_attention_mask,
+    )
+
+    queries, keys, heads = q.shape[1], k.shape[1], q.shape[2]
+    query_block, key_block = _splash_block(queries), _splash_block(keys)
+    kernel = splash_attention_kernel.make_splash_mha(
+        mask=splash_attention_mask.MultiHeadMask(
+            [splash_attention_mask.FullMask((queries, keys))] * heads
+        ),
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+        block_sizes=splash_attention_kernel.BlockSizes(
+            block_q=query_block,
+            block_kv=key_block,
+            block_kv_compute=key_block,
+            block_q_dkv=query_block,
+            block_kv_dkv=key_block,
+            block_kv_dkv_compute=key_block,
+            block_q_dq=query_block,
+            block_kv_dq=key_block,
+        ),
+    )
+    scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
+    out = jax.vmap(kernel)(*(x.swapaxes(1, 2) for x in (scaled, k, v)))
+    return out.swapaxes(1, 2)
+
+
+def _splash_block(length: int) -> int:
+    for block in SPLASH_BLOCKS:
+        if length % block == 0:
+            return block
+    raise ConfigError(
+        f"the TPU attention kernel takes sequence lengths that are multiples of 128, got {length}; "
+        "change masks.context_tokens and masks.target_tokens or set model.attention=chunked"
+    )
+
+
+def _over_batch(function, mesh: Mesh | None, batch_axes: tuple[str, ...]):
+    axes = tuple(name for name in batch_axes if mesh is not None and name in mesh.shape)
+    if mesh is None or math.prod(mesh.shape.values()) == 1:
+        return function
+    spec = PartitionSpec(axes)
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False
+    )

@@ -1,0 +1,100 @@
+"""`podvision <command>`: finds the command, parses its arguments, turns errors into exit codes.
+
+Imports nothing heavy: a command's module is imported when it is called, jax inside its `run`.
+A command module has `add_arguments(parser)` and `run(args) -> exit code`; its docstring is help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+
+from training.errors import PodvisionError
+
+# Command -> (module, one line of help).
+COMMANDS = {
+    "train": ("launch.train", "train, or resume with the same command"),
+    "evaluate": ("launch.evaluate", "restore a checkpoint and evaluate it"),
+    "overfit": ("launch.overfit", "prove on a few fixed examples that a config can learn"),
+    "prepare": ("launch.prepare", "prepare data: OCT volumes, COLMAP scenes"),
+    "export": ("launch.export", "write a trained model in another format"),
+    "predict": ("launch.predict", "use a trained model"),
+    "report": ("launch.report", "write report.html of a work folder"),
+    "replay": ("launch.replay", "re-run a recorded bad step"),
+    "demo": ("launch.demo", "synthetic data, training, evaluation, report; minutes on a CPU"),
+    "podsim": ("launch.podsim", "a multi-host run as processes on this machine"),
+}
+
+
+def build_parser(command: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    module_name, summary = COMMANDS[command]
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(
+        f"podvision {command}",
+        description=module.__doc__ or summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+def usage() -> str:
+    """The help page: every command with its line."""
+    lines = ["usage: podvision <command> [arguments]", ""]
+    width = max(map(len, COMMANDS))
+    lines += [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join([*lines, "", "podvision <command> --help shows a command's arguments"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code (0 done, 2 usage, 3 guard, 4 data)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else 2
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see podvision --help"
+        print(f"podvision: unknown command {command!r}; {hint}", file=sys.stderr)
+        return 2
+    debug = "--debug" in rest
+    try:
+        args, overrides = split_overrides(build_parser(command), rest)
+        args.overrides = overrides
+        return args.run(args)
+    except PodvisionError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"podvision {command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: not an error of this program.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def split_overrides(
+    parser: argparse.ArgumentParser, argv: list[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parsed arguments and the `a.b=text` parts of `--config.a.b=text`."""
+    separator = argv.index("--") if "--" in argv else len(argv)
+    head, tail = argv[:separator], argv[separator:]
+    prefix = "--config."
+    overrides = [text.removeprefix(prefix) for text in head if text.startswith(prefix)]
+    args = parser.parse_args([text for text in head if not text.startswith(prefix)] + tail)
+    if overrides and not hasattr(args, "config"):
+        parser.error("--config.KEY=VALUE is for commands with --config")
+    return args, overrides
+
+
+if __name__ == "__main__":
+    sys.exit(main())

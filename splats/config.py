@@ -1,0 +1,229 @@
+"""Typed configuration of a splat training run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from splats.data.splits import SplitConfig
+from training.config import (
+    Duration,
+    EvaluationConfig,
+    GroupConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from training.errors import ConfigError
+
+SYNTHETIC = "synthetic"
+STRATEGIES = ("mcmc", "default", "none")
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Which photographs."""
+
+    path: str = SYNTHETIC  # folder of the scene, absolute or under PODVISION_DATA
+    images: str = "images"  # image folder inside a COLMAP scene
+    factor: int | None = None  # shrink the images by this integer
+    split: SplitConfig = field(default_factory=SplitConfig)  # held-out views are mandatory
+    normalise: bool = True  # centre, rotate and scale the world
+    scale_factor: float = 1.0  # multiplies the scene scale, and with it rates and thresholds
+    cache: str | None = None  # writable folder for undistorted and shrunk images
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The Gaussians at the start, and how many there may be."""
+
+    initialisation: str = "points"  # points (of the reconstruction) or random
+    random_points: int = 100_000  # random only
+    init_opacity: float = 0.1
+    init_scale: float = 1.0  # times the distance to the three nearest points
+    sh_degree: int = 3  # of the spherical harmonics, 0 to 3
+    sh_every: int = 1000  # updates between degrees
+    initial_capacity: int = 65_536  # slots; doubled when they fill up
+    capacity: int = 1_000_000  # slots at most
+    bilateral_grid: bool = False  # a colour correction per training view
+    pose_correction: bool = False  # a pose correction per training view
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Coefficients; l1 has 1 - ssim."""
+
+    ssim: float = 0.2
+    opacity: float = 0.0  # mean opacity of the visible Gaussians
+    scale: float = 0.0  # mean linear scale of the visible Gaussians
+    depth: float = 0.0  # L1 of disparity at reconstructed points (COLMAP scenes)
+    total_variation: float = 10.0  # of bilateral grids
+    random_background: bool = False  # a new colour behind each view
+
+
+@dataclass(frozen=True)
+class DensifyConfig:
+    """When and how Gaussians are added and removed. Lengths are fractions of the scene scale."""
+
+    strategy: str = "mcmc"  # mcmc, default (adaptive density control) or none
+    start: int = 500  # first refinement after this update
+    stop: int = 25_000  # no refinement from this update on
+    every: int = 100  # updates
+    minimum_opacity: float = 0.005  # dead below
+    growth: float = 1.05  # mcmc: factor per refinement
+    noise: float = 5e5  # mcmc: times the learning rate of the means
+    noise_on_visible: bool = False  # mcmc: only Gaussians that the update has seen
+    gradient: float = 2e-4  # default: threshold in normalised device units
+    absolute: bool = False  # default: per-pixel absolute gradients (then gradient = 8e-4)
+    revised_opacity: bool = False  # default: children get 1 - sqrt(1 - o)
+    small_scale: float = 0.01  # default: duplicate up to it, split above
+    prune_scale: float = 0.1  # default: too large, from the first reset on
+    reset_every: int = 3000  # default: opacity resets; a multiple of `every`
+    pause_after_reset: int = 0  # default: updates without refinement after a reset
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How views are rendered; see `splats.render.RenderSettings`."""
+
+    tile_size: int = 16  # pixels, 8 or 16
+    antialiased: bool = False  # compensate the screen-space blur
+    near: float = 0.01  # world units
+    backend: str = "auto"
+    pair_capacity: int = 1 << 18  # (tile, Gaussian) pairs per view at the start; doubled on need
+    chunk: int = 16  # pairs per step of the XLA compositor
+
+
+def splat_optimizer(
+    *,
+    means: float = 1.6e-4,
+    scales: float = 5e-3,
+    quats: float = 1e-3,
+    opacities: float = 5e-2,
+    sh0: float = 2.5e-3,
+    shN: float = 2.5e-3 / 20,
+    bilateral: float | None = None,
+    poses: float | None = None,
+) -> OptimizerConfig:
+    """Adam with a learning rate per parameter (Kerbl et al. 2023; bilateral, poses: gsplat).
+
+    The rate of the means falls exponentially to 1 % at the last update, and the task multiplies it
+    by the scene scale. Groups that are None are left out (their parameters must be off).
+    """
+    constant = ScheduleConfig("constant")
+    decaying = ScheduleConfig("exponential", final_fraction=0.01)
+    warmed = ScheduleConfig("warmup_cosine", warmup_fraction=1 / 30, final_fraction=0.01)
+    rates = {"scales": scales, "quats": quats, "opacities": opacities, "sh0": sh0}
+    groups = [GroupConfig("means", means, 0.0, decaying)]
+    groups += [GroupConfig(name, rate, 0.0, constant) for name, rate in rates.items()]
+    if shN:
+        groups.append(GroupConfig("shN", shN, 0.0, constant))
+    if bilateral is not None:
+        groups.append(GroupConfig("bilateral", bilateral, 0.0, warmed))
+    if poses is not None:
+        groups.append(GroupConfig("poses", poses, 1e-6, decaying))
+    return OptimizerConfig(
+        learning_rate=1e-3,
+        b1=0.9,
+        b2=0.999,
+        eps=1e-15,
+        weight_decay=0.0,
+        clip_norm=None,
+        schedule=constant,
+        groups=tuple(groups),
+        decay_rules=((r"poses", True), (r".*", False)),
+    )
+
+
+def scaled_for_batch(
+    optimizer: OptimizerConfig, batch_size: int, largest_factor: float = 8.0
+) -> OptimizerConfig:
+    """The same optimiser for B views per update, by the square-root rule (gsplat, Grendel-GS).
+
+    Learning rates times sqrt(B), eps by sqrt(B), betas to 1 - B (1 - beta). The first beta would
+    reach zero at B = 10, so B counts as at most `largest_factor` for all of it. The caller divides
+    the number of updates by B.
+    """
+    factor = min(float(batch_size), largest_factor)
+    root = factor**0.5
+    groups = tuple(
+        dataclasses.replace(group, learning_rate=group.learning_rate * root)
+        for group in optimizer.groups
+        if group.learning_rate is not None
+    )
+    return dataclasses.replace(
+        optimizer,
+        b1=1.0 - factor * (1.0 - optimizer.b1),
+        b2=1.0 - factor * (1.0 - optimizer.b2),
+        eps=optimizer.eps / root,
+        groups=groups,
+    )
+
+
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """A whole run. The batch size counts views per update."""
+
+    batch_size: int = 1
+    total: Duration = field(default_factory=lambda: Duration(updates=30_000))
+    optimizer: OptimizerConfig = field(default_factory=splat_optimizer)
+    evaluation: EvaluationConfig = field(
+        default_factory=lambda: EvaluationConfig(every=Duration(updates=5000), batch_size=1)
+    )
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    selective_adam: bool = False  # update only the rows that the views of the update have seen
+    shard_gaussians: bool = False  # over the fsdp axis of the mesh, exchanged by all-to-all
+
+    def __post_init__(self):
+        check_config(self)
+
+
+def check_config(config: Config) -> None:
+    """Raises ConfigError for settings that cannot work together."""
+    densify, model = config.densify, config.model
+    if densify.strategy not in STRATEGIES:
+        raise ConfigError(
+            f"config.densify.strategy = {densify.strategy!r}; use {', '.join(STRATEGIES)}"
+        )
+    if densify.strategy == "default" and densify.reset_every % densify.every:
+        raise ConfigError(
+            f"config.densify.reset_every = {densify.reset_every} must be a multiple of "
+            f"config.densify.every = {densify.every}, or resets would be missed"
+        )
+    if not 0 <= model.sh_degree <= 3:
+        raise ConfigError(f"config.model.sh_degree = {model.sh_degree} must be 0, 1, 2 or 3")
+    if model.initialisation not in ("points", "random"):
+        raise ConfigError(
+            f"config.model.initialisation = {model.initialisation!r}; use points or random"
+        )
+    if not 0 < model.init_opacity < 1:
+        raise ConfigError(
+            f"config.model.init_opacity = {model.init_opacity} must lie strictly between 0 and 1"
+        )
+    if not 0 <= config.losses.ssim <= 1:
+        raise ConfigError(f"config.losses.ssim = {config.losses.ssim} must lie between 0 and 1")
+
+
+def scene_folder(path: str) -> Path:
+    """The folder of a scene: as given, or under the folder that PODVISION_DATA names.
+
+    Raises:
+      ConfigError: it is in neither place.
+    """
+    direct = Path(path).expanduser()
+    if direct.is_dir():
+        return direct
+    root = os.environ.get("PODVISION_DATA")
+    if root and (Path(root) / path).is_dir():
+        return Path(root) / path
+    where = f"nor under PODVISION_DATA = {root}" if root else "and PODVISION_DATA is not set"
+    raise ConfigError(
+        f"config.scene.path = {path!r} is no folder here {where}; give the folder of a scene with "
+        "images and a COLMAP model (sparse/0), a transforms.json or transforms_train.json"
+    )

@@ -1,0 +1,32 @@
+"""Reading captures and preparing scenes: COLMAP, nerfstudio and Blender data sets.
+
+Start at `load_scene`; the names below are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Scene": "scene",
+    "SceneReport": "scene",
+    "load_scene": "scene",
+    "Split": "splits",
+    "SplitConfig": "splits",
+    "make_split": "splits",
+    "Capture": "capture",
+    "View": "capture",
+    "read_capture": "capture",
+    "neighbour_distances": "initialisation",
+    "random_points": "initialisation",
+    "random_blender_points": "initialisation",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

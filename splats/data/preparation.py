@@ -1,0 +1,223 @@
+"""From a declared view to the pixels that training compares with: one pinhole image and its mask.
+
+Order of work on a view: decode; undistort at the size of the file; then shrink. An existing folder
+`images_<factor>` is preferred to shrinking. Results are cached as PNG files whose names carry a
+digest of everything that went in, so that a stale entry is never read; files are renamed into
+place, so that several processes may fill one cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from splats.data.camera_models import Camera
+from splats.data.capture import Capture, View
+from splats.data.images import (
+    decode_image,
+    decode_mask,
+    find_image,
+    resize_colour,
+    resize_valid,
+)
+from splats.data.undistortion import Remap, build_remap, sample_bilinear, undistort
+from training.errors import ConfigError, InputError
+
+_CACHE_VERSION = 1
+ALPHA_MODES = ("mask", "white")
+
+
+@dataclass(frozen=True)
+class PreparedView:
+    """`image` [height,width,3] uint8; `valid` [height,width] bool or None (all); pinhole camera."""
+
+    image: np.ndarray
+    valid: np.ndarray | None
+    camera: Camera
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """Where the pixels of a view are; `shrink` is the factor that is still to be applied."""
+
+    path: Path
+    shrink: int
+    mask: Path | None
+
+
+@dataclass
+class Preparation:
+    """Settings of one data set, and the undistortion maps made so far (one a camera and size)."""
+
+    capture: Capture
+    images: str = "images"
+    factor: int | None = None
+    masks: str = "masks"
+    alpha: str = "mask"
+    cache: Path | None = None
+    remaps: dict[Camera, Remap] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self):
+        if self.factor is not None and not 1 <= self.factor <= 64:
+            raise ConfigError(f"factor is {self.factor}; it must lie between 1 and 64.")
+        if self.alpha not in ALPHA_MODES:
+            raise ConfigError(f"alpha is {self.alpha!r}; choose 'mask' or 'white'.")
+
+    def find(self, view: View) -> ImageFile | None:
+        """The file of a view, or None when there is none."""
+        folder = self.capture.folder
+        factor = self.factor or 1
+        mask = self._find_mask(view)
+        if self.capture.kind == "colmap":
+            small = find_image(folder / f"{self.images}_{factor}", view.name)
+            full = find_image(folder / self.images, view.name)
+        else:
+            parts = Path(view.name).parts
+            small_name = Path(f"{parts[0]}_{factor}", *parts[1:])
+            small = find_image(folder, str(small_name)) if len(parts) > 1 else None
+            full = find_image(folder, view.name)
+        if factor > 1 and small is not None:
+            return ImageFile(small, 1, mask)
+        return None if full is None else ImageFile(full, factor, mask)
+
+    def _find_mask(self, view: View) -> Path | None:
+        folder = self.capture.folder
+        if view.mask is not None:
+            path = folder / view.mask
+            if not path.is_file():
+                raise InputError(f"The mask {path} of {view.name} is missing; restore it.")
+            return path
+        return find_image(folder / self.masks, view.name)
+
+    def find_all(self) -> tuple[dict[str, ImageFile], tuple[str, ...]]:
+        """Files by view name, and the names without one."""
+        found = {view.name: self.find(view) for view in self.capture.views}
+        missing = tuple(name for name, file in found.items() if file is None)
+        return {name: file for name, file in found.items() if file is not None}, missing
+
+    def prepare_all(self, files: dict[str, ImageFile]) -> list[PreparedView]:
+        """The views that have files, in order; decoding runs in threads."""
+        views = [view for view in self.capture.views if view.name in files]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return list(pool.map(lambda view: self.prepare(view, files[view.name]), views))
+
+    def prepare(self, view: View, file: ImageFile) -> PreparedView:
+        """Reads the cache or does the work."""
+        if self.cache is None:
+            return self._work(view, file)
+        entry = self.cache / f"{_cache_key(self, view, file)}.png"
+        if entry.is_file():
+            return _read_cache(entry)
+        prepared = self._work(view, file)
+        _write_cache(entry, prepared)
+        return prepared
+
+    def _work(self, view: View, file: ImageFile) -> PreparedView:
+        declared = view.camera
+        decoded = decode_image(file.path, declared and (declared.width, declared.height))
+        height, width = decoded.colour.shape[:2]
+        camera = view.camera_for(width, height)
+        image, valid = _apply_alpha(decoded.colour, decoded.alpha, self.alpha)
+        if file.mask is not None:
+            mask = decode_mask(file.mask, width, height)
+            valid = mask if valid is None else valid & mask
+        if not camera.is_pinhole:
+            image, valid, camera = self._undistort(camera, image, valid)
+        fx, fy, cx, cy = camera.pinhole
+        camera = Camera("PINHOLE", camera.width, camera.height, (fx, fy, cx, cy))
+        if file.shrink > 1:
+            image, valid, camera = _shrink(image, valid, camera, file.shrink)
+        if valid is not None and valid.all():
+            valid = None
+        return PreparedView(image, valid, camera, decoded.notes)
+
+    def _undistort(
+        self, camera: Camera, image: np.ndarray, valid: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None, Camera]:
+        # Views share cameras: the lock lets one thread build a map while the others wait for it.
+        with self.lock:
+            remap = self.remaps.get(camera)
+            if remap is None:
+                remap = self.remaps[camera] = build_remap(camera)
+        kept = remap.valid
+        if valid is not None:
+            grey = np.where(valid, 255, 0).astype(np.uint8)[..., None]
+            kept = kept & (sample_bilinear(grey, remap.source)[..., 0] == 255)
+        return undistort(image, remap), kept, remap.camera
+
+
+def _apply_alpha(
+    colour: np.ndarray, alpha: np.ndarray | None, mode: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Transparent pixels become invalid (`mask`) or are blended over white (`white`)."""
+    if alpha is None:
+        return colour, None
+    if mode == "mask":
+        return colour, alpha >= 128
+    weight = alpha[..., None].astype(np.float32) / 255
+    return np.rint(colour * weight + 255 * (1 - weight)).astype(np.uint8), None
+
+
+def _shrink(
+    image: np.ndarray, valid: np.ndarray | None, camera: Camera, factor: int
+) -> tuple[np.ndarray, np.ndarray | None, Camera]:
+    width, height = (max(1, int(side / factor + 0.5)) for side in (camera.width, camera.height))
+    small = None if valid is None else resize_valid(valid, width, height)
+    return resize_colour(image, width, height), small, camera.resized(width, height)
+
+
+def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
+    """A readable file name that ends in the digest of all inputs."""
+    stats = [os.stat(path) for path in (file.path, file.mask) if path is not None]
+    content = [
+        _CACHE_VERSION,
+        view.name,
+        view.camera and (view.camera.model, view.camera.width, view.camera.height),
+        view.camera and view.camera.params,
+        view.angle,
+        file.shrink,
+        preparation.alpha,
+        [str(file.path), str(file.mask)],
+        [(stat.st_size, stat.st_mtime_ns) for stat in stats],
+    ]
+    digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+    return f"{Path(view.name).stem[:60]}_{file.shrink}_{digest}"
+
+
+def _write_cache(entry: Path, prepared: PreparedView) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(prepared.image)
+    if prepared.valid is not None:
+        image.putalpha(Image.fromarray(np.where(prepared.valid, 255, 0).astype(np.uint8)))
+    info = PngInfo()
+    info.add_text("camera", json.dumps([*prepared.camera.params]))
+    info.add_text("notes", json.dumps(list(prepared.notes)))
+    temporary = entry.with_name(f".{uuid.uuid4().hex}.png")
+    try:
+        image.save(temporary, pnginfo=info, compress_level=1)
+        os.replace(temporary, entry)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"The cache {entry.parent} cannot be written: {error}.") from error
+
+
+def _read_cache(entry: Path) -> PreparedView:
+    decoded = decode_image(entry)
+    height, width = decoded.colour.shape[:2]
+    with Image.open(entry) as opened:
+        text = {key: json.loads(opened.info[key]) for key in ("camera", "notes")}
+    camera = Camera("PINHOLE", width, height, tuple(text["camera"]))
+    valid = None if decoded.alpha is None else decoded.alpha >= 128
+    return PreparedView(decoded.colour, valid, camera, tuple(text["notes"]))

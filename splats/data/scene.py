@@ -1,0 +1,229 @@
+"""A scene in memory: everything that training a radiance field needs, as numpy arrays.
+
+Frames of reference: world coordinates are the normalised ones (see `normalisation.py`) unless
+normalising was turned off; cameras have x right, y down, z forward; pixel centres lie at half
+integers. Legend of shapes: view V, height H, width W, points N.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from splats.data.capture import Capture, read_capture
+from splats.data.images import SUFFIXES
+from splats.data.normalisation import (
+    normalise_world,
+    scene_scale,
+    transform_cameras,
+    transform_points,
+)
+from splats.data.preparation import Preparation, PreparedView
+from splats.data.splits import Split, SplitConfig, make_split
+from training.errors import InputError
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What reading found: `missing` views have no image; `ignored` images have no view."""
+
+    kind: str
+    cameras: tuple[str, ...]
+    listed: int
+    missing: tuple[str, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A loaded scene.
+
+    images: [V,H,W,3] uint8, sRGB as stored; smaller views are padded with 0 right and below.
+    valid: [V,H,W] bool, False where a pixel must not be compared; None when every pixel counts.
+    sizes: [V,2] int32, (width, height) of each view before padding, pixels.
+    world_to_camera: [V,4,4] float32, rigid, lengths in normalised world units.
+    intrinsics: [V,3,3] float32, pinhole, pixels.
+    names: V unique names, sorted; `train` and `test` are int32 indices into them.
+    points: [N,3] float32 normalised world; point_colours: [N,3] uint8. N may be 0.
+    normalisation: [4,4] float64, from the data set's world to the normalised one (a similarity).
+    scene_scale: 1.1 * largest distance of a camera from the mean camera, normalised world units.
+    split: the names behind `train` and `test`; kind: colmap, nerfstudio or blender.
+    fingerprint: digest of pixels, masks, cameras, points and split.
+    """
+
+    images: np.ndarray
+    valid: np.ndarray | None
+    sizes: np.ndarray
+    world_to_camera: np.ndarray
+    intrinsics: np.ndarray
+    names: tuple[str, ...]
+    train: np.ndarray
+    test: np.ndarray
+    points: np.ndarray
+    point_colours: np.ndarray
+    normalisation: np.ndarray
+    scene_scale: float
+    split: Split
+    kind: str
+    report: SceneReport
+    fingerprint: str
+
+    def view(self, index: int) -> np.ndarray:
+        """The image [height,width,3] uint8 of one view without its padding."""
+        width, height = self.sizes[index]
+        return self.images[index, :height, :width]
+
+
+def load_scene(
+    path: Path | str,
+    *,
+    images: str = "images",
+    factor: int | None = None,
+    split: SplitConfig | Split | None = None,
+    normalise: bool = True,
+    masks: str = "masks",
+    alpha: str | None = None,
+    cache: Path | str | None = None,
+    kind: str | None = None,
+) -> Scene:
+    """Loads the scene in folder `path` (COLMAP, nerfstudio or Blender).
+
+    images: image folder of a COLMAP scene. factor: shrink by this number; an existing folder
+    `<images>_<factor>` is preferred. split: how to hold out views, or an earlier run's `Split`.
+    kind: which description to read where a folder holds several (default: COLMAP first).
+    masks: folder of `NAME.png` masks (black is ignored). alpha: "mask" or "white" (default: white
+    for Blender, mask otherwise). cache: writable folder for undistorted and shrunk images.
+
+    Raises InputError for missing, damaged or contradictory files and ConfigError for settings or a
+    split that cannot work.
+    """
+    capture = read_capture(path, kind)
+    preparation = Preparation(
+        capture,
+        images,
+        factor,
+        masks,
+        alpha or ("white" if capture.kind == "blender" else "mask"),
+        None if cache is None else Path(cache),
+    )
+    files, missing = preparation.find_all()
+    if not files:
+        raise InputError(
+            f"None of the {len(capture.views)} images that {capture.folder} lists exists (first: "
+            f"{capture.views[0].name}); correct the 'images' folder name {images!r}."
+        )
+    names = tuple(view.name for view in capture.views if view.name in files)
+    chosen = make_split(names, split or SplitConfig(), capture.lists, missing)
+    prepared = preparation.prepare_all(files)
+    report = _report(capture, images, prepared, missing)
+    return _assemble(capture, names, prepared, chosen, report, normalise)
+
+
+def _assemble(
+    capture: Capture,
+    names: tuple[str, ...],
+    prepared: list[PreparedView],
+    split: Split,
+    report: SceneReport,
+    normalise: bool,
+) -> Scene:
+    present = set(names)
+    world_to_camera = np.stack([v.world_to_camera for v in capture.views if v.name in present])
+    similarity = normalise_world(world_to_camera, capture.points) if normalise else np.eye(4)
+    world_to_camera = transform_cameras(similarity, world_to_camera)
+    points = transform_points(similarity, capture.points).astype(np.float32)
+    images, valid, sizes = _stack(prepared)
+    index = {name: number for number, name in enumerate(names)}
+    arrays = {
+        "images": images,
+        "valid": valid,
+        "sizes": sizes,
+        "world_to_camera": world_to_camera.astype(np.float32),
+        "intrinsics": _intrinsics(prepared),
+        "train": np.array([index[name] for name in split.train], np.int32),
+        "test": np.array([index[name] for name in split.test], np.int32),
+        "points": points,
+        "point_colours": capture.colours,
+    }
+    return Scene(
+        names=names,
+        normalisation=similarity,
+        scene_scale=scene_scale(world_to_camera),
+        split=split,
+        kind=capture.kind,
+        report=report,
+        fingerprint=_digest(arrays, names),
+        **arrays,
+    )
+
+
+def _intrinsics(prepared: list[PreparedView]) -> np.ndarray:
+    """[V,3,3] float32."""
+    result = np.zeros((len(prepared), 3, 3), np.float32)
+    for matrix, view in zip(result, prepared):
+        fx, fy, cx, cy = view.camera.pinhole
+        matrix[:] = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+    return result
+
+
+def _stack(prepared: list[PreparedView]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Images padded to the largest size, the mask of what counts (None: all), and the sizes."""
+    sizes = np.array([(v.image.shape[1], v.image.shape[0]) for v in prepared], np.int32)
+    width, height = sizes.max(axis=0)
+    images = np.zeros((len(prepared), height, width, 3), np.uint8)
+    masked = bool((sizes != sizes[0]).any()) or any(v.valid is not None for v in prepared)
+    valid = np.zeros(images.shape[:3], bool) if masked else None
+    for index, view in enumerate(prepared):
+        rows, columns = view.image.shape[:2]
+        images[index, :rows, :columns] = view.image
+        if valid is not None:
+            valid[index, :rows, :columns] = True if view.valid is None else view.valid
+    if valid is not None:
+        blind = [i for i, mask in enumerate(valid) if not mask.any()]
+        if blind:
+            raise InputError(
+                f"The mask of view {blind[0]} (in sorted order) leaves no pixel; white means that "
+                "a pixel counts, so invert or remove the mask."
+            )
+    return images, valid, sizes
+
+
+def _digest(arrays: dict[str, np.ndarray | None], names: tuple[str, ...]) -> str:
+    digest = hashlib.blake2b("\n".join(names).encode(), digest_size=16)
+    for label, array in arrays.items():
+        shape = None if array is None else array.shape
+        digest.update(f"{label}{shape}".encode())
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _report(
+    capture: Capture, images: str, prepared: list[PreparedView], missing: tuple[str, ...]
+) -> SceneReport:
+    cameras: dict[str, int] = {}
+    for view in capture.views:
+        camera = view.camera
+        label = f"{camera.model} {camera.width}x{camera.height}" if camera else "PINHOLE by angle"
+        cameras[label] = cameras.get(label, 0) + 1
+    notes = list(capture.notes)
+    for note in sorted({note for view in prepared for note in view.notes}):
+        count = sum(note in view.notes for view in prepared)
+        notes.append(f"{count} images: {note}")
+    counted = tuple(f"{label}: {count} views" for label, count in cameras.items())
+    ignored = _unlisted(capture, images)
+    return SceneReport(capture.kind, counted, len(capture.views), missing, ignored, tuple(notes))
+
+
+def _unlisted(capture: Capture, images: str) -> tuple[str, ...]:
+    """Image files of a COLMAP scene that no view names: photographs that were not registered."""
+    folder = capture.folder / images
+    if capture.kind != "colmap" or not folder.is_dir():
+        return ()
+    listed = {str(Path(view.name).with_suffix("")) for view in capture.views}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in SUFFIXES)
+    return tuple(sorted(str(path) for path in files if str(path.with_suffix("")) not in listed))

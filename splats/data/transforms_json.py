@@ -1,0 +1,178 @@
+"""nerfstudio `transforms.json` and Blender `transforms_*.json`.
+
+Both give camera-to-world matrices in OpenGL axes (x right, y up, looking along -z); columns y and z
+are negated to get ours. nerfstudio's `applied_transform` is undone, so that the world is the one of
+the reconstruction.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splats.data.camera_models import Camera
+from splats.data.capture import Capture, View
+from splats.ply import read_ply
+from training.errors import InputError
+
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+
+
+def _load(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        raise InputError(f"{path} has no list 'frames'; give a transforms file.")
+    return content
+
+
+def _matrix(value: Any, where: str) -> np.ndarray:
+    """[4,4] float64 of a 3x4 or 4x4 list."""
+    try:
+        matrix = np.array(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} is not a matrix of numbers.") from error
+    if matrix.shape not in ((3, 4), (4, 4)) or not np.isfinite(matrix).all():
+        raise InputError(f"{where} is not a finite 4x4 matrix.")
+    result = np.eye(4)
+    result[:3] = matrix[:3]
+    return result
+
+
+def _pose(frame: dict, where: str) -> np.ndarray:
+    """World to camera [4,4] of a frame; its rotation must be one."""
+    camera_to_world = _matrix(frame.get("transform_matrix"), f"transform_matrix of {where}")
+    rotation = camera_to_world[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise InputError(f"transform_matrix of {where} is not a rotation; export it again.")
+    # The nearest rotation: text files round, and inverses below rely on orthogonality.
+    left, _, right = np.linalg.svd(rotation)
+    flipped = (left @ right) * np.array([1.0, -1.0, -1.0])
+    result = np.eye(4)
+    result[:3, :3] = flipped.T
+    result[:3, 3] = -flipped.T @ camera_to_world[:3, 3]
+    return result
+
+
+def _name(frame: Any, where: str) -> str:
+    name = frame.get("file_path") if isinstance(frame, dict) else None
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{where} has no file_path.")
+    return name.removeprefix("./")
+
+
+def _number(source: dict, key: str, where: str) -> float:
+    value = source.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise InputError(f"{where} has no finite number {key!r}; add the intrinsics.")
+    return float(value)
+
+
+def _camera(source: dict, where: str) -> Camera:
+    """The camera of global and per-frame keys merged."""
+    width, height = (int(_number(source, key, where)) for key in ("w", "h"))
+    if width <= 0 or height <= 0:
+        raise InputError(f"{where} declares the size {width} x {height}.")
+    if "fl_x" in source:
+        fx = _number(source, "fl_x", where)
+        fy = _number(source, "fl_y", where) if "fl_y" in source else fx
+    else:
+        fx = fy = 0.5 * width / np.tan(0.5 * _number(source, "camera_angle_x", where))
+    cx = _number(source, "cx", where) if "cx" in source else width / 2
+    cy = _number(source, "cy", where) if "cy" in source else height / 2
+    k = {key: _number(source, key, where) if key in source else 0.0 for key in _DISTORTION}
+    model = source.get("camera_model", "OPENCV")
+    head = (fx, fy, cx, cy)
+    if model in ("PINHOLE", "SIMPLE_PINHOLE") or (model == "OPENCV" and not any(k.values())):
+        return Camera("PINHOLE", width, height, head)
+    if model in ("OPENCV", "RADIAL", "SIMPLE_RADIAL"):
+        if not (k["k3"] or k["k4"]):
+            return Camera("OPENCV", width, height, (*head, k["k1"], k["k2"], k["p1"], k["p2"]))
+        tail = (k["k1"], k["k2"], k["p1"], k["p2"], k["k3"], k["k4"], 0.0, 0.0)
+        return Camera("FULL_OPENCV", width, height, (*head, *tail))
+    if model == "OPENCV_FISHEYE":
+        tail = (k["k1"], k["k2"], k["k3"], k["k4"])
+        return Camera("OPENCV_FISHEYE", width, height, (*head, *tail))
+    raise InputError(
+        f"{where} has the camera_model {model!r}; the known ones are PINHOLE, OPENCV and "
+        "OPENCV_FISHEYE."
+    )
+
+
+def read_nerfstudio(folder: Path) -> Capture:
+    """`folder/transforms.json`; frames without their image stay listed (the scene reports them)."""
+    path = folder / "transforms.json"
+    content = _load(path)
+    shared = {key: value for key, value in content.items() if key != "frames"}
+    undo = np.eye(4)
+    if "applied_transform" in content:
+        undo = np.linalg.inv(_rotation_checked(content["applied_transform"], path))
+    views = []
+    for index, frame in enumerate(content["frames"]):
+        where = f"frame {index} of {path}"
+        name = _name(frame, where)
+        pose = _pose(frame, where) @ np.linalg.inv(undo)
+        mask = frame.get("mask_path")
+        camera = _camera({**shared, **frame}, where)
+        views.append(View(name, pose, camera, mask=mask if isinstance(mask, str) else None))
+    points, colours = _points(folder, content, undo)
+    lists = {}
+    for part in ("train", "val", "test"):
+        names = content.get(f"{part}_filenames")
+        if isinstance(names, list):
+            lists[part] = tuple(str(name).removeprefix("./") for name in names)
+    views = tuple(sorted(views, key=lambda view: view.name))
+    return Capture("nerfstudio", folder, views, points, colours, lists)
+
+
+def _rotation_checked(value: Any, path: Path) -> np.ndarray:
+    where = f"applied_transform of {path}"
+    matrix = _matrix(value, where)
+    rotation = matrix[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise InputError(f"{where} is not a rotation; export it again.")
+    return matrix
+
+
+def _points(folder: Path, content: dict, undo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    name = content.get("ply_file_path")
+    if not isinstance(name, str):
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    vertex = read_ply(folder / name).get("vertex")
+    columns = () if vertex is None else vertex.dtype.names or ()
+    if vertex is None or not {"x", "y", "z"} <= set(columns):
+        raise InputError(f"{folder / name} has no vertices with x, y and z.")
+    points = np.stack([vertex[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    grey = np.full(points.shape, 128, np.uint8)
+    named = {"red", "green", "blue"} <= set(columns)
+    colours = np.stack([vertex[c] for c in ("red", "green", "blue")], 1) if named else grey
+    finite = np.isfinite(points).all(axis=1)
+    points = points[finite] @ undo[:3, :3].T + undo[:3, 3]
+    return points, np.clip(colours[finite], 0, 255).astype(np.uint8)
+
+
+def read_blender(folder: Path) -> Capture:
+    """`folder/transforms_{train,val,test}.json`: square pixels, RGBA images, no points."""
+    views, lists = [], {}
+    for part in ("train", "val", "test"):
+        path = folder / f"transforms_{part}.json"
+        if not path.is_file():
+            continue
+        content = _load(path)
+        angle = _number(content, "camera_angle_x", str(path))
+        if not 0 < angle < np.pi:
+            raise InputError(f"{path}: camera_angle_x is {angle}; it must lie between 0 and pi.")
+        names = []
+        for index, frame in enumerate(content["frames"]):
+            where = f"frame {index} of {path}"
+            names.append(_name(frame, where))
+            views.append(View(names[-1], _pose(frame, where), None, angle))
+        lists[part] = tuple(names)
+    views = tuple(sorted(views, key=lambda view: view.name))
+    nothing = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    return Capture("blender", folder, views, *nothing, lists)

@@ -1,0 +1,89 @@
+"""Scores on views, from arrays only: what was rendered against what was photographed.
+
+One function gives a PSNR in this system (`splats.losses.psnr`), of images clipped to [0, 1] over
+the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows inside of the image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from splats.colour_correction import fit_affine
+from splats.data.scene import Scene
+from splats.losses import metric_ssim, psnr
+
+PICTURES = 3  # held-out views shown as true | rendered | error
+ERROR_GAIN = 4.0  # of the absolute error in pictures
+
+RenderView = Callable[[int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over views; dB, unitless, dB."""
+
+    psnr: float
+    ssim: float
+    corrected_psnr: float
+    views: int
+    pixels: int
+
+
+def photograph(scene: Scene, view: int) -> np.ndarray:
+    """float32 [H, W, 3] in [0, 1], without padding."""
+    return scene.view(view).astype(np.float32) / 255.0
+
+
+def score_views(scene: Scene, views: np.ndarray, render_view: RenderView) -> Scores:
+    """Scores of all `views` (indices into the scene).
+
+    Args:
+      render_view: index -> float32 image [H, W, 3] of the padded size.
+    """
+    rows, pixels = [], 0
+    for view in views.tolist():
+        true = photograph(scene, view)
+        rendered = render_view(view)[: true.shape[0], : true.shape[1]]
+        mask = None
+        if scene.valid is not None:
+            mask = scene.valid[view, : true.shape[0], : true.shape[1]].astype(np.float32)
+        pixels += true.shape[0] * true.shape[1] if mask is None else int(mask.sum())
+        corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true)
+        rows.append(
+            (
+                float(psnr(jnp.asarray(rendered), jnp.asarray(true), mask)),
+                float(metric_ssim(jnp.asarray(rendered), jnp.asarray(true), mask)),
+                float(psnr(jnp.asarray(corrected), jnp.asarray(true), mask)),
+            )
+        )
+    means = np.mean(np.asarray(rows, np.float64), axis=0)
+    return Scores(*means.tolist(), views=len(rows), pixels=pixels)
+
+
+def spread_over(indices: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the indices, evenly spread."""
+    if len(indices) <= count:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+
+
+def comparison_picture(true: np.ndarray, rendered: np.ndarray) -> np.ndarray:
+    """uint8 [H, 3 W, 3]: photograph, rendering, absolute error times 4."""
+    rendered = np.clip(rendered, 0.0, 1.0)
+    error = np.clip(ERROR_GAIN * np.abs(true - rendered), 0.0, 1.0)
+    return np.rint(255.0 * np.concatenate([true, rendered, error], axis=1)).astype(np.uint8)
+
+
+def pictures(scene: Scene, views: np.ndarray, render_view: RenderView) -> dict[str, np.ndarray]:
+    """Comparison pictures of a few of the views, by the name of the view."""
+    result = {}
+    for view in spread_over(views, PICTURES).tolist():
+        true = photograph(scene, view)
+        rendered = render_view(view)[: true.shape[0], : true.shape[1]]
+        stem = scene.names[view].rpartition(".")[0] or scene.names[view]
+        result[f"view_{stem.replace('/', '_')}"] = comparison_picture(true, rendered)
+    return result

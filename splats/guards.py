@@ -1,0 +1,198 @@
+"""Proofs that a splat run learns from its photographs, and signs that it does not.
+
+They exist because of a run whose loss never rendered an image: a sum of parameter regularisers
+with gradients of 4e-10, no densification in 30,000 updates, and a "PSNR" computed from that loss.
+Each function returns a `Verdict`; the first three run before the first update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from training.task import Verdict
+
+Params = dict[str, Any]
+MIN_PIXEL_EFFECT = 1e-3  # relative change of loss and gradients when the photograph changes
+FINITE_DIFFERENCE_TOLERANCE = 0.1
+PROBED = 3  # Gaussians per parameter
+PHOTOGRAPH_PSNR_LIMIT = 45.0  # dB; published averages on photographs are 27 to 30
+NEEDED_GRADIENTS = ("means", "opacities", "scales", "sh0")
+CHANGES = ("cloned", "split", "pruned", "relocated", "added")
+
+
+def pixel_dependence(
+    loss_of_images: Callable[[jax.Array], tuple[jax.Array, Params]],
+    images: jax.Array,
+    views: jax.Array,
+) -> Verdict:
+    """Loss and gradients must change when the photographs of the batch are blanked.
+
+    Dark photographs become white and bright ones black, so that the mean error cannot stay alike.
+
+    Args:
+      loss_of_images: uint8 images [V, H, W, 3] -> (loss, gradients of the Gaussians).
+      views: int32 [B], the views of the batch.
+    """
+    chosen = images[views]
+    bright = jnp.mean(chosen.astype(jnp.float32), axis=(1, 2, 3), keepdims=True) > 127.5
+    blank = jnp.where(bright, jnp.uint8(0), jnp.uint8(255)) + jnp.zeros_like(chosen)
+    loss, gradients = loss_of_images(images)
+    other_loss, other_gradients = loss_of_images(images.at[views].set(blank))
+    change = abs(float(other_loss) - float(loss)) / max(abs(float(loss)), 1e-30)
+    norm = _norm(gradients)
+    difference = _norm(jax.tree.map(jnp.subtract, gradients, other_gradients))
+    gradient_change = difference / max(norm, 1e-30)
+    passed = change > MIN_PIXEL_EFFECT and gradient_change > MIN_PIXEL_EFFECT
+    sentence = (
+        f"with blank photographs the loss changes by {change:.1%} and the gradient by "
+        f"{gradient_change:.1%}"
+    )
+    if not passed:
+        sentence = (
+            f"{sentence}: the loss does not compare rendered pixels with the photographs, so "
+            "nothing can be learnt from them"
+        )
+    return Verdict("pixel-dependence", passed, sentence)
+
+
+def _norm(tree: Any) -> float:
+    squares = [float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(tree)]
+    return float(np.sqrt(sum(squares)))
+
+
+def gradient_health(gradients: Params, visible: float) -> Verdict:
+    """The data terms must reach means, opacities, scales and base colours of visible Gaussians.
+
+    Quaternions are exempt (no gradient while Gaussians are round), and so are the higher
+    harmonics (none while the active degree is 0).
+
+    Args:
+      gradients: of the data terms alone, per parameter of the Gaussians.
+      visible: mean number of Gaussians in a view of the batch.
+    """
+    norms = {name: float(jnp.linalg.norm(leaf.ravel())) for name, leaf in gradients.items()}
+    text = ", ".join(f"{name} {norm:.1e}" for name, norm in norms.items())
+    if visible < 1:
+        sentence = "no Gaussian is visible in the first batch; check cameras, points and scale"
+        return Verdict("gradient-health", False, sentence)
+    sick = [n for n in NEEDED_GRADIENTS if not (np.isfinite(norms[n]) and norms[n] > 0)]
+    if sick:
+        sentence = f"the image terms give no usable gradient to {', '.join(sick)} ({text})"
+        return Verdict("gradient-health", False, sentence)
+    reached = float(jnp.mean(jnp.any(gradients["means"] != 0, axis=1)))
+    sentence = f"gradient norms of the image terms: {text}; {visible:.0f} Gaussians visible"
+    reached_count = reached * gradients["means"].shape[0]
+    if reached_count < 0.5 * visible:
+        sentence += f", but only {reached_count:.0f} of them have a gradient"
+        return Verdict("gradient-health", False, sentence, warning=True)
+    return Verdict("gradient-health", True, sentence)
+
+
+def finite_differences(
+    loss: Callable[[Params], jax.Array], gradients: Params, gaussians: Params
+) -> Verdict:
+    """Gradients of opacity, colour and position agree with central differences of the whole loss.
+
+    The three Gaussians of largest gradient are moved along it, each parameter for itself. The
+    1/255 cut-off of alpha makes single differences noisy: two of three must agree within 10 %.
+
+    Args:
+      loss: Gaussians -> the whole loss.
+      gradients: of that loss.
+    """
+    worst = 0.0
+    for name in ("opacities", "sh0", "means"):
+        errors = [
+            _difference_error(loss, gradients, gaussians, name, row)
+            for row in _largest_rows(gradients[name])
+        ]
+        worst = max(worst, float(np.median(errors)))
+        if np.median(errors) > FINITE_DIFFERENCE_TOLERANCE:
+            found = ", ".join(f"{error:.0%}" for error in errors)
+            sentence = (
+                f"the gradient of {name} is off by {found} from finite differences of the loss at "
+                f"the {PROBED} Gaussians where it is largest: the derivative of the renderer is "
+                "wrong"
+            )
+            return Verdict("finite-differences", False, sentence)
+    sentence = f"opacity, colour and position gradients agree with differences within {worst:.1%}"
+    return Verdict("finite-differences", True, sentence)
+
+
+def _largest_rows(gradient: jax.Array) -> list[int]:
+    sizes = jnp.sum(jnp.abs(gradient.reshape(gradient.shape[0], -1)), axis=1)
+    return [int(row) for row in jax.lax.top_k(sizes, PROBED)[1]]
+
+
+def _difference_error(loss, gradients, gaussians, name: str, row: int) -> float:
+    """Relative error of the derivative along the gradient of one Gaussian's parameter."""
+    gradient = gradients[name][row]
+    size = float(jnp.linalg.norm(gradient.ravel()))
+    if size == 0:
+        return 1.0
+    step = {"opacities": 0.05, "sh0": 0.05}.get(name)
+    if step is None:  # a tenth of the Gaussian's size
+        step = 0.1 * float(jnp.exp(jnp.mean(gaussians["scales"][row])))
+    errors = []
+    for length in (step, 0.3 * step):
+        values = [
+            float(loss(gaussians | {name: gaussians[name].at[row].add(sign * gradient / size)}))
+            for sign in (length, -length)
+        ]
+        slope = (values[0] - values[1]) / (2 * length)
+        errors.append(abs(slope - size) / size)
+    return min(errors)
+
+
+def identical_evaluations(history: Sequence[Mapping[str, float]]) -> Verdict | None:
+    """Three evaluations in a row with exactly the same score: the model does not change."""
+    last = [row["psnr"] for row in history[-3:] if "psnr" in row]
+    if len(last) < 3 or len(set(last)) > 1:
+        return None
+    sentence = (
+        f"three evaluations in a row gave exactly {last[0]:.6f} dB: the rendered images do not "
+        "change any more, so the model is not being trained"
+    )
+    return Verdict("identical-evaluations", False, sentence)
+
+
+def plausible_psnr(history: Sequence[Mapping[str, float]], photographs: bool) -> Verdict | None:
+    """More than 45 dB on photographs is a bug of the measurement until proven otherwise."""
+    if not history or not photographs:
+        return None
+    for name in ("psnr", "train_psnr"):
+        value = history[-1].get(name, 0.0)
+        if value > PHOTOGRAPH_PSNR_LIMIT:
+            sentence = (
+                f"{name} is {value:.1f} dB, beyond {PHOTOGRAPH_PSNR_LIMIT:.0f} dB, which no method "
+                "reaches on photographs; compare the images in artifacts/ with the photographs"
+            )
+            return Verdict("plausible-psnr", False, sentence, warning=True)
+    return Verdict("plausible-psnr", True, "scores are in the range of photographs")
+
+
+def idle_refinement(ledger: Sequence[Mapping[str, float]]) -> Verdict | None:
+    """Three refinements in a row that added, moved and removed nothing."""
+    last = list(ledger[-3:])
+    if len(last) < 3:
+        return None
+    if any(row.get(f"densify/{name}", 0.0) for row in last for name in CHANGES):
+        return Verdict("idle-refinement", True, "refinements change the number of Gaussians")
+    quantiles = ", ".join(
+        f"{name.removeprefix('densify/gradient_q')} % {last[-1][name]:.2e}"
+        for name in last[-1]
+        if name.startswith("densify/gradient_q")
+    )
+    sentence = "three refinements in a row changed nothing"
+    if quantiles:
+        threshold = last[-1].get("densify/threshold", 0.0)
+        sentence += (
+            f"; the threshold is {threshold:.2e} and the screen gradients have the quantiles "
+            f"{quantiles}"
+        )
+    return Verdict("idle-refinement", False, sentence, warning=True)

@@ -1,0 +1,95 @@
+"""The Gaussians that a run starts from.
+
+Isotropic, sized by the distance to the three nearest points (Kerbl et al. 2023, section 5.1), with
+random orientations (gsplat), in the first slots of the population.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from splats.config import ModelConfig
+from splats.data.initialisation import neighbour_distances, random_blender_points, random_points
+from splats.data.scene import Scene
+from splats.population import Gaussians, resize_rows
+from splats.render.harmonics import rgb_to_constant
+from training.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class StartingPoints:
+    """Numpy arrays: positions [P, 3], colours [P, 3] in [0, 1], sizes [P], all float32."""
+
+    positions: np.ndarray
+    colours: np.ndarray
+    sizes: np.ndarray
+
+
+def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) -> StartingPoints:
+    """The reconstruction's points, or random ones.
+
+    Raises:
+      ConfigError: a scene without points, or with more than the capacity.
+    """
+    if config.initialisation == "points":
+        positions, colours = scene.points, scene.point_colours
+        if len(positions) < 4:
+            raise ConfigError(
+                f"the scene has {len(positions)} reconstructed points; set "
+                "config.model.initialisation = random"
+            )
+    else:
+        generator = np.random.default_rng(seed)
+        if scene.kind == "blender":
+            positions, colours = random_blender_points(
+                config.random_points, scene.normalisation, generator
+            )
+        else:
+            positions, colours = random_points(config.random_points, scale, generator)
+    if len(positions) > config.capacity:
+        raise ConfigError(
+            f"the scene starts with {len(positions)} points, more than config.model.capacity = "
+            f"{config.capacity}; raise the capacity"
+        )
+    return StartingPoints(
+        positions.astype(np.float32),
+        colours.astype(np.float32) / 255.0,
+        neighbour_distances(positions),
+    )
+
+
+def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> int:
+    """Slots at the start: all at once, or doubled from `initial_capacity` until the points fit."""
+    if allocate_all:
+        return config.capacity
+    capacity = config.initial_capacity
+    while capacity < points:
+        capacity *= 2
+    return min(capacity, config.capacity)
+
+
+def initial_gaussians(
+    points: StartingPoints, capacity: int, config: ModelConfig, key: jax.Array
+) -> tuple[Gaussians, jax.Array]:
+    """Gaussians of `capacity` slots and which of them are alive; traceable."""
+    count = len(points.sizes)
+    bands = (config.sh_degree + 1) ** 2 - 1
+    log_size = jnp.log(jnp.asarray(points.sizes) * config.init_scale)
+    rows = {
+        "means": jnp.asarray(points.positions),
+        "scales": jnp.broadcast_to(log_size[:, None], (count, 3)),
+        "quats": jax.random.normal(key, (count, 4)),
+        "opacities": jnp.full(count, jax.scipy.special.logit(config.init_opacity)),
+        "sh0": rgb_to_constant(jnp.asarray(points.colours))[:, None, :],
+    }
+    if bands:
+        rows["shN"] = jnp.zeros((count, bands, 3))
+    gaussians = {
+        name: resize_rows(leaf.astype(jnp.float32), capacity) for name, leaf in rows.items()
+    }
+    gaussians["quats"] = gaussians["quats"].at[count:, 0].set(1.0)
+    return gaussians, jnp.arange(capacity) < count

@@ -1,0 +1,149 @@
+"""The slots that hold Gaussians: which are taken, and how rows move between them.
+
+Arrays have a static number of slots N, so that a scene can change its number of Gaussians without
+a new compilation. A *free* slot holds finite values that nothing reads; a *birth* copies a parent
+row to a free slot.
+
+Vocabulary: mu, nu the first and second Adam moments; N slots; rank k the position of a slot among
+those of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+Gaussians = dict[str, jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Population:
+    """What a refinement rewrites together.
+
+    Attributes:
+      gaussians: means [N, 3], scales [N, 3] (log), quats [N, 4] (wxyz), opacities [N] (logit),
+        sh0 [N, 1, 3], shN [N, 15, 3]; float32.
+      mu: first Adam moments, structured like `gaussians`.
+      nu: second Adam moments.
+      alive: bool [N].
+    """
+
+    gaussians: Gaussians
+    mu: Gaussians
+    nu: Gaussians
+    alive: jax.Array
+
+    @property
+    def capacity(self) -> int:
+        return self.alive.shape[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Births:
+    """Which free slots are filled, and from where.
+
+    Attributes:
+      parent: int32 [N], the row copied into the slot; meaningful where `born`.
+      born: bool [N], free slots that are filled.
+      accepted: bool [N], parents whose birth found a slot.
+      dropped: int32 scalar, births that found none.
+    """
+
+    parent: jax.Array
+    born: jax.Array
+    accepted: jax.Array
+    dropped: jax.Array
+
+
+def expand_like(mask: jax.Array, leaf: jax.Array) -> jax.Array:
+    """`mask` [N] with trailing axes of size 1, so that it selects rows of `leaf` [N, ...]."""
+    return mask.reshape(mask.shape + (1,) * (leaf.ndim - mask.ndim))
+
+
+def rank_within(mask: jax.Array) -> jax.Array:
+    """int32 [N]: how many slots of `mask` come before each slot."""
+    return jnp.cumsum(mask.astype(jnp.int32)) - mask.astype(jnp.int32)
+
+
+def assign_births(wanted: jax.Array, priority: jax.Array, free: jax.Array) -> Births:
+    """Gives each wanted birth a free slot, highest priority first (ties: lowest index).
+
+    Args:
+      wanted: bool [N], parents that ask for one birth each.
+      priority: float32 [N].
+      free: bool [N], slots that may be filled; disjoint from `wanted`.
+    """
+    order = jnp.argsort(jnp.where(wanted, -priority, jnp.inf), stable=True).astype(jnp.int32)
+    position = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=jnp.int32))
+    free_rank = rank_within(free)
+    births = jnp.minimum(jnp.sum(wanted), jnp.sum(free)).astype(jnp.int32)
+    return Births(
+        parent=order[free_rank],
+        born=free & (free_rank < births),
+        accepted=wanted & (position < births),
+        dropped=jnp.sum(wanted).astype(jnp.int32) - births,
+    )
+
+
+def copy_rows(leaves: Gaussians, source: jax.Array, destination: jax.Array) -> Gaussians:
+    """Rows of `destination` (bool [N]) become copies of rows `source` (int32 [N])."""
+
+    def copied(leaf: jax.Array) -> jax.Array:
+        return jnp.where(expand_like(destination, leaf), leaf[source], leaf)
+
+    return jax.tree.map(copied, leaves)
+
+
+def clear_moments(population: Population, rows: jax.Array) -> Population:
+    """Adam moments set to zero in `rows` (bool [N])."""
+
+    def cleared(leaf: jax.Array) -> jax.Array:
+        return jnp.where(expand_like(rows, leaf), 0.0, leaf)
+
+    return replace(
+        population,
+        mu=jax.tree.map(cleared, population.mu),
+        nu=jax.tree.map(cleared, population.nu),
+    )
+
+
+def resize_rows(leaf: jax.Array, capacity: int, fill: float = 0.0) -> jax.Array:
+    """`leaf` [N, ...] with `capacity` >= N rows; new rows are `fill`."""
+    padding = [(0, capacity - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1)
+    return jnp.pad(leaf, padding, constant_values=jnp.asarray(fill, leaf.dtype))
+
+
+def pad_population(population: Population, capacity: int) -> Population:
+    """The same Gaussians in more slots; the new slots are free and hold neutral finite values.
+
+    Quaternions of free slots are the identity (their norm is divided by); all else is zero.
+    """
+
+    def padded(leaves: Gaussians) -> Gaussians:
+        return jax.tree.map(lambda leaf: resize_rows(leaf, capacity), leaves)
+
+    gaussians = padded(population.gaussians)
+    old = population.capacity
+    gaussians["quats"] = gaussians["quats"].at[old:, 0].set(1.0)
+    return Population(
+        gaussians,
+        padded(population.mu),
+        padded(population.nu),
+        resize_rows(population.alive, capacity, False),
+    )
+
+
+def update_gaussians(
+    population: Population, rows: jax.Array, **changes: Callable[[jax.Array], jax.Array]
+) -> Population:
+    """Replaces named leaves by a function of themselves, in `rows` only."""
+    gaussians = dict(population.gaussians)
+    for name, change in changes.items():
+        leaf = gaussians[name]
+        gaussians[name] = jnp.where(expand_like(rows, leaf), change(leaf), leaf)
+    return replace(population, gaussians=gaussians)

@@ -1,0 +1,424 @@
+"""What to learn: Gaussians whose renderings look like the photographs of a scene.
+
+Parameters: `gaussians` (one row per slot, see `splats.population`) and, on request, `bilateral`
+(a colour correction per training view) and `poses` (a pose correction per training view). Examples
+are numbers of training views; photographs and cameras stay on the devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from splats import (
+    bilateral,
+    densify_mcmc,
+    evaluation,
+    guards,
+    poses,
+    refinement,
+    screen_gradients,
+    start_checks,
+)
+from splats.config import SYNTHETIC, Config, scene_folder
+from splats.data.scene import Scene, load_scene
+from splats.depth import observed_points
+from splats.devices import batch_sums
+from splats.initialise import initial_capacity, initial_gaussians, starting_points
+from splats.refinement import SplatState, new_splat_state
+from splats.render import RenderSettings, render
+from splats.synthetic import write_scene
+from splats.view_sums import BatchInputs, ViewComparison
+from splats.views import ViewSource, camera_of, view_arrays
+from training.errors import CheckpointError, ConfigError
+from training.mesh import Layout
+from training.optimizer import label_by_rules
+from training.state import TrainState
+from training.task import (
+    Batch,
+    Cadence,
+    Context,
+    Description,
+    Evaluation,
+    LossOutput,
+    LossTerm,
+    Source,
+    Sources,
+    Task,
+    Total,
+    Verdict,
+)
+
+OVERFLOW = "overflow"  # more (tile, Gaussian) pairs than there is room for
+FULL = "full"  # more Gaussians wanted than there are slots
+PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
+OVERFIT_PSNR = 24.0  # dB on the fitted views
+
+
+def make_task(config: Config) -> SplatTask:
+    """The task of a config: loads the scene and sizes the slots."""
+    scene = open_scene(config)
+    points = len(scene.points)
+    if config.model.initialisation == "random":
+        points = config.model.random_points
+    allocate_all = config.densify.strategy == "mcmc"
+    capacity = initial_capacity(points, config.model, allocate_all)
+    return SplatTask(config, scene, capacity, config.render.pair_capacity)
+
+
+def open_scene(config: Config) -> Scene:
+    """The scene that the config names; `synthetic` is ray cast on the spot."""
+    settings = config.scene
+    options: dict[str, Any] = {"split": settings.split, "normalise": settings.normalise}
+    if settings.path == SYNTHETIC:
+        with tempfile.TemporaryDirectory() as folder:
+            return load_scene(write_scene(folder), **options)
+    return load_scene(
+        scene_folder(settings.path),
+        images=settings.images,
+        factor=settings.factor,
+        cache=settings.cache,
+        **options,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class SplatTask(Task):
+    """One scene, configured.
+
+    Attributes:
+      capacity: slots for Gaussians.
+      pair_capacity: slots for the (tile, Gaussian) pairs of a view.
+    """
+
+    config: Config
+    scene: Scene
+    capacity: int
+    pair_capacity: int
+
+    replay_reasons = (OVERFLOW,)
+
+    def __post_init__(self):
+        shared = set(self.scene.train.tolist()) & set(self.scene.test.tolist())
+        if shared or not len(self.scene.test) or not len(self.scene.train):
+            raise ConfigError(
+                f"the split has {len(self.scene.train)} training and {len(self.scene.test)} "
+                f"held-out views, {len(shared)} of them in both; hold views out by "
+                "config.scene.split"
+            )
+
+    @cached_property
+    def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
+        losses = self.config.losses
+        terms = {"l1": LossTerm(1.0 - losses.ssim), "ssim": LossTerm(losses.ssim)}
+        optional = {"opacity": losses.opacity, "scale": losses.scale, "depth": losses.depth}
+        if self.config.model.bilateral_grid:
+            optional["tv"] = losses.total_variation
+        for name, coefficient in optional.items():
+            if coefficient:
+                terms[name] = LossTerm(coefficient, required=False)
+        return terms
+
+    @cached_property
+    def refresh_cadence(self) -> Cadence | None:  # type: ignore[override]
+        densify = self.config.densify
+        if densify.strategy == "none":
+            return None
+        return Cadence(densify.every, densify.start, densify.stop)
+
+    @cached_property
+    def quiet_groups(self) -> Mapping[str, int]:  # type: ignore[override]
+        """Higher harmonics have no gradient at degree 0; round Gaussians none in rotation."""
+        return {"shN": self.config.model.sh_every, "quats": 100}
+
+    @cached_property
+    def scene_scale(self) -> float:
+        return float(self.scene.scene_scale * self.config.scene.scale_factor)
+
+    @cached_property
+    def settings(self) -> RenderSettings:
+        options = self.config.render
+        height, width = self.scene.images.shape[1:3]
+        return RenderSettings(
+            width=width,
+            height=height,
+            pair_capacity=self.pair_capacity,
+            tile_size=options.tile_size,
+            near=options.near,
+            antialiased=options.antialiased,
+            backend=options.backend,
+            chunk=options.chunk,
+            render_depth=bool(self.config.losses.depth),
+        )
+
+    @cached_property
+    def points(self):
+        return starting_points(self.scene, self.config.model, self.scene_scale, self.config.seed)
+
+    def sources(self) -> Sources:
+        return Sources(
+            ViewSource(self.scene, self.scene.train),
+            {"test": ViewSource(self.scene, self.scene.test)},
+        )
+
+    def resident(self) -> dict[str, np.ndarray]:
+        arrays = view_arrays(self.scene, self.scene.train)
+        if self.config.losses.depth:
+            names = tuple(self.scene.names[i] for i in self.scene.train)
+            folder = scene_folder(self.config.scene.path)
+            points, present = observed_points(folder, names, self.scene.normalisation)
+            arrays |= {"points": points, "points_present": present}
+        return arrays
+
+    def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:
+        gaussians, alive = initial_gaussians(self.points, self.capacity, self.config.model, key)
+        params: dict[str, Any] = {"gaussians": gaussians}
+        if self.config.model.bilateral_grid:
+            params["bilateral"] = bilateral.identity_grids(len(self.scene.train))
+        if self.config.model.pose_correction:
+            params["poses"] = poses.no_corrections(len(self.scene.train))
+        return params, new_splat_state(alive)
+
+    def optimizer_groups(self, params: dict[str, Any]) -> dict[str, Any]:
+        rules = [(f"gaussians/{name}", name) for name in params["gaussians"]]
+        rules += [(name, name) for name in params if name != "gaussians"]
+        return label_by_rules(params, rules)
+
+    def learning_rate_scales(self) -> Mapping[str, float]:
+        return {"means": self.scene_scale}
+
+    def active_degree(self, applied: jax.Array) -> jax.Array:
+        """Degree of the harmonics that is in use at an update."""
+        model = self.config.model
+        return jnp.minimum(applied // model.sh_every, model.sh_degree)
+
+    def probes(self, batch: Batch) -> dict[str, jax.Array] | None:
+        densify = self.config.densify
+        if densify.strategy != "default":
+            return None
+        name = "absgrad" if densify.absolute else "means2d"
+        return {name: jnp.zeros((batch["view"].shape[0], self.capacity, 2))}
+
+    def absorb(self, model_state: SplatState, probe_gradients: dict[str, jax.Array]) -> SplatState:
+        """Adds the screen gradients, of the loss of each view by itself, to the statistics."""
+        (gradients,) = probe_gradients.values()
+        statistics = screen_gradients.accumulate(
+            model_state.gradients,
+            gradients,
+            self.settings.width,
+            self.settings.height,
+            self.config.batch_size,
+        )
+        return replace(model_state, gradients=statistics)
+
+    def loss(
+        self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
+    ) -> LossOutput:
+        model_state: SplatState = context.model_state
+        views = batch["view"].shape[0]
+        background = jnp.zeros((views, 3))
+        if self.config.losses.random_background:
+            keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
+            background = jax.vmap(lambda k: jax.random.uniform(k, (3,)))(keys)
+        sums = batch_sums(
+            ViewComparison(self.settings, self.config.losses),
+            params,
+            model_state.alive,
+            self.active_degree(context.applied),
+            context.resident,
+            BatchInputs(batch["view"], background, context.probes or {}),
+            self.config.shard_gaussians,
+        )
+        visible = sums.seen > 0
+        terms = dict(sums.totals)
+        metrics = {"pairs": terms.pop("pairs"), "visible": terms.pop("visible")}
+        metrics["alive"] = Total(jnp.sum(model_state.alive.astype(jnp.float32)), jnp.float32(1.0))
+        terms |= self._regularisers(params, visible)
+        statistics = replace(model_state.gradients, views=model_state.gradients.views + sums.seen)
+        return LossOutput(
+            terms=terms,
+            model_state=SplatState(model_state.alive, visible, statistics),
+            metrics=metrics,
+            suppress={OVERFLOW: sums.overflow},
+            update_rows=self._update_rows(params, model_state.alive, visible),
+        )
+
+    def _regularisers(self, params: dict[str, Any], visible: jax.Array) -> dict[str, Total]:
+        """Terms on parameters. Gaussians out of sight are left alone (MCMC collapses otherwise)."""
+        losses, gaussians, terms = self.config.losses, params["gaussians"], {}
+        rows = visible.astype(jnp.float32)
+        if losses.opacity:
+            opacity = jax.nn.sigmoid(gaussians["opacities"])
+            terms["opacity"] = Total(jnp.sum(rows * opacity), jnp.sum(rows))
+        if losses.scale:
+            scale = jnp.mean(jnp.exp(gaussians["scales"]), axis=1)
+            terms["scale"] = Total(jnp.sum(rows * scale), jnp.sum(rows))
+        if "tv" in self.loss_terms:
+            terms["tv"] = Total(bilateral.total_variation(params["bilateral"]), jnp.float32(1.0))
+        return terms
+
+    def _update_rows(self, params: dict[str, Any], alive: jax.Array, visible: jax.Array):
+        rows = alive & visible if self.config.selective_adam else alive
+        masks = {
+            name: jnp.ones(leaf.shape[0], bool)
+            for name, leaf in params.items()
+            if name != "gaussians"
+        }
+        return masks | {"gaussians": rows}
+
+    def after_update(
+        self,
+        params: dict[str, Any],
+        model_state: SplatState,
+        applied: jax.Array,
+        learning_rates: Mapping[str, jax.Array],
+        key: jax.Array,
+    ) -> tuple[dict[str, Any], SplatState]:
+        densify = self.config.densify
+        if densify.strategy != "mcmc" or not densify.noise:
+            return params, model_state
+        rows = model_state.alive
+        if densify.noise_on_visible:
+            rows = rows & model_state.visible
+        gaussians = params["gaussians"]
+        means = densify_mcmc.add_noise(
+            gaussians, rows, learning_rates["means"], key, densify.noise, densify.minimum_opacity
+        )
+        return params | {"gaussians": gaussians | {"means": means}}, model_state
+
+    def refresh(self, state: TrainState, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        return refinement.refine(
+            state, key, self.config.densify, self.config.model.capacity, self.scene_scale
+        )
+
+    def resize_reason(self, ledger: Mapping[str, float]) -> str | None:
+        wanted = refinement.growth_wanted(dict(ledger), self.config.model.capacity)
+        return FULL if wanted else None
+
+    def resize(self, state: TrainState, reason: str) -> tuple[SplatTask, TrainState]:
+        if reason == OVERFLOW:
+            return replace(self, pair_capacity=2 * self.pair_capacity), state
+        return self.resized(state, min(2 * self.capacity, self.config.model.capacity))
+
+    def resized(self, state: TrainState, capacity: int) -> tuple[SplatTask, TrainState]:
+        """The task and the state with `capacity` slots, at least as many as now."""
+        state = jax.jit(refinement.resized, static_argnums=1)(state, capacity)
+        return replace(self, capacity=capacity), state
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "capacity": self.capacity,
+            "pair_capacity": self.pair_capacity,
+            "split": self.scene.split.to_dict(),
+            "scene": self.scene.fingerprint,
+            "scene_scale": self.scene_scale,
+            "normalisation": self.scene.normalisation.tolist(),
+        }
+
+    def with_metadata(self, metadata: Mapping[str, Any]) -> SplatTask:
+        """Raises CheckpointError where a view that is held out now has been trained on."""
+        leaked = set(metadata["split"]["train"]) & set(self.scene.split.test)
+        if leaked:
+            raise CheckpointError(
+                f"{len(leaked)} held-out views (first: {min(leaked)}) were trained on by this "
+                "checkpoint; use the split of the run that wrote it (config.scene.split)"
+            )
+        return replace(
+            self,
+            capacity=int(metadata["capacity"]),
+            pair_capacity=max(self.pair_capacity, int(metadata["pair_capacity"])),
+        )
+
+    def describe(self) -> Description:
+        pixels = self.settings.width * self.settings.height
+        counts = {"gaussians": PARAMETER_FLOATS * self.capacity}
+        # About 90 operations per pixel and pair both ways (20 + 70); a tile sees 200 pairs.
+        return Description(counts, 90.0 * 200 * pixels, {"view": ((), "int32")})
+
+    def start_guards(
+        self, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
+    ) -> list[Verdict]:
+        return start_checks.run(self, state, batch, resident)
+
+    def evaluation_guards(self, history: Sequence[Mapping[str, float]]) -> list[Verdict]:
+        photographs = self.config.scene.path != SYNTHETIC
+        verdicts = (
+            guards.identical_evaluations(history),
+            guards.plausible_psnr(history, photographs),
+        )
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def refresh_guards(self, ledger: Sequence[Mapping[str, float]]) -> list[Verdict]:
+        verdict = guards.idle_refinement(ledger)
+        return [] if verdict is None else [verdict]
+
+    def evaluate(self, state: TrainState, source: Source, layout: Layout) -> Evaluation:
+        """Scores of the source's views, and of as many training views, with the gap."""
+        if not isinstance(source, ViewSource):
+            raise ConfigError(f"splats evaluates views of a scene, not a {type(source).__name__}")
+        render_view = self.view_renderer(state)
+        held_out = evaluation.score_views(self.scene, source.indices, render_view)
+        trained = evaluation.spread_over(self.scene.train, max(len(source), 1))
+        train = evaluation.score_views(self.scene, trained, render_view)
+        metrics = {
+            "psnr": held_out.psnr,
+            "ssim": held_out.ssim,
+            "views": float(held_out.views),
+            "pixels": float(held_out.pixels),
+            "train_psnr": train.psnr,
+            "train_ssim": train.ssim,
+            "gap_psnr": train.psnr - held_out.psnr,
+            "alive": float(jnp.sum(state.model_state.alive)),
+            "capacity": float(self.capacity),
+        }
+        if self.config.model.bilateral_grid:
+            metrics["corrected_psnr"] = held_out.corrected_psnr
+        images = evaluation.pictures(self.scene, source.indices, render_view)
+        return Evaluation(metrics, images)
+
+    def view_renderer(self, state: TrainState):
+        """A function from a view of the scene to its rendering, float32 [H, W, 3] on the host."""
+        cameras = {
+            "world_to_camera": self.scene.world_to_camera,
+            "intrinsics": self.scene.intrinsics,
+        }
+        gaussians = state.params["gaussians"] | {"alive": state.model_state.alive}
+        degree = self.active_degree(state.applied)
+        settings = self.settings
+
+        def render_view(view: int) -> np.ndarray:
+            nonlocal settings
+            while True:
+                camera = camera_of(cameras, jnp.int32(view))
+                output = _render(gaussians, camera, settings, active_degree=degree)
+                if not bool(output.overflow):
+                    return np.asarray(output.image)
+                settings = dataclasses.replace(settings, pair_capacity=2 * settings.pair_capacity)
+
+        return render_view
+
+    def without_augmentation(self) -> SplatTask:
+        """No random background, no noise, no densification."""
+        config = replace(
+            self.config,
+            losses=replace(self.config.losses, random_background=False),
+            densify=replace(self.config.densify, strategy="none"),
+        )
+        return replace(self, config=config)
+
+    def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
+        start, end = before.metrics["psnr"], after.metrics["psnr"]
+        sentence = f"PSNR on the fitted views went from {start:.1f} to {end:.1f} dB"
+        needed = max(OVERFIT_PSNR, start + 3.0)
+        return Verdict("overfit", end >= needed, f"{sentence} (needed: {needed:.1f} dB)")
+
+
+_render = jax.jit(render, static_argnames="settings")

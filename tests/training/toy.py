@@ -1,0 +1,88 @@
+"""A tiny linear task that the tests of the training core share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from training.task import (
+    Description,
+    Evaluation,
+    LossOutput,
+    LossTerm,
+    Sources,
+    Task,
+    Total,
+    Verdict,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ToySource:
+    """Examples x [8] and y [2] = x W for a fixed W, and a weight that differs between examples."""
+
+    length: int = 64
+    start: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return f"toy-{self.start}-{self.length}"
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        x = np.random.default_rng(self.start + index).normal(size=8).astype(np.float32)
+        return {
+            "x": x,
+            "y": x[:2] * 2,
+            "w": np.float32(1 + index % 5),
+        }
+
+    def identity(self, index: int) -> str:
+        return str(self.start + index)
+
+
+class ToyTask(Task):
+    """Weighted least squares: one required term."""
+
+    loss_terms = {"error": LossTerm()}
+
+    def sources(self) -> Sources:
+        return Sources(ToySource(64), {"validation": ToySource(10, start=1000)})
+
+    def init(self, key):
+        params = {"dense": {"kernel": jax.random.normal(key, (8, 2)), "bias": jnp.zeros(2)}}
+        return params, {"seen": jnp.zeros((), jnp.int32)}
+
+    def predict(self, params, x):
+        return x @ params["dense"]["kernel"] + params["dense"]["bias"][None]
+
+    def loss(self, params, context, batch, key):
+        error = jnp.sum((self.predict(params, batch["x"]) - batch["y"]) ** 2, axis=-1)
+        total = Total(jnp.sum(error * batch["w"]), jnp.sum(batch["w"]))
+        seen = context.model_state["seen"] + batch["x"].shape[0]
+        return LossOutput({"error": total}, {"seen": seen})
+
+    def optimizer_groups(self, params):
+        return jax.tree.map(lambda _: "all", params)
+
+    def evaluate(self, state, source, layout):
+        from training.stream import evaluation_batches
+
+        total = 0.0
+        for batch, _ in evaluation_batches(source, 8, layout):
+            difference = self.predict(state.params, batch["x"]) - batch["y"]
+            total += float(jnp.sum(jnp.sum(difference**2, -1) * batch["weight"]))
+        return Evaluation({"error": total / len(source)})
+
+    def describe(self):
+        keys = {"x": ((8,), "float32"), "y": ((2,), "float32"), "w": ((), "float32")}
+        return Description({"dense": 18}, 6.0 * 16, keys)
+
+    def overfit_verdict(self, before, after):
+        error = after.metrics["error"]
+        return Verdict("overfit", error < 1e-2, f"error {error:.3g}, needed below 0.01")

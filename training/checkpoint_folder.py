@@ -1,0 +1,77 @@
+"""The folder `WORKDIR/checkpoints`: which steps are there, complete or not, and what is cleared."""
+
+from __future__ import annotations
+
+import logging
+
+from etils import epath
+
+from training.errors import CheckpointError
+
+FOLDER = "checkpoints"
+# All of these exist in a complete checkpoint; the commit marker is written last.
+COMPLETE = (
+    "_CHECKPOINT_METADATA",
+    "commit_success.txt",
+    "state/_METADATA",
+    "state/manifest.ocdbt",
+    "data/data.json",
+)
+
+
+class CheckpointFolder:
+    """Read-only view of the steps of a run; `clear_leftovers` alone changes anything."""
+
+    def __init__(self, workdir: epath.PathLike):
+        self.path = epath.Path(workdir) / FOLDER
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return sorted(int(path.name) for path in self._step_folders() if _is_complete(path))
+
+    def latest(self) -> int | None:
+        """The newest step, or None without a checkpoint."""
+        return max(self.steps(), default=None)
+
+    def step_path(self, step: int) -> epath.Path:
+        """The folder of one checkpoint."""
+        return self.path / str(step)
+
+    def require(self, step: int | None, which: int | str) -> int:
+        """`step` if it is a complete checkpoint; `which` is what the user asked for.
+
+        Raises:
+          CheckpointError: it is not, with the steps that there are.
+        """
+        steps = self.steps()
+        if step is None or step not in steps:
+            have = ", ".join(map(str, steps)) or "none"
+            raise CheckpointError(
+                f"{self.path} has no complete checkpoint {which} (there are: {have}); "
+                f"choose another step or train first"
+            )
+        return step
+
+    def clear_leftovers(self) -> None:
+        """Removes unfinished saves and sets incomplete checkpoints aside; on one host only."""
+        for path in self.path.iterdir():
+            if ".orbax-checkpoint-tmp" in path.name:
+                logging.info("removing the unfinished checkpoint %s", path)
+                path.rmtree()
+        for path in self._step_folders():
+            if not _is_complete(path):
+                # Kept, because it may be a copy in progress; renamed, so that it blocks no save.
+                aside = path.parent / f"{path.name}.incomplete"
+                if aside.exists():
+                    aside.rmtree()
+                logging.warning("setting the incomplete checkpoint %s aside as %s", path, aside)
+                path.rename(aside)
+
+    def _step_folders(self) -> list[epath.Path]:
+        if not self.path.exists():
+            return []
+        return [path for path in self.path.iterdir() if path.name.isdigit()]
+
+
+def _is_complete(path: epath.Path) -> bool:
+    return all((path / name).exists() for name in COMPLETE)

@@ -1,0 +1,46 @@
+"""Evaluation of a state on every evaluation source, and its files in the work folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.program import Program
+from training.state import TrainState
+from training.task import Evaluation
+
+
+def evaluate_state(program: Program, state: TrainState) -> Evaluation:
+    """Metrics and pictures on all evaluation sources; names are prefixed if there are several."""
+    sources = program.task.sources().evaluation
+    metrics: dict[str, float] = {}
+    images = {}
+    for name, source in sources.items():
+        result = program.task.evaluate(state, source, program.layout)
+        prefix = f"{name}/" if len(sources) > 1 else ""
+        metrics |= {prefix + key: float(value) for key, value in result.metrics.items()}
+        images |= {prefix + key: image for key, image in result.images.items()}
+    return Evaluation(metrics, images)
+
+
+def write_evaluation(workdir: Path, step: int, metrics: Mapping[str, float]) -> Path:
+    """Writes `eval/<step>.json`."""
+    path = workdir / "eval" / f"{step}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".json.new")
+    temporary.write_text(json.dumps({"step": step, **metrics}, indent=1), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def read_evaluations(workdir: Path, before: int) -> list[dict[str, float]]:
+    """Metrics of the evaluations up to and including a step, oldest first."""
+    steps = sorted(
+        int(path.stem) for path in (workdir / "eval").glob("*.json") if path.stem.isdigit()
+    )
+    return [
+        json.loads((workdir / "eval" / f"{step}.json").read_text(encoding="utf-8"))
+        for step in steps
+        if step <= before
+    ]

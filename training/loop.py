@@ -1,0 +1,353 @@
+"""The train loop: `fit` trains or resumes a task in a work folder. Read this file top-down.
+
+One pass: take the next batches, dispatch the step, look at the metrics of the call before (the
+device stays busy meanwhile), then refresh, evaluate and save where the plan says so, and stop if
+any host was asked to. Decisions depend on the step and on replicated numbers only, so that every
+process takes them alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from training import distributed
+from training.checkpoints import CheckpointStore
+from training.config import TrainConfig
+from training.errors import GuardStop, PodvisionError
+from training.evaluate import evaluate_state, read_evaluations, write_evaluation
+from training.events import EventLog
+from training.guards import EVALUATION, LOG, STEP, GuardBook, run_start_guards
+from training.mesh import Layout, make_mesh
+from training.metrics import MetricWriter
+from training.plan import Plan, make_plan
+from training.progress import Meter, Progress
+from training.recorder import Evidence, Recorder
+from training.report import write_report
+from training.resume import data_position, open_state
+from training.run_folder import DONE, PREEMPTED, mark, open_run_folder, write_config
+from training.schedules import longest_warmup
+from training.stream import Chunk, ExampleStream, prefetched
+from training.task import Batch, Task, Verdict
+from training.watch import Incident, watches
+from training.watchdog import Watchdog
+
+ReadMetrics = Callable[[], list[dict[str, float]]]
+MAX_RESIZES = 8  # for one batch
+
+
+def fit(
+    task: Task,
+    config: TrainConfig,
+    workdir: Path,
+    overrides: Sequence[str] = (),
+    allow_config_change: Sequence[str] = (),
+) -> str:
+    """Trains to the end of the plan, resuming from the newest checkpoint of the work folder.
+
+    Returns:
+      "done", or "preempted" after a clean stop on request; both with everything saved.
+
+    Raises:
+      PodvisionError: refused (exit 2), stopped by a guard (3) or by unreadable data (4).
+    """
+    if distributed.is_main():
+        open_run_folder(workdir)
+    layout = Layout(make_mesh(config.mesh))
+    with jax.set_mesh(layout.mesh):
+        run = Run(task, config, workdir, layout, overrides, allow_config_change)
+        outcome, reason = "stopped", "the program ended with an unexpected error"
+        try:
+            outcome = run.train()
+            reason = "all updates made" if outcome == "done" else "asked to stop; all is saved"
+        except PodvisionError as error:
+            reason = str(error)
+            raise
+        finally:
+            run.close(outcome, reason)
+    return outcome
+
+
+class Run:
+    """The parts of one launch. `train` is the loop; the other methods are its steps."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        workdir: Path,
+        layout: Layout,
+        overrides: Sequence[str],
+        allow_config_change: Sequence[str],
+    ):
+        main = distributed.is_main()
+        self.config, self.workdir, self.layout, self.main = config, workdir, layout, main
+        self.events = EventLog(workdir, main)
+        self.config_json = write_config(workdir, config, list(overrides), main)
+        distributed.assert_same("the resolved config", self.config_json)
+        source = task.sources().train
+        self.plan: Plan = make_plan(config, len(source), task.refresh_cadence)
+        self.book = GuardBook(config.guards)
+        self.store = CheckpointStore(workdir, config.checkpoint, self.plan.save_every)
+        self.program, self.state = open_state(
+            task, config, self.config_json, layout, self.plan.total, self.store, allow_config_change
+        )
+        self.step = int(self.state.step)
+        self.stream = ExampleStream(
+            source, config.seed, config.batch_size, layout.rows(config.batch_size), config.loader
+        )
+        resumed = self.step if self.store.latest() is not None else None
+        self.writer = MetricWriter(
+            workdir, config.log, config.name or config.system, self.config_json, main, resumed
+        )
+        device = jax.devices()[0]
+        self.meter = Meter(
+            config.batch_size,
+            task.describe().flops_per_example,
+            device.device_kind,
+            jax.device_count(),
+        )
+        self.progress = Progress(self.plan.total, self.step, main)
+        self.recorder = Recorder(
+            workdir,
+            config.guards.recorder_batches,
+            held_batches=2 * self.plan.updates_per_call,
+            process=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        self.watches = watches(
+            config.guards, task, longest_warmup(config.optimizer, self.plan.total)
+        )
+        self.watchdog = Watchdog(
+            workdir,
+            config.guards.hang_seconds,
+            config.guards.hang_factor,
+            jax.process_index(),
+            on_hang=lambda sentence: self.progress.say(sentence),
+        )
+        self.evaluations = read_evaluations(workdir, self.step)
+        self.ledger: list[dict[str, float]] = []
+        self.events.launch(self.step)
+
+    def train(self) -> str:
+        """The loop. Returns "done" or "preempted"."""
+        self._mark(None)
+        if self.step >= self.plan.total:
+            self.progress.say(f"all {self.plan.total} updates were made before; nothing to do")
+            self._mark(DONE)
+            return "done"
+        self._check_before_start()
+        if self.config.evaluation.at_start and self.step == 0:
+            self._evaluate()
+        pending: tuple[Chunk, ReadMetrics] | None = None
+        with self.watchdog, contextlib.closing(self._chunks()) as chunks:
+            while True:
+                with self.meter.waiting():
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    break
+                self._remember(chunk)
+                read = self._dispatch(chunk.device)
+                self.step = chunk.first_step + chunk.updates
+                if pending is not None:
+                    self._consume(*pending)
+                pending = (chunk, read)
+                if self.program.task.replay_reasons:
+                    self._settle(*pending)
+                    pending = None
+                if self._boundary(self.step) and pending is not None:
+                    self._consume(*pending)
+                    pending = None
+                stop = distributed.reached_preemption(self.step)
+                if stop and pending is not None:
+                    self._consume(*pending)
+                    pending = None
+                self._refresh_evaluate_save(stop)
+                if stop and self.step < self.plan.total:
+                    self.store.wait()
+                    self._mark(PREEMPTED)
+                    self.progress.say(f"asked to stop: step {self.step} is saved")
+                    return "preempted"
+        self.store.wait()
+        self._mark(DONE)
+        return "done"
+
+    def close(self, outcome: str, reason: str) -> None:
+        """Ends every part and writes the report; `outcome` is done, preempted or stopped."""
+        self.stream.close()
+        self.progress.close()
+        self.events.stop(self.step, outcome, reason)
+        self.events.close()
+        self.writer.close()
+        if self.main:
+            self.book.write(self.workdir)
+            write_report(self.workdir)
+        if outcome != "stopped":
+            self.store.close()
+
+    def _mark(self, marker: str | None) -> None:
+        if self.main:
+            mark(self.workdir, marker, self.step)
+
+    def _check_before_start(self) -> None:
+        with self.events.measure("init", self.step):
+            run_start_guards(self.book, self.program, self.stream, self.state, self.step)
+        for watch in self.watches:
+            self.book.declare(watch.name, STEP, watch.promise)
+        hang = f"no step took longer than {self.watchdog.limit:.0f} s"
+        self.book.declare("hang", STEP, hang)
+        known = "every config key is known and has the right type"
+        self.book.record(Verdict("unread-config", True, known), "start")
+        if self.main:
+            self.book.write(self.workdir)
+
+    def _chunks(self):
+        return prefetched(self.stream, self.plan.calls(self.step), self.layout)
+
+    def _remember(self, chunk: Chunk) -> None:
+        for i, batch in enumerate(chunk.host):
+            self.recorder.remember(
+                chunk.first_step + i + 1, batch["position"], batch["index"], batch
+            )
+
+    def _dispatch(self, batches: Batch) -> ReadMetrics:
+        updates = next(iter(batches.values())).shape[0]
+        if self.program.is_compiled(updates):
+            self.state, read = self.program.step(self.state, batches)
+            return read
+        with self._interlude("compile"):
+            self.state, read = self.program.step(self.state, batches)
+        return read
+
+    @contextlib.contextmanager
+    def _interlude(self, event: str):
+        """Time that is not a step's: compilation, evaluation, a save."""
+        with self.events.measure(event, self.step), self.meter.pause(), self.watchdog.paused():
+            yield
+
+    def _settle(self, chunk: Chunk, read: ReadMetrics) -> None:
+        """Consumes a call at once; grows the capacity and replays what was held back."""
+        rows = read()
+        held = next((i for i, row in enumerate(rows) if row["replay"] > 0), len(rows))
+        self._consume(chunk, lambda: rows[:held])
+        for i in range(held, chunk.updates):
+            part = jax.tree.map(lambda x, i=i: x[i : i + 1], chunk.device)
+            row = rows[held] if i == held else None
+            for _ in range(MAX_RESIZES):
+                if row is not None:
+                    self._resize(row)
+                (row,) = self._dispatch(part)()
+                if row["replay"] == 0:
+                    break
+            else:
+                sentence = f"the capacity had to grow {MAX_RESIZES} times in a row"
+                raise GuardStop("overflow", sentence)
+            replayed = Chunk(chunk.first_step + i, chunk.host[i : i + 1], part)
+            self._consume(replayed, lambda row=row: [row])
+
+    def _resize(self, row: Mapping[str, float]) -> None:
+        reasons = [
+            reason for reason in self.program.task.replay_reasons if row[f"suppressed/{reason}"] > 0
+        ]
+        self._grow(", ".join(reasons))
+
+    def _grow(self, reason: str) -> None:
+        with self._interlude("compile"):
+            self.program, self.state = self.program.resized(self.state, reason)
+        self.progress.say(f"step {int(self.state.step)}: capacity grown ({reason})")
+        self.writer.write(self.step, {"train/resized": 1.0})
+
+    def _consume(self, chunk: Chunk, read: ReadMetrics) -> None:
+        """Looks at the metrics of a call: guards, log, progress."""
+        rows = read()
+        self.meter.step(chunk.updates)
+        for i, row in enumerate(rows):
+            step = chunk.first_step + i + 1
+            for watch in self.watches:
+                incident = watch.check(step, row)
+                if incident is not None:
+                    self._on_incident(incident, step, row)
+            if self.plan.logs(step):
+                self._log(step, row)
+        for watch in self.watches:
+            self.book.count(watch.name, len(rows))
+        self.watchdog.beat(chunk.first_step + len(rows), self.meter.median_seconds())
+        self.progress.step(chunk.first_step + len(rows))
+
+    def _log(self, step: int, row: Mapping[str, float]) -> None:
+        values = {f"train/{name}": value for name, value in row.items() if name != "replay"}
+        values |= self.meter.summary() | {"data/replaced": float(self.stream.replaced)}
+        self.writer.write(step, values)
+        self.progress.log(step, values)
+        lap = self.meter.lap()
+        if lap.updates:
+            self.events.train(step, *lap)
+
+    def _on_incident(self, incident: Incident, step: int, row: Mapping[str, float]) -> None:
+        evidence = Evidence(
+            losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
+            gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
+            key_data=jax.device_get(jax.random.key_data(self.state.key)),
+            key_impl=str(jax.random.key_impl(self.state.key)),
+            checkpoint=self._checkpoint_before(step),
+        )
+        folder = self.recorder.trip(step, incident.guard, incident.sentence, evidence)
+        recorded = f"; recorded in {folder}" if folder else ""
+        self.progress.say(f"{incident.guard}: {incident.sentence}{recorded}")
+        verdict = Verdict(incident.guard, False, incident.sentence, warning=not incident.fatal)
+        if self.book.record(verdict, STEP):
+            self._log(step, row)
+            raise GuardStop(incident.guard, incident.sentence)
+
+    def _checkpoint_before(self, step: int) -> Path | None:
+        earlier = [saved for saved in self.store.steps() if saved < step]
+        return Path(self.store.directory) / str(earlier[-1]) if earlier else None
+
+    def _boundary(self, step: int) -> bool:
+        return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
+
+    def _refresh_evaluate_save(self, stop: bool) -> None:
+        metrics = None
+        if self.plan.refreshes(self.step):
+            self._refresh()
+        if self.plan.evaluates(self.step):
+            metrics = self._evaluate()
+        if stop or self.plan.saves(self.step):
+            self._save(metrics)
+
+    def _refresh(self) -> None:
+        self.state, row = self.program.refresh(self.state)
+        self.ledger.append({"step": float(self.step), **row})
+        self.writer.write(self.step, row)
+        for verdict in self.program.task.refresh_guards(self.ledger):
+            self.book.require(verdict, LOG)
+        reason = self.program.task.resize_reason(row)
+        if reason is not None:
+            self._grow(reason)
+
+    def _evaluate(self) -> dict[str, float]:
+        with self._interlude("eval"):
+            result = evaluate_state(self.program, self.state)
+        if self.main:
+            write_evaluation(self.workdir, self.step, result.metrics)
+        self.writer.write(self.step, {f"eval/{n}": v for n, v in result.metrics.items()})
+        self.writer.write_images(self.step, result.images)
+        self.progress.evaluation(self.step, result.metrics)
+        self.evaluations.append({"step": float(self.step), **result.metrics})
+        for verdict in self.program.task.evaluation_guards(self.evaluations):
+            self.book.require(verdict, EVALUATION)
+        return result.metrics
+
+    def _save(self, metrics: Mapping[str, float] | None) -> None:
+        with self._interlude("checkpoint"):
+            self.store.save(
+                self.step,
+                self.state,
+                data_position(self.stream.source, self.config, self.step),
+                config=self.config_json,
+                task=self.program.task.metadata(),
+                metrics=metrics,
+            )

@@ -1,0 +1,32 @@
+"""Names of leaves: the path of a leaf in a tree of arrays, joined by "/"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """`params/encoder/block/kernel` from a key path of `jax.tree_util`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Leaf path -> leaf, in tree order."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def map_named(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """`function(path, leaf, ...)` on every leaf."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
+    )
+
+
+def rebuild(template: Any, leaves: Mapping[str, Any]) -> Any:
+    """A tree like `template` with the leaves of these names; raises KeyError if one is absent."""
+    return jax.tree.unflatten(
+        jax.tree.structure(template), [leaves[name] for name in named_leaves(template)]
+    )

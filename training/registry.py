@@ -1,0 +1,87 @@
+"""From a config file to a typed config and its task. The only place that finds systems by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.config import TrainConfig
+from training.errors import ConfigError
+from training.task import Task
+from training.typed import apply_overrides, build, suggestion
+
+SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
+
+
+def load_config_file(spec: str) -> dict[str, Any]:
+    """Runs `get_config(arg)` of a `path.py[:arg]` and returns its values as nested dicts.
+
+    Raises:
+      ConfigError: no such file, no `get_config` in it, or an error raised by it.
+    """
+    path_text, _, argument = spec.partition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        raise ConfigError(f"there is no config file {path_text}; see the folder configs/")
+    module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path.resolve())
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"the config file {path_text} is not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise ConfigError(f"the config file {path_text} cannot be run: {error}") from error
+    get_config = getattr(module, "get_config", None)
+    if get_config is None:
+        raise ConfigError(f"the config file {path_text} does not define get_config(arg)")
+    values = get_config(argument)
+    return values.to_dict() if hasattr(values, "to_dict") else dict(values)
+
+
+def config_class(system: str) -> type[TrainConfig]:
+    """The typed config of a system, `<system>.config.Config`.
+
+    Raises:
+      ConfigError: a name that is no system, or one that is not installed.
+    """
+    if system not in SYSTEMS:
+        raise ConfigError(f"config.system = {system!r} is unknown{suggestion(system, SYSTEMS)}")
+    if importlib.util.find_spec(system) is None:
+        raise ConfigError(f"the system {system!r} is not part of this installation")
+    return importlib.import_module(f"{system}.config").Config
+
+
+def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
+    """The typed config: values of the file, then `a.b=text` overrides in order."""
+    if "system" not in values:
+        raise ConfigError("config.system is missing; set it to one of " + ", ".join(SYSTEMS))
+    return apply_overrides(build(config_class(values["system"]), values), overrides)
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """`make_config` of a config file; the name defaults to the file's."""
+    values = load_config_file(spec)
+    return make_config({"name": Path(spec.partition(":")[0]).stem, **values}, overrides)
+
+
+def make_task(config: TrainConfig) -> Task:
+    """The task of a config, by `<system>.task.make_task(config)`."""
+    return importlib.import_module(f"{config.system}.task").make_task(config)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers, for `config.json`."""
+    import importlib.metadata as metadata
+
+    packages = ("podvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {"python": sys.version.split()[0]}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,143 @@
+"""Learning-rate and EMA-decay schedules: pure functions of the applied updates.
+
+Contract (checked numerically before training by `check_schedule`): finite, positive at update 0,
+non-increasing after the warm-up, constant after the horizon. The horizon is counted in updates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from training.config import EmaConfig, OptimizerConfig, ScheduleConfig
+from training.errors import ConfigError
+
+Schedule = Callable[[jax.Array | int], jax.Array]
+
+KINDS = ("warmup_cosine", "constant", "warmup_stable_decay", "exponential")
+
+
+def warmup_updates(config: ScheduleConfig, total_updates: int) -> int:
+    """Updates of the linear warm-up; 0 for the kinds without one."""
+    if config.kind not in ("warmup_cosine", "warmup_stable_decay"):
+        return 0
+    return max(1, math.ceil(config.warmup_fraction * total_updates))
+
+
+def longest_warmup(config: OptimizerConfig, total_updates: int) -> int:
+    """Updates until every group's learning rate may only fall."""
+    shapes = [config.schedule, *(g.schedule for g in config.groups if g.schedule is not None)]
+    return max(warmup_updates(shape, total_updates) for shape in shapes)
+
+
+def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Schedule:
+    """Learning rate as a function of the int32 number of applied updates.
+
+    With warm-up w and horizon T, update t has (t + 1) / w of the base while t < w, so that the
+    first update already learns; afterwards the kind's own decay, which is clamped at T.
+
+    Raises:
+      ConfigError: an unknown kind, or a fraction outside its range.
+    """
+    _check_settings(config)
+    warmup = warmup_updates(config, total_updates)
+    final = config.final_fraction
+
+    def factor(t: jax.Array) -> jax.Array:
+        t = jnp.minimum(t, total_updates - 1)
+        progress = jnp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)
+        if config.kind == "constant":
+            return jnp.ones_like(progress)
+        if config.kind == "exponential":
+            return jnp.exp(math.log(final) * progress)
+        if config.kind == "warmup_cosine":
+            return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        start = 1 - config.decay_fraction
+        decay = jnp.clip((progress - start) / max(config.decay_fraction, 1e-6), 0.0, 1.0)
+        return 1 - (1 - final) * decay
+
+    def schedule(applied: jax.Array | int) -> jax.Array:
+        t = jnp.asarray(applied, jnp.float32)
+        warm = jnp.minimum((t + 1) / max(warmup, 1), 1.0) if warmup else jnp.ones_like(t)
+        return jnp.float32(base) * jnp.where(t < warmup, warm, factor(t))
+
+    return schedule
+
+
+def _check_settings(config: ScheduleConfig) -> None:
+    if config.kind not in KINDS:
+        raise ConfigError(f"unknown schedule kind {config.kind!r}; use one of {', '.join(KINDS)}")
+    for name in ("warmup_fraction", "final_fraction", "decay_fraction"):
+        value = getattr(config, name)
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"schedule.{name} = {value:g} must be between 0 and 1")
+    if config.kind == "exponential" and config.final_fraction == 0.0:
+        raise ConfigError(
+            "schedule.final_fraction = 0 cannot be reached by an exponential; "
+            "set a small positive value"
+        )
+
+
+def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: str) -> None:
+    """Raises ConfigError where a learning-rate schedule breaks the contract over three horizons.
+
+    Looks at every update of short runs and at 20,000 evenly spread ones of long runs.
+    """
+    points = np.unique(np.linspace(0, 3 * total_updates, 20_000).astype(np.int64))
+    values = np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(points, jnp.int32)), np.float64)
+    if not np.all(np.isfinite(values)):
+        raise ConfigError(
+            f"{name}: the schedule is not finite at update {points[~np.isfinite(values)][0]}"
+        )
+    if values[0] <= 0:
+        raise ConfigError(
+            f"{name}: the learning rate is {values[0]:g} at update 0, so nothing would be learnt; "
+            "raise learning_rate or shorten the warm-up"
+        )
+    if np.any(values < 0):
+        raise ConfigError(
+            f"{name}: the learning rate is negative at update {points[values < 0][0]}; "
+            "a schedule must stay at zero or above"
+        )
+    after = points >= warmup
+    # Against the lowest rate so far: a slow climb hides between neighbours.
+    risen = values[after] - np.minimum.accumulate(values[after]) > 1e-6 * values.max()
+    if risen.any():
+        at = points[after][risen][0]
+        raise ConfigError(
+            f"{name}: the learning rate rises at update {at}, after the warm-up of {warmup} "
+            "updates; use a schedule that never rises, with its horizon counted in updates"
+        )
+    beyond = values[points >= total_updates]
+    if beyond.size and np.ptp(beyond) > 1e-6 * values.max():
+        raise ConfigError(
+            f"{name}: the learning rate still changes after the last update {total_updates}; "
+            "end its decay within the run"
+        )
+
+
+def ema_decay(config: EmaConfig, total_updates: int) -> Schedule | None:
+    """EMA decay d in `ema = d * ema + (1 - d) * params`, as a function of applied updates."""
+    if config.kind == "none":
+        return None
+    if config.kind not in ("constant", "linear", "cosine", "warmup"):
+        raise ConfigError(
+            f"unknown ema.kind {config.kind!r}; use none, constant, linear, cosine or warmup"
+        )
+
+    def decay(applied: jax.Array | int) -> jax.Array:
+        t = jnp.asarray(applied, jnp.float32)
+        progress = jnp.clip(t / max(total_updates - 1, 1), 0.0, 1.0)
+        if config.kind == "constant":
+            return jnp.full_like(t, config.start)
+        if config.kind == "linear":
+            return config.start + (config.end - config.start) * progress
+        if config.kind == "cosine":
+            return config.end - (config.end - config.start) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        return config.end * (1 - jnp.exp(-(t + 1) / config.tau))
+
+    return decay

@@ -1,0 +1,247 @@
+"""Guards that watch the metrics of every update, on the host.
+
+Each is a small state machine: `check(step, metrics)` returns an `Incident` when there is something
+to record. A fatal incident stops the run; all of them go to the flight recorder.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from training.config import GuardConfig
+from training.task import LossTerm, Task
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something suspicious at an update."""
+
+    guard: str
+    sentence: str
+    fatal: bool
+
+
+class Watch(Protocol):
+    """One guard over the stream of updates."""
+
+    name: str
+    promise: str  # the sentence of the report while nothing has happened
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None: ...
+
+
+class Suppressed:
+    """Suppressed updates are counted; too many in a row stop the run."""
+
+    name = "nonfinite"
+    promise = "every loss and gradient was finite"
+
+    def __init__(self, limit: int):
+        self.limit, self.run = limit, 0
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        reasons = [
+            name.removeprefix("suppressed/")
+            for name, value in metrics.items()
+            if name.startswith("suppressed/") and value > 0
+        ]
+        if metrics.get("replay") or not reasons:
+            self.run = 0
+            return None
+        self.run += 1
+        if self.run >= self.limit:
+            sentence = (
+                f"{self.run} updates in a row were suppressed ({', '.join(reasons)}), the last at "
+                f"step {step}; the parameters are those before them"
+            )
+            return Incident("consecutive-skips", sentence, True)
+        sentence = f"the update of step {step} was suppressed ({', '.join(reasons)})"
+        return Incident(self.name, sentence, False)
+
+
+class ZeroGradient:
+    """A parameter group whose gradient is exactly zero learns nothing."""
+
+    name = "zero-gradient"
+    promise = "every parameter group had a gradient"
+
+    def __init__(self, limit: int, quiet: Mapping[str, int]):
+        self.limit, self.quiet = limit, quiet
+        self.runs: dict[str, int] = {}
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        for name, value in metrics.items():
+            if not name.startswith("grad_norm/"):
+                continue
+            group = name.removeprefix("grad_norm/")
+            zero = value == 0.0 and step > self.quiet.get(group, 0)
+            self.runs[group] = self.runs.get(group, 0) + 1 if zero else 0
+            if self.runs[group] >= self.limit:
+                sentence = (
+                    f"the gradient of the parameter group {group!r} was exactly zero for "
+                    f"{self.runs[group]} updates up to step {step}: the loss does not depend on it"
+                )
+                return Incident(self.name, sentence, True)
+        return None
+
+
+class ConstantTerm:
+    """A required term that never changes is not computed from the model or the data."""
+
+    name = "constant-term"
+    promise = "every required loss term changed from update to update"
+
+    def __init__(self, limit: int, terms: Mapping[str, LossTerm]):
+        self.limit = limit
+        self.terms = {name: term for name, term in terms.items() if term.required}
+        self.last: dict[str, tuple[float, int]] = {}
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        applied = step - 1 - int(metrics.get("skipped", 0))
+        for name, term in self.terms.items():
+            inside = term.window is None or term.window[0] <= applied < term.window[1]
+            if not inside or f"loss/{name}" not in metrics:
+                self.last.pop(name, None)
+                continue
+            value = metrics[f"loss/{name}"]
+            before, count = self.last.get(name, (value, 0))
+            count = count + 1 if value == before else 1
+            self.last[name] = (value, count)
+            if count >= self.limit:
+                sentence = (
+                    f"the required loss term {name!r} was exactly {value:g} for {count} updates up "
+                    f"to step {step}: it is detached or not computed"
+                )
+                return Incident(self.name, sentence, True)
+        return None
+
+
+class LearningRateRose:
+    """After the warm-up a learning rate may only fall."""
+
+    name = "learning-rate-rose"
+    promise = "no learning rate rose after the warm-up"
+
+    def __init__(self, warmup: int):
+        self.warmup = warmup
+        self.last: dict[str, float] = {}
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        applied = step - 1 - int(metrics.get("skipped", 0))
+        for name, rate in metrics.items():
+            if name.split("/")[0] != "learning_rate" or applied < self.warmup:
+                continue
+            before = self.last.get(name)
+            self.last[name] = rate
+            if before is not None and rate > before * (1 + 1e-5):
+                sentence = (
+                    f"{name} rose from {before:.6g} to {rate:.6g} at step {step}, "
+                    f"after the warm-up of {self.warmup} updates"
+                )
+                return Incident(self.name, sentence, True)
+        return None
+
+
+class LossSpike:
+    """The loss against the median and the median absolute deviation of recent updates."""
+
+    name = "loss-spike"
+    promise = "the loss stayed near its recent median"
+    WINDOW, LEAST = 200, 30
+
+    def __init__(self, factor: float, patience: int):
+        self.factor, self.patience = factor, patience
+        self.recent: deque[float] = deque(maxlen=self.WINDOW)
+        self.run = 0
+        self.limit = np.inf
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        loss = metrics["loss"]
+        if not np.isfinite(loss):
+            return None
+        if len(self.recent) >= self.LEAST and step % 10 == 0:
+            median = float(np.median(self.recent))
+            spread = 1.4826 * float(np.median(np.abs(np.array(self.recent) - median)))
+            self.limit = median + self.factor * max(spread, 0.02 * abs(median))
+        if loss <= self.limit:
+            self.recent.append(loss)
+            self.run = 0
+            return None
+        self.run += 1
+        fatal = self.run >= self.patience
+        sentence = f"the loss was {loss:.6g} at step {step}, above {self.limit:.6g}"
+        if fatal:
+            sentence = (
+                f"the loss has been above {self.limit:.6g} for {self.run} updates; {sentence}"
+            )
+        return Incident(self.name, sentence, fatal)
+
+
+class ShareCap:
+    """A term may not take more of the loss than its declared cap."""
+
+    name = "share-cap"
+    promise = "no loss term took more than its cap"
+
+    def __init__(self, terms: Mapping[str, LossTerm], patience: int):
+        self.caps = {n: t.share_cap for n, t in terms.items() if t.share_cap is not None}
+        self.patience = patience
+        self.runs: dict[str, int] = {}
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        for name, cap in self.caps.items():
+            share = metrics.get(f"share/{name}", 0.0)
+            self.runs[name] = self.runs.get(name, 0) + 1 if share > cap else 0
+            if self.runs[name] >= self.patience:
+                sentence = (
+                    f"the loss term {name!r} took {share:.0%} of the loss at step {step}, above "
+                    f"its cap of {cap:.0%}; lower its weight"
+                )
+                return Incident(self.name, sentence, True)
+        return None
+
+
+class AverageMoved:
+    """The EMA must change in the first updates: a frozen target teaches nothing."""
+
+    name = "ema-moved"
+    promise = "the averaged parameters moved with every update"
+
+    def __init__(self, limit: int = 10):
+        self.limit, self.still = limit, 0
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        moved = metrics.get("ema_update_norm")
+        decay = metrics.get("ema_decay", 0.0)
+        if moved is None or decay >= 1.0:
+            return None
+        skipped = any(v > 0 for n, v in metrics.items() if n.startswith("suppressed/"))
+        self.still = self.still + 1 if moved == 0.0 and not skipped else 0
+        if self.still >= self.limit:
+            sentence = (
+                f"the averaged parameters did not move in {self.still} updates up to step {step} "
+                f"at decay {decay:.6f}: the target encoder is frozen"
+            )
+            return Incident(self.name, sentence, True)
+        return None
+
+
+def watches(config: GuardConfig, task: Task, warmup: int) -> list[Watch]:
+    """Every guard over the updates that is not switched off."""
+    everything: list[Watch] = [
+        Suppressed(config.max_consecutive_skips),
+        ZeroGradient(config.zero_gradient_updates, task.quiet_groups),
+        ConstantTerm(config.constant_term_updates, task.loss_terms),
+        LearningRateRose(warmup),
+        LossSpike(config.spike_factor, config.spike_patience),
+        ShareCap(task.loss_terms, config.spike_patience),
+        AverageMoved(),
+    ]
+    return [watch for watch in everything if watch.name not in config.off]
