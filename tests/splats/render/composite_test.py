@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from splats.render.composite import deal_tiles
 from splats.render.rasterize import rasterize
+from splats.render.tile_loop import deal_tiles
 from splats.render.tiles import build_pairs
 from tests.splats.render.dense import dense_composite
 from tests.splats.render.scenes import composite_fixture
