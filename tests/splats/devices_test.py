@@ -11,18 +11,33 @@ from splats.config import DensifyConfig, RenderConfig
 from splats.devices import composite_screen, project_shard
 from splats.render import render
 from splats.views import camera_of
-from tests.splats.scenes import batches, losses, make_program, small_scene, small_task
+from tests.splats.scenes import (
+    batches,
+    losses,
+    make_program,
+    quick_compilation,
+    small_scene,
+    small_task,
+)
 from training.config import MeshConfig
 
-LAYOUTS = {
-    "data 8": (MeshConfig(data=8), False),
-    "data 2 x fsdp 4": (MeshConfig(data=2, fsdp=4), False),
-    "sharded over 8": (MeshConfig(data=1, fsdp=8, rules=((r"gaussians/", ("fsdp",)),)), True),
-    "data 2, sharded over 4": (
-        MeshConfig(data=2, fsdp=4, rules=((r"gaussians/|model_state/", ("fsdp",)),)),
+SHARDED = ((r"gaussians/|model_state/", ("fsdp",)),)
+LAYOUTS = [
+    pytest.param(MeshConfig(data=8), False, id="data 8"),
+    pytest.param(MeshConfig(data=2, fsdp=4, rules=SHARDED), True, id="data 2, sharded over 4"),
+    pytest.param(
+        MeshConfig(data=1, fsdp=8, rules=SHARDED),
         True,
+        id="sharded over 8",
+        marks=pytest.mark.slow,
     ),
-}
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast():
+    with quick_compilation():
+        yield
 
 
 def anisotropic(state):
@@ -65,9 +80,9 @@ def one_device():
     return result_on(1, MeshConfig(data=1), False)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_updates_and_refinements_are_those_of_one_device(one_device, name):
-    first, statistics, moments, ledger, second, image = result_on(8, *LAYOUTS[name])
+@pytest.mark.parametrize(("mesh", "shard"), LAYOUTS)
+def test_updates_and_refinements_are_those_of_one_device(one_device, mesh, shard):
+    first, statistics, moments, ledger, second, image = result_on(8, mesh, shard)
     expected = one_device
     for key in ("loss", "loss/l1", "loss/ssim", "grad_norm", "visible", "pairs"):
         np.testing.assert_allclose(first[key], expected[0][key], rtol=1e-5, err_msg=key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tempfile
 from dataclasses import replace
@@ -42,6 +43,22 @@ def small_config(**changes) -> Config:
 def small_task(capacity: int = 256, **changes) -> SplatTask:
     config = small_config(**changes)
     return SplatTask(config, small_scene(), capacity, config.render.pair_capacity)
+
+
+@functools.cache
+def shared_program(strategy: str) -> Program:
+    """One compiled program per strategy for all tests that need nothing else."""
+    densify = DensifyConfig(strategy, start=2, stop=50, every=5, reset_every=10, gradient=1e-5)
+    task = small_task(512, densify=densify, losses=losses(opacity=0.01, scale=0.01))
+    return make_program(task)
+
+
+@contextlib.contextmanager
+def quick_compilation():
+    """Compiling takes longer than running here, so most optimisations are left out."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make_program(task: SplatTask, devices: int = 1) -> Program:
