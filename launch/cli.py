@@ -1,7 +1,7 @@
 """`podvision <command>`: finds the command, parses its arguments, turns errors into exit codes.
 
 Imports nothing heavy: a command's module is imported when it is called, jax inside its `run`.
-A command module has `add_arguments(parser)` and `run(args) -> exit code`; its docstring is its help.
+A command module has `add_arguments(parser)` and `run(args) -> exit code`; its docstring is help.
 """
 
 from __future__ import annotations

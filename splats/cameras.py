@@ -81,7 +81,7 @@ def orbit(
     angles = 2 * np.pi * np.arange(count) / count
     around = np.cos(angles)[:, None] * first + np.sin(angles)[:, None] * second
     eyes = np.asarray(centre) + radius * (reach * around + lift * axis)
-    return np.stack([look_at(eye, centre, axis) for eye in eyes])
+    return np.stack([look_at(eye, centre, axis.tolist()) for eye in eyes.tolist()])
 
 
 def interpolate(world_to_camera: np.ndarray, count: int) -> np.ndarray:

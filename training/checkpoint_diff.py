@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from training.checkpoint_text import Finding, config_line, grouped_lines
 from training.errors import CheckpointError, ConfigError
+from training.paths import named_leaves
 
 # Keys of the config that decide what is learnt from which data; a resumed run must not change them.
 FROZEN_PREFIXES = (
@@ -94,19 +96,13 @@ class Diff:
             )
 
 
-def flatten_paths(tree: Any) -> dict[str, Any]:
-    """Leaves of a pytree by path: dict keys, attribute names and indices joined with "/"."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 def leaf_specs(tree: Any) -> dict[str, LeafSpec]:
     """Path -> shape and dtype for a tree of arrays or `jax.ShapeDtypeStruct`."""
-    return {path: _spec(leaf) for path, leaf in flatten_paths(tree).items()}
+    return {path: _spec(leaf) for path, leaf in named_leaves(tree).items()}
 
 
 def _spec(leaf: Any) -> LeafSpec:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jax.random.key_data, leaf)
     return LeafSpec(tuple(leaf.shape), str(leaf.dtype))
 

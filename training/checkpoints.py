@@ -13,29 +13,33 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from training import distributed
-from training.checkpoint_diff import (
-    SavedDescription,
-    compare,
-    compare_subset,
-    flatten_paths,
-    leaf_specs,
-    select,
-)
+from training.checkpoint_diff import SavedDescription, compare, compare_subset, leaf_specs, select
 from training.checkpoint_folder import CheckpointFolder
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError
 from training.retention import Retention
+from training.paths import named_leaves, path_name, rebuild
 
-Json = Mapping[str, Any]
-PathLike = epath.PathLike
+UNREADABLE = (
+    "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"
+)
+UNWRITABLE = (
+    "a checkpoint could not be written to {path} ({reason}); check free space and permissions, "
+    "then run the same command again"
+)
+
+Json: TypeAlias = Mapping[str, Any]
+PathLike: TypeAlias = str | os.PathLike
 
 
 def _context() -> ocp.Context:
@@ -123,10 +127,10 @@ class CheckpointReader:
         diff = compare(saved, abstract_state, config, casts)
         diff.require_empty("resume with the config that it was trained with")
         targets = {
-            path: _target(path, leaf) for path, leaf in flatten_paths(abstract_state).items()
+            path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()
         }
         arrays, data = self._load(saved.step, targets, with_data=True)
-        return _rebuild(abstract_state, arrays), data
+        return rebuild(abstract_state, arrays), data
 
     def restore_subtree(
         self,
@@ -151,37 +155,30 @@ class CheckpointReader:
         saved = self.describe(step)
         diff = compare_subset(saved, abstract, include, exclude, config)
         diff.require_empty("name what to leave out in checkpoint.init_exclude")
-        leaves = flatten_paths(abstract)
+        leaves = named_leaves(abstract)
         chosen = select(saved, abstract, include, exclude)
         targets = {path: _target(path, leaves[path]) for path in chosen}
         arrays, _ = self._load(saved.step, targets, with_data=False)
-        return _rebuild(abstract, leaves | arrays)
+        return rebuild(abstract, leaves | arrays)
 
     def _metadata(self, step: int) -> Any:
         path = self.folder.step_path(step)
-        try:
+        with _explained(UNREADABLE, path):
             return ocp.metadata(path, checkpointable_name="state")
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from error
 
     def _load(
         self, step: int, targets: Mapping[str, jax.ShapeDtypeStruct], with_data: bool
     ) -> tuple[dict[str, jax.Array], dict]:
         """Loads exactly the arrays in `targets`; the saved tree has placeholders elsewhere."""
         wanted = jax.tree_util.tree_map_with_path(
-            lambda path, _: targets.get(
-                jax.tree_util.keystr(path, simple=True, separator="/"), ocp.PLACEHOLDER
-            ),
+            lambda path, _: targets.get(path_name(path), ocp.PLACEHOLDER),
             self._metadata(step).metadata,
         )
         items = {"state": wanted} | ({"data": None} if with_data else {})
         path = self.folder.step_path(step)
-        try:
-            with _context():
-                loaded = ocp.load_checkpointables(path, items)
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from error
-        arrays = flatten_paths(loaded["state"])
+        with _explained(UNREADABLE, path), _context():
+            loaded = ocp.load_checkpointables(path, items)
+        arrays = named_leaves(loaded["state"])
         return {name: arrays[name] for name in targets}, dict(loaded.get("data") or {})
 
 
@@ -191,10 +188,7 @@ class CheckpointStore(CheckpointReader):
     def __init__(self, workdir: PathLike, config: CheckpointConfig, every: int):
         """Opens the store for writing and clears away what a killed save left behind.
 
-        Args:
-          workdir: the run's folder, shared by all hosts.
-          config: retention and best metric.
-          every: updates between two saves, for `due`.
+        Args: workdir: shared by all hosts; config: retention; every: updates between two saves.
 
         Raises:
           CheckpointError: the folder cannot be written or is not shared by all hosts.
@@ -239,8 +233,7 @@ class CheckpointStore(CheckpointReader):
           task: JSON, `Task.metadata()`.
           metrics: evaluation at this step; decides which checkpoint is best.
 
-        Returns:
-          False if this step was saved before (nothing is written then).
+        Returns: False if this step was saved before (nothing is written then).
 
         Raises:
           CheckpointError: an array is empty, or this or an earlier save could not be written.
@@ -251,7 +244,7 @@ class CheckpointStore(CheckpointReader):
         finite = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         best = self.config.best_metric if self.config else None
         custom = {"config": config or {}, "task": task or {}, "metrics": finite}
-        try:
+        with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.save_checkpointables_async(
                 step,
                 {"state": state, "data": json.loads(json.dumps(data))},
@@ -259,28 +252,18 @@ class CheckpointStore(CheckpointReader):
                 metrics={best: finite[best]} if best in finite else None,
                 custom_metadata=json.loads(json.dumps(custom)),
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._unwritable(error) from error
         self._last_saved = step
         return True
 
     def wait(self) -> None:
         """Returns once every save is complete; raises CheckpointError if one failed."""
-        try:
+        with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.wait()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._unwritable(error) from error
 
     def close(self) -> None:
         """Waits, and ends the background threads. The store cannot be used afterwards."""
         self.wait()
         self._checkpointer.close()
-
-    def _unwritable(self, error: Exception) -> CheckpointError:
-        return CheckpointError(
-            f"a checkpoint could not be written to {self.folder.path} ({_first_line(error)}); "
-            f"check free space and permissions, then run the same command again"
-        )
 
 
 def _target(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
@@ -293,26 +276,25 @@ def _target(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _rebuild(template: Any, leaves: Mapping[str, Any]) -> Any:
-    return jax.tree.unflatten(
-        jax.tree.structure(template), [leaves[path] for path in flatten_paths(template)]
-    )
-
-
 def _refuse_empty(state: Any) -> None:
-    empty = [path for path, leaf in flatten_paths(state).items() if 0 in leaf.shape]
+    empty = [path for path, leaf in named_leaves(state).items() if 0 in leaf.shape]
     if empty:
         raise CheckpointError(
             f"{', '.join(empty)} has no elements and cannot be stored; give it at least one row"
         )
 
 
-def _unreadable(path: epath.Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"checkpoint {path} cannot be read ({_first_line(error)}); "
-        f"remove its folder to fall back to the one before"
-    )
+@contextmanager
+def _explained(sentence: str, path: epath.Path) -> Iterator[None]:
+    """Turns an error of the storage into one sentence for the user.
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    A timeout is let through: it means that another host has died, not that the storage is bad,
+    and a supervisor must be able to tell a crash from a mistake of the user.
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(sentence.format(path=path, reason=reason)) from error

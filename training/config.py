@@ -34,7 +34,11 @@ class Duration:
         if len(given) != 1:
             raise ConfigError(
                 f"config.{key} must set exactly one of updates, epochs and examples, "
-                f"but sets {sorted(given) or 'none'}"
+                + (
+                    f"but sets {sorted(given)}; set the others to None"
+                    if given
+                    else "but sets none"
+                )
             )
         ((unit, value),) = given.items()
         per_update = {

@@ -29,13 +29,14 @@ from jax.experimental import multihost_utils
 
 from training.errors import CheckpointError, ConfigError, PodvisionError
 
-HEARTBEAT_SECONDS = 30  # the default of 100 makes a crashed host cost minutes
+HEARTBEAT_SECONDS = "30"  # the default of 100 makes a crashed host cost minutes
 SHUTDOWN_SECONDS = 30  # the default of 300 keeps a failed host waiting for the others
 START_SECONDS = 300
 
 COORDINATOR = "PODVISION_COORDINATOR"
 NUM_PROCESSES = "PODVISION_NUM_PROCESSES"
 PROCESS_ID = "PODVISION_PROCESS_ID"
+HEARTBEAT = "PODVISION_HEARTBEAT_SECONDS"  # for tests; unset on a pod
 
 # Set by SIGTERM when this is the only process; with several, the coordinator tells all hosts.
 _stop_requested = False
@@ -52,8 +53,8 @@ def initialise(environment: Mapping[str, str] | None = None) -> None:
       ConfigError: the PODVISION_* variables are incomplete or not numbers.
     """
     environment = os.environ if environment is None else environment
-    limits = {
-        "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+    limits: dict[str, Any] = {
+        "heartbeat_timeout_seconds": int(environment.get(HEARTBEAT, HEARTBEAT_SECONDS)),
         "shutdown_timeout_seconds": SHUTDOWN_SECONDS,
         "initialization_timeout": START_SECONDS,
     }
@@ -84,14 +85,17 @@ def _several_hosts(environment: Mapping[str, str]) -> bool:
     Asked only where the answer can be yes, because a metadata server that does not answer costs
     seconds.
     """
-    if "JAX_PLATFORMS" in environment and environment["JAX_PLATFORMS"].startswith("cpu"):
-        tpu = False
-    else:
-        chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
-        tpu = bool(chips) and importlib.util.find_spec("libtpu") is not None
     slurm = "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS") or "1") > 1
     kubernetes = "JOB_COMPLETION_INDEX" in environment and "KUBERNETES_SERVICE_HOST" in environment
-    return tpu or slurm or kubernetes
+    return slurm or kubernetes or _on_tpu_host(environment)
+
+
+def _on_tpu_host(environment: Mapping[str, str]) -> bool:
+    elsewhere = environment.get("JAX_PLATFORMS", "").startswith(("cpu", "cuda"))
+    if elsewhere or "TPU_SKIP_MDS_QUERY" in environment:
+        return False
+    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
+    return bool(chips) and importlib.util.find_spec("libtpu") is not None
 
 
 def _request_stop(number: int, frame: FrameType | None) -> None:

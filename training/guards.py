@@ -55,6 +55,10 @@ class GuardBook:
             {"name": name, "when": when, "checked": 0, "passed": True, "sentence": sentence},
         )
 
+    def count(self, name: str, looks: int) -> None:
+        """Notes that a declared guard has looked so many times and found nothing."""
+        self.rows[name]["checked"] += looks
+
     def write(self, workdir: Path) -> None:
         path = workdir / "guards.json"
         temporary = path.with_suffix(".json.new")

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from training.checkpoint_diff import Diff, compare_subset, flatten_paths, select
+from training.checkpoint_diff import Diff, compare_subset, select
 from training.checkpoints import CheckpointReader, PathLike
 from training.errors import CheckpointError
+from training.paths import named_leaves
 
 
 def compare_initialisation(
@@ -50,7 +51,7 @@ def initialise_from(
     reader = CheckpointReader(workdir)
     step = reader.resolve(step)
     restored = reader.restore_subtree(step, initial, include, exclude)
-    leaves = flatten_paths(restored)
+    leaves = named_leaves(restored)
     chosen = select(reader.describe(step), initial, include, exclude)
     _require_finite({path: leaves[path] for path in chosen}, str(reader.folder.step_path(step)))
     return restored

@@ -272,6 +272,8 @@ class Run:
                     self._on_incident(incident, step, row)
             if self.plan.logs(step):
                 self._log(step, row)
+        for watch in self.watches:
+            self.book.count(watch.name, len(rows))
         self.watchdog.beat(chunk.first_step + len(rows), self.meter.median_seconds())
         self.progress.step(chunk.first_step + len(rows))
 

@@ -26,8 +26,8 @@ AXES = ("data", "fsdp", "model")
 BATCH = PartitionSpec(("data", "fsdp"))
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The device mesh of a run.
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """The device mesh of a run over `devices` (jax devices; all of them where None).
 
     Raises:
       ConfigError: the axis sizes do not multiply to the number of devices.
@@ -82,7 +82,7 @@ def state_shardings(abstract: PyTree, mesh: Mesh, config: MeshConfig) -> PyTree:
     used: set[str] = set()
 
     def place(path: str, leaf: Any) -> NamedSharding:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return NamedSharding(mesh, PartitionSpec())
         for pattern, axes in config.rules:
             if re.search(pattern, path):

@@ -110,10 +110,7 @@ class MetricWriter:
         """Writes uint8 `[height, width, 3]` (or `[height, width]`) to `artifacts/<step>/*.png`."""
         if not self._main or not images:
             return
-        folder = self.workdir / "artifacts" / str(step)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, pixels in images.items():
-            Image.fromarray(pixels).save(folder / f"{name.replace('/', '_')}.png")
+        save_images(self.workdir, step, images)
         self._each_mirror(lambda mirror: mirror.write_images(step, images))
 
     def close(self) -> None:
@@ -140,6 +137,14 @@ class MetricWriter:
             except mirror.errors as error:
                 self._mirrors.remove(mirror)
                 _say_mirror_lost(mirror.name, error)
+
+
+def save_images(workdir: Path, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Writes uint8 `[height, width, 3]` (or `[height, width]`) to `artifacts/<step>/*.png`."""
+    folder = workdir / "artifacts" / str(step)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in images.items():
+        Image.fromarray(pixels).save(folder / f"{name.replace('/', '_')}.png")
 
 
 class TensorBoardMirror:

@@ -20,14 +20,19 @@ from training.config import GroupConfig, OptimizerConfig
 from training.errors import ConfigError
 from training.paths import map_named, named_leaves
 from training.schedules import Schedule, check_schedule, make_schedule, warmup_updates
+from training.typed import suggestion
 
 PyTree = Any
 
 
-def match_rules(path: str, rules: Sequence[tuple[str, Any]], purpose: str) -> Any:
-    """Value of the first rule whose regex matches the whole leaf path."""
+def match_rules(
+    path: str, rules: Sequence[tuple[str, Any]], purpose: str, used: set[str] | None = None
+) -> Any:
+    """Value of the first rule whose regex matches the whole leaf path; notes it in `used`."""
     for pattern, value in rules:
         if re.fullmatch(pattern, path):
+            if used is not None:
+                used.add(pattern)
             return value
     raise ConfigError(f"no {purpose} rule matches the parameter {path}; add a rule for it")
 
@@ -36,15 +41,17 @@ def label_by_rules(params: PyTree, rules: Sequence[tuple[str, str]]) -> PyTree:
     """A group label for each leaf by ordered (regex, label) rules; every rule must be of use.
 
     Raises:
-      ConfigError: a leaf that no rule matches, or a rule that matches no leaf.
+      ConfigError: a leaf that no rule matches, or a rule that no leaf is left for.
     """
-    labels = map_named(lambda path, _: match_rules(path, rules, "optimizer group"), params)
-    unused = set(dict.fromkeys(label for _, label in rules)) - set(jax.tree.leaves(labels))
-    if unused:
-        raise ConfigError(
-            f"optimizer group(s) {', '.join(sorted(unused))} match no parameter; "
-            f"parameters are {', '.join(list(named_leaves(params))[:8])}, ..."
-        )
+    used: set[str] = set()
+    labels = map_named(lambda path, _: match_rules(path, rules, "optimizer group", used), params)
+    for pattern, label in rules:
+        if pattern not in used:
+            raise ConfigError(
+                f"the rule {pattern!r} of the optimizer group {label!r} matches no parameter (or "
+                f"only those of rules before it); parameters are "
+                f"{', '.join(list(named_leaves(params))[:8])}, ..."
+            )
     return labels
 
 
@@ -94,6 +101,38 @@ class Optimizer:
         return [(path, label, decayed[path]) for path, label in named_leaves(self.labels).items()]
 
 
+def _check_settings(config: OptimizerConfig) -> None:
+    """Numbers with which Adam would not descend, or would not move at all."""
+    for name, value in (("b1", config.b1), ("b2", config.b2)):
+        if not 0.0 <= value < 1.0:
+            raise ConfigError(f"config.optimizer.{name} = {value:g} must be in [0, 1)")
+    if config.clip_norm is not None and not config.clip_norm > 0:
+        raise ConfigError(
+            f"config.optimizer.clip_norm = {config.clip_norm:g} would clip every gradient to "
+            "nothing; set a positive norm, or None not to clip"
+        )
+    decays = {"weight_decay": config.weight_decay}
+    decays |= {f"groups {g.name!r}: weight_decay": g.weight_decay or 0.0 for g in config.groups}
+    for name, value in decays.items():
+        if not value >= 0:
+            raise ConfigError(f"config.optimizer.{name} = {value:g} must be 0 or more")
+
+
+def _overrides(config: OptimizerConfig, names: list[str]) -> dict[str, GroupConfig]:
+    found: dict[str, GroupConfig] = {}
+    for group in config.groups:
+        if group.name not in names:
+            raise ConfigError(
+                f"config.optimizer.groups names {group.name!r}{suggestion(group.name, names)}"
+            )
+        if group.name in found:
+            raise ConfigError(
+                f"config.optimizer.groups names {group.name!r} twice; keep one of them"
+            )
+        found[group.name] = group
+    return found
+
+
 def build_optimizer(
     config: OptimizerConfig,
     labels: PyTree,
@@ -103,16 +142,18 @@ def build_optimizer(
     """The optimizer of a run, with every schedule checked over three horizons.
 
     Raises:
-      ConfigError: overrides for a group that does not exist, a leaf without a weight-decay rule,
-        or a schedule that breaks the contract of `training.schedules`.
+      ConfigError: overrides for a group that does not exist, a leaf without a weight-decay rule, a
+        number outside its range, or a schedule that breaks the contract of `training.schedules`.
     """
     scales = dict(learning_rate_scales or {})
     names = sorted(set(jax.tree.leaves(labels)))
-    overrides: dict[str, GroupConfig] = {group.name: group for group in config.groups}
-    for name in [*overrides, *scales]:
+    _check_settings(config)
+    overrides = _overrides(config, names)
+    for name in scales:
         if name not in names:
             raise ConfigError(
-                f"config.optimizer.groups names {name!r}, but the groups are {', '.join(names)}"
+                f"the task scales the learning rate of {name!r}, but the optimizer groups are "
+                f"{', '.join(names)}"
             )
     schedules: dict[str, Schedule] = {}
     weight_decay: dict[str, float] = {}

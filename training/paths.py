@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,4 +22,11 @@ def map_named(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """`function(path, leaf, ...)` on every leaf."""
     return jax.tree_util.tree_map_with_path(
         lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
+    )
+
+
+def rebuild(template: Any, leaves: Mapping[str, Any]) -> Any:
+    """A tree like `template` with the leaves of these names; raises KeyError if one is absent."""
+    return jax.tree.unflatten(
+        jax.tree.structure(template), [leaves[name] for name in named_leaves(template)]
     )

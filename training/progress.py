@@ -230,7 +230,7 @@ def format_number(value: float) -> str:
         return f"{value:g}"
     if 1e4 <= abs(value) < 1e7:
         return f"{value:.0f}"
-    return f"{value:#.4g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
+    return f"{value:#.4g}".rstrip(".") if 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
 
 
 def _facts(metrics: Mapping[str, float]) -> list[str]:

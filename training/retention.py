@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from training.config import CheckpointConfig
 from training.errors import ConfigError
-
-
-class Kept(Protocol):
-    """What the storage layer tells of each checkpoint."""
-
-    step: int
-    metrics: Mapping[str, float] | None
 
 
 class Retention:
@@ -27,8 +20,8 @@ class Retention:
             )
         self.config = config
 
-    def should_preserve(self, checkpoints: Sequence[Kept], *, context: Any) -> list[bool]:
-        """One answer for each checkpoint; they come in ascending order of their steps."""
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each checkpoint (`.step`, `.metrics`); they come in ascending order."""
         del context  # when and why the question is asked does not matter
         best = self.best({c.step: c.metrics or {} for c in checkpoints})
         first_latest = len(checkpoints) - max(1, self.config.keep_latest)
@@ -41,6 +34,8 @@ class Retention:
     def best(self, metrics: Mapping[int, Mapping[str, float]]) -> int | None:
         """The step with the best value of `best_metric`, the later of equals; None without one."""
         name, sign = self.config.best_metric, 1.0 if self.config.best_mode == "max" else -1.0
+        if name is None:
+            return None
         scores = {step: sign * row[name] for step, row in metrics.items() if name in row}
         return max(scores, key=lambda step: (scores[step], step), default=None)
 

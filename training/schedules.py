@@ -39,13 +39,16 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
 
     With warm-up w and horizon T, update t has (t + 1) / w of the base while t < w, so that the
     first update already learns; afterwards the kind's own decay, which is clamped at T.
+
+    Raises:
+      ConfigError: an unknown kind, or a fraction outside its range.
     """
-    if config.kind not in KINDS:
-        raise ConfigError(f"unknown schedule kind {config.kind!r}; use one of {', '.join(KINDS)}")
+    _check_settings(config)
     warmup = warmup_updates(config, total_updates)
     final = config.final_fraction
 
     def factor(t: jax.Array) -> jax.Array:
+        t = jnp.minimum(t, total_updates - 1)
         progress = jnp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)
         if config.kind == "constant":
             return jnp.ones_like(progress)
@@ -65,6 +68,20 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
     return schedule
 
 
+def _check_settings(config: ScheduleConfig) -> None:
+    if config.kind not in KINDS:
+        raise ConfigError(f"unknown schedule kind {config.kind!r}; use one of {', '.join(KINDS)}")
+    for name in ("warmup_fraction", "final_fraction", "decay_fraction"):
+        value = getattr(config, name)
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"schedule.{name} = {value:g} must be between 0 and 1")
+    if config.kind == "exponential" and config.final_fraction == 0.0:
+        raise ConfigError(
+            "schedule.final_fraction = 0 cannot be reached by an exponential; "
+            "set a small positive value"
+        )
+
+
 def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: str) -> None:
     """Raises ConfigError where a learning-rate schedule breaks the contract over three horizons.
 
@@ -81,10 +98,16 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
             f"{name}: the learning rate is {values[0]:g} at update 0, so nothing would be learnt; "
             "raise learning_rate or shorten the warm-up"
         )
+    if np.any(values < 0):
+        raise ConfigError(
+            f"{name}: the learning rate is negative at update {points[values < 0][0]}; "
+            "a schedule must stay at zero or above"
+        )
     after = points >= warmup
-    rises = np.flatnonzero(np.diff(values[after]) > 1e-6 * values.max())
-    if rises.size:
-        at = points[after][rises[0] + 1]
+    # Against the lowest rate so far: a slow climb hides between neighbours.
+    risen = values[after] - np.minimum.accumulate(values[after]) > 1e-6 * values.max()
+    if risen.any():
+        at = points[after][risen][0]
         raise ConfigError(
             f"{name}: the learning rate rises at update {at}, after the warm-up of {warmup} "
             "updates; use a schedule that never rises, with its horizon counted in updates"
@@ -92,7 +115,8 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
     beyond = values[points >= total_updates]
     if beyond.size and np.ptp(beyond) > 1e-6 * values.max():
         raise ConfigError(
-            f"{name}: the learning rate still changes after the last update {total_updates}"
+            f"{name}: the learning rate still changes after the last update {total_updates}; "
+            "end its decay within the run"
         )
 
 

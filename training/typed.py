@@ -108,15 +108,20 @@ def parse(kind: Any, text: str, path: str) -> Any:
             raise ConfigError(f"{path}={text} must be True or False")
         return text.lower() == "true"
     if origin is tuple and not text.lstrip().startswith(("(", "[")):
-        text = (
-            f"({text},)" if arguments and arguments[0] is not str else repr(tuple(text.split(",")))
-        )
+        text = _sequence_text(text, of_strings=not arguments or arguments[0] is str)
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:
-        wanted = getattr(kind, "__name__", str(kind))
+        wanted = f"{kind}; write it with quotes and commas" if origin is tuple else kind.__name__
         raise ConfigError(f"{path}={text} cannot be read as {wanted}") from error
     return convert(kind, value, path)
+
+
+def _sequence_text(text: str, of_strings: bool) -> str:
+    """Entries with commas between them as a Python tuple; no text is no entry."""
+    if of_strings:
+        return repr(tuple(entry.strip() for entry in text.split(",") if entry.strip()))
+    return f"({text},)" if text.strip() else "()"
 
 
 def plain(value: Any) -> Any:

@@ -135,7 +135,8 @@ def _check(model: ColmapModel, folder: Path) -> None:
                 "export the model again."
             )
         pose = np.concatenate([image.quaternion, image.translation])
-        if not np.isfinite(pose).all() or np.linalg.norm(image.quaternion) < 1e-12:
+        length = np.abs(image.quaternion).max()
+        if not np.isfinite(pose).all() or not 1e-12 < length < 1e12:
             raise InputError(f"The pose of {where} is not finite; register that image again.")
         if image.name in seen:
             raise InputError(

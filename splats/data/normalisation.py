@@ -35,7 +35,12 @@ def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def similarity_from_cameras(world_to_camera: np.ndarray) -> np.ndarray:
-    """Up to +z, the focus point to the origin, the median camera distance to 1."""
+    """Up to +z, the focus point to the origin, the median camera distance to 1.
+
+    The focus is the median over cameras of the point of each optical axis nearest to the origin,
+    so that it is only the point looked at where the world's origin lies near the scene, as COLMAP's
+    does; it decides the scale alone once the points' median becomes the origin.
+    """
     rotation = world_to_camera[:, :3, :3]
     up = -rotation[:, 1].mean(axis=0)
     length = np.linalg.norm(up)

@@ -109,10 +109,9 @@ def make_split(
 def _by_fraction(names: Sequence[str], choice: SplitConfig) -> Split:
     order = np.random.default_rng(choice.seed).permutation(len(names))
     count = round(choice.fraction * len(names))
-    train, test = order[:count], order[count:]
-    return Split(
-        tuple(sorted(names[i] for i in train)), tuple(sorted(names[i] for i in test)), "fraction"
-    )
+    train = sorted(names[int(index)] for index in order[:count])
+    test = sorted(names[int(index)] for index in order[count:])
+    return Split(tuple(train), tuple(test), "fraction")
 
 
 def _restricted(

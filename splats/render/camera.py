@@ -42,14 +42,14 @@ class RenderSettings:
     width: int  # Pixels.
     height: int  # Pixels.
     pair_capacity: int  # Slots for (tile, Gaussian) pairs; too few set `RenderOutput.overflow`.
-    tile_size: int = 16  # Pixels, side of a square tile; 8 or 16.
+    tile_size: int = 0  # Pixels, side of a square tile: 8 or 16; 0 is 8 on CPU, else 16.
     near: float = 0.01  # World units along z; nearer means are culled.
     far: float = 1e10  # World units along z; farther means are culled.
     eps2d: float = 0.3  # Pixels squared, added to the diagonal of the screen covariance.
     antialiased: bool = False  # Scale opacities by the area that eps2d added (Mip-Splatting).
     camera_model: str = "pinhole"  # One of CAMERA_MODELS.
     backend: str = "auto"  # One of BACKENDS; see splats.render.rasterize.
-    chunk: int = 16  # Pairs composited per step of the XLA loop.
+    chunk: int = 8  # Pairs composited per step of the XLA loop.
     lanes: int = 0  # Tiles composited side by side by the XLA loop; 0 chooses by platform.
     render_depth: bool = False  # Also composite the expected depth.
 
@@ -58,16 +58,11 @@ class RenderSettings:
             raise ConfigError(f"render size {self.width}x{self.height}: both sides must be >= 1")
         if self.pair_capacity < 1:
             raise ConfigError(f"pair_capacity {self.pair_capacity}: give at least one slot")
-        if self.tile_size not in (8, 16):
-            raise ConfigError(f"tile_size {self.tile_size}: use 8 or 16")
+        if self.tile_size not in (0, 8, 16):
+            raise ConfigError(f"tile_size {self.tile_size}: use 8, 16 or 0 (by platform)")
         if self.chunk < 1 or self.lanes < 0:
             raise ConfigError(f"chunk {self.chunk}, lanes {self.lanes}: use >= 1 and >= 0")
         if self.camera_model not in CAMERA_MODELS:
             raise ConfigError(f"camera_model {self.camera_model!r}: use one of {CAMERA_MODELS}")
         if self.backend not in BACKENDS:
             raise ConfigError(f"backend {self.backend!r}: use one of {BACKENDS}")
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Number of tiles along (y, x)."""
-        return -(-self.height // self.tile_size), -(-self.width // self.tile_size)

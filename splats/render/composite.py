@@ -4,18 +4,18 @@ Rules (gsplat): sigma = (a dx^2 + c dy^2) / 2 + b dx dy with (dx, dy) = mean - p
 min(0.99, o exp(-sigma)), skipped below 1/255 or where sigma < 0; a pixel stops before the first
 Gaussian that would bring its transmittance T to 1e-4 or less.
 
-How the work is laid out. Tiles are dealt to L lanes so that lanes have about equal work. One step of
-the loop composites the next K pairs of the current tile of each lane: arrays are [K, L, Q]. A lane
-whose tile is exhausted, or whose every pixel has stopped, goes on to its next tile. Nothing is
+How the work is laid out. Tiles are dealt to L lanes so that lanes have about equal work. One step
+of the loop composites the next K pairs of the current tile of each lane: arrays are [K, L, Q]. A
+lane whose tile is exhausted, or whose every pixel has stopped, goes on to its next tile. Nothing is
 padded to the busiest tile and no tile has a maximal number of pairs.
 
-The stop rule needs no sequential test: V = product of all (1 - alpha), rejected ones included, never
-rises, so "V after this pair > 1e-4" accepts exactly the prefix before the stop.
+The stop rule needs no sequential test: V = product of all (1 - alpha), rejected ones included,
+never rises, so "V after this pair > 1e-4" accepts exactly the prefix before the stop.
 
-The derivative walks the pairs in the same direction. With g_k = v.c_k + v_alpha and w_k = alpha_k T_k,
-the sum behind pair k is the total (known from the output) minus the running sum up to k. Sums over
-pixels go through moments: the gradients of mean and conic are linear in the sums of dL/dsigma times
-(1, x, y, x^2, x y, y^2), a product with a constant [Q, 6] matrix.
+The derivative walks the pairs in the same direction. With g_k = v.c_k + v_alpha and w_k = alpha_k
+T_k, the sum behind pair k is the total (known from the output) minus the running sum up to k. Sums
+over pixels go through moments: the gradients of mean and conic are linear in the sums of dL/dsigma
+times (1, x, y, x^2, x y, y^2), a product with a constant [Q, 6] matrix.
 
 Vocabulary: L lanes, K pairs of a step, Q pixels of a tile, C channels, P pair slots, T tiles,
 N Gaussians; x, y are relative to the tile's centre.

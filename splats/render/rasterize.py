@@ -11,8 +11,11 @@ import jax.numpy as jnp
 
 from splats.render import composite as xla_composite
 
-CPU_LANES = 8
+# Measured on one CPU core (docs/splats_render.md); accelerators want wide steps.
+CPU_LANES = 32
 ACCELERATOR_LANES = 256
+CPU_TILE_SIZE = 8
+ACCELERATOR_TILE_SIZE = 16
 
 
 def resolve_backend(backend: str) -> str:
@@ -20,6 +23,13 @@ def resolve_backend(backend: str) -> str:
     if backend != "auto":
         return backend
     return "xla"
+
+
+def resolve_tile_size(tile_size: int) -> int:
+    """Replaces 0 by the side that suits the default device: small tiles waste fewer pixels."""
+    if tile_size:
+        return tile_size
+    return CPU_TILE_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_TILE_SIZE
 
 
 def default_lanes(tiles: int) -> int:
@@ -42,7 +52,7 @@ def rasterize(
     tile_size: int = 16,
     backend: str = "auto",
     absgrad_probe: jax.Array | None = None,
-    chunk: int = 16,
+    chunk: int = 8,
     lanes: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """Composites screen Gaussians front to back; see `splats.render.composite` for the rules.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from splats.render import harmonics, projection, tiles
 from splats.render.camera import Camera, RenderSettings
-from splats.render.rasterize import rasterize
+from splats.render.rasterize import rasterize, resolve_tile_size
 
 MIN_ACCUMULATED_ALPHA = 1e-10
 
@@ -67,6 +67,7 @@ def render(
       absgrad_probe: optional zeros [N, 2] whose gradient is the sum over pixels of absolute
         screen gradients.
     """
+    tile_size = resolve_tile_size(settings.tile_size)
     opacities = jax.nn.sigmoid(gaussians["opacities"])
     projected = projection.project(
         gaussians["means"],
@@ -95,8 +96,8 @@ def render(
         projected.extents,
         jax.lax.stop_gradient(projected.depths),
         visible,
-        grid=settings.grid,
-        tile_size=settings.tile_size,
+        grid=(-(-settings.height // tile_size), -(-settings.width // tile_size)),
+        tile_size=tile_size,
         capacity=settings.pair_capacity,
     )
     channels, background = _channels(
@@ -112,7 +113,7 @@ def render(
         pairs.tile_offsets,
         width=settings.width,
         height=settings.height,
-        tile_size=settings.tile_size,
+        tile_size=tile_size,
         backend=settings.backend,
         absgrad_probe=absgrad_probe,
         chunk=settings.chunk,

@@ -197,7 +197,14 @@ def test_durations_read_naturally(seconds, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.4312, "0.4312"), (1.2345e-5, "1.234e-05"), (12345.6, "12346"), (0.0, "0"), (1, "1.000")],
+    [
+        (0.4312, "0.4312"),
+        (1.2345e-5, "1.234e-05"),
+        (12345.6, "12346"),
+        (0.0, "0"),
+        (1, "1.000"),
+        (1382, "1382"),
+    ],
 )
 def test_numbers_have_four_digits(value, text):
     assert format_number(value) == text

@@ -37,7 +37,6 @@ def pairs_of(inputs, width, height, tile_size, capacity=4000):
 
 def composite(inputs, width, height, tile_size=16, probe=None, **options):
     pairs = pairs_of(inputs, width, height, tile_size)
-    assert not bool(pairs.overflow)
     return rasterize(
         *(inputs[k] for k in ARGUMENTS),
         pairs.pair_gaussian,

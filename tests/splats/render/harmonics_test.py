@@ -27,7 +27,7 @@ def test_values_and_gradients_match_gsplat_torch(reference, degree):
         reference["sh_coeffs"],
     )
     direction_grad, coefficient_grad = vjp(reference["sh_ct"])
-    close = dict(rtol=1e-4, atol=1e-4)
+    close = {"rtol": 1e-4, "atol": 1e-4}
     np.testing.assert_allclose(colors, reference[f"sh{degree}_colors"], **close)
     np.testing.assert_allclose(direction_grad, reference[f"sh{degree}_grad_dirs"], **close)
     np.testing.assert_allclose(coefficient_grad, reference[f"sh{degree}_grad_coeffs"], **close)

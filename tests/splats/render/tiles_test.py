@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,10 +34,13 @@ def screen_gaussians(count, width, height, seed=0, elongation=3.0):
     }
 
 
+BUILD = jax.jit(build_pairs, static_argnames=("grid", "tile_size", "capacity"))
+
+
 def build(gaussians, width, height, tile_size, capacity, visible=None):
     arrays = {k: jnp.asarray(v, jnp.float32) for k, v in gaussians.items()}
     count = arrays["depths"].shape[0]
-    return build_pairs(
+    return BUILD(
         **arrays,
         visible=jnp.ones(count, bool) if visible is None else jnp.asarray(visible),
         grid=(-(-height // tile_size), -(-width // tile_size)),
@@ -48,7 +53,7 @@ def listed(pairs, count):
     """Set of (tile, gaussian), and the list per tile."""
     offsets = np.asarray(pairs.tile_offsets)
     gaussian = np.asarray(pairs.pair_gaussian)
-    per_tile = [gaussian[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
+    per_tile = [gaussian[a:b] for a, b in itertools.pairwise(offsets)]
     assert np.all(gaussian[offsets[-1] :] == count)
     return {(t, g) for t, row in enumerate(per_tile) for g in row}, per_tile
 
@@ -128,5 +133,6 @@ def test_packed_and_two_operand_sorts_agree(monkeypatch):
     gaussians = screen_gaussians(300, 130, 70)
     packed = build(gaussians, 130, 70, 16, 20_000)
     monkeypatch.setattr("splats.render.tiles.PACKED_KEY_LIMIT", 0)
+    BUILD.clear_cache()
     plain = build(gaussians, 130, 70, 16, 20_000)
     jax.tree.map(np.testing.assert_array_equal, packed, plain)

@@ -1,0 +1,44 @@
+# Every target makes the virtual environment first; nothing else is needed than Python 3.11 or newer.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# The pinned versions are those that were tested on Python 3.11.
+PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
+DEMO ?= runs/demo
+
+.PHONY: demo test parity lint format bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/podvision demo --output $(DEMO)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity" tests
+
+parity: $(VENV)/.parity
+	$(BIN)/python -m pytest -m parity tests
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.parity
+	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/jepa3d.py
+	$(BIN)/python benchmarks/splats.py
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test]'
+	touch $@
+
+$(VENV)/.parity: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test,parity]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,37 @@
+"""A V-JEPA3D that trains in minutes on two CPU cores, on real or synthetic volumes.
+
+    podvision prepare jepa3d --input DIR --output data/smoke --shape 16,64,64 --patch 4,8,8
+    podvision train --config configs/jepa3d/smoke.py:data/smoke --workdir runs/smoke
+
+Hardware: a laptop. 200 updates of 8 volumes of 16 x 64 x 64 voxels take about a minute. Expected:
+skill against the positional mean rises above 0, RankMe stays well above 1.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The recipe; `arg` is the folder of prepared data."""
+    config = ConfigDict()
+    config.system = "jepa3d"
+    config.batch_size = 8
+    config.total = dict(updates=200)
+    config.optimizer = dict(
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        clip_norm=1.0,
+        schedule=dict(kind="warmup_cosine", warmup_fraction=0.05, final_fraction=0.1),
+    )
+    config.ema = dict(kind="cosine", start=0.98, end=0.999)
+    config.model = dict(
+        volume=(16, 64, 64),
+        patch=(4, 8, 8),
+        encoder=dict(dim=96, depth=4, heads=4),
+        predictor=dict(dim=48, depth=3, heads=4),
+    )
+    config.data = dict(folder=arg or "data/smoke")
+    config.loader = dict(workers=2)
+    config.evaluation = dict(every=dict(updates=50), batch_size=8)
+    config.checkpoint = dict(every=dict(updates=50), best_metric="skill_position")
+    config.log = dict(every=5)
+    return config

@@ -1,0 +1,260 @@
+"""Where the frames of a DICOM volume lie: their order, the scan pattern and the spacing.
+
+Vocabulary: a frame's *position* is a point in millimetres (or, in localiser coordinates, in pixels
+of the fundus image); its *direction* is the unit vector along its rows; the *normal* is the cross
+product of row and column direction, along which the frames are stacked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from jepa3d.data.devices import device_spacing, pattern_from_name, protocol_spacing
+from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume
+
+# Frames whose directions differ by more than this are not a raster.
+_PARALLEL_DEGREES = 5.0
+# Lateral spacing of a raster is the same in each frame up to rounding of the tags.
+_SPACING_VARIATION = 0.05
+
+
+@dataclass(frozen=True)
+class FrameGeometry:
+    """What the tags of one volume say about its frames, None where they say nothing.
+
+    Attributes:
+      positions_mm: [frame, 3] ImagePositionPatient.
+      directions: [frame, 3] row direction (first triple of ImageOrientationPatient).
+      normal: [3] stacking direction.
+      localiser: [frame, 4] (row0, column0, row1, column1) of each B-scan in the fundus image.
+      stack_index: [frame] InStackPositionNumber.
+      in_plane_mm: [frame, 2] (axial, lateral) PixelSpacing; all rows equal when shared.
+      in_plane_source: where `in_plane_mm` came from.
+      between_slices_mm, thickness_mm: SpacingBetweenSlices, SliceThickness.
+    """
+
+    positions_mm: np.ndarray | None
+    directions: np.ndarray | None
+    normal: np.ndarray
+    localiser: np.ndarray | None
+    stack_index: np.ndarray | None
+    in_plane_mm: np.ndarray | None
+    in_plane_source: str
+    between_slices_mm: float
+    thickness_mm: float
+
+
+def read_geometry(dataset: Dataset, frames: int) -> FrameGeometry:
+    """Collects the geometry tags: shared functional groups, then per frame, then top level."""
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    per_frame = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    per_frame = per_frame if len(per_frame) == frames else []
+    scopes = [shared, *per_frame[:1], dataset]
+    orientation = _per_frame(per_frame, shared, dataset, "PlaneOrientationSequence", _orientation)
+    in_plane, source, measures = _in_plane(shared, per_frame, dataset)
+    return FrameGeometry(
+        positions_mm=_per_frame(per_frame, None, None, "PlanePositionSequence", _position),
+        directions=None if orientation is None else orientation[:, :3],
+        normal=_normal(orientation),
+        localiser=_localiser(dataset, per_frame, frames),
+        stack_index=_per_frame(per_frame, None, None, "FrameContentSequence", _stack_index),
+        in_plane_mm=in_plane,
+        in_plane_source=source,
+        between_slices_mm=_first_positive(measures, scopes, "SpacingBetweenSlices"),
+        thickness_mm=_first_positive(measures, scopes, "SliceThickness"),
+    )
+
+
+def frame_order(geometry: FrameGeometry, frames: int) -> tuple[np.ndarray, str]:
+    """Order in which the stored frames follow each other in space.
+
+    Returns:
+      int indices [frame] into the stored frames, and what decided.
+    """
+    if geometry.positions_mm is not None:
+        along = geometry.positions_mm @ geometry.normal
+        if np.ptp(along) == 0:  # a writer that stacks along another axis than the normal
+            along = geometry.positions_mm[:, np.argmax(np.ptp(geometry.positions_mm, axis=0))]
+        if np.ptp(along) > 0:
+            return np.argsort(along, kind="stable"), "plane_position"
+    if geometry.stack_index is not None and len(np.unique(geometry.stack_index)) == frames:
+        return np.argsort(geometry.stack_index[:, 0], kind="stable"), "in_stack_position"
+    return np.arange(frames), "stored"
+
+
+def check_raster(dataset: Dataset, geometry: FrameGeometry, protocol: str) -> None:
+    """Refuses radial, circle, line and cross scans.
+
+    Raises:
+      SkipVolume: `scan_pattern`.
+    """
+    declared = pattern_from_name(protocol)
+    if declared:
+        raise SkipVolume(SkipReason.SCAN_PATTERN, f"{declared} (protocol {protocol!r})")
+    location = _first(dataset, "OphthalmicFrameLocationSequence")
+    orientation = str((location or Dataset()).get("OphthalmicImageOrientation") or "")
+    if orientation.upper().startswith("NONLINEAR"):
+        raise SkipVolume(SkipReason.SCAN_PATTERN, "circle scan (nonlinear image orientation)")
+    directions = geometry.directions
+    if geometry.localiser is not None:
+        directions = geometry.localiser[:, 2:] - geometry.localiser[:, :2]
+        if np.any(np.linalg.norm(directions, axis=1) == 0):
+            raise SkipVolume(SkipReason.SCAN_PATTERN, "circle scan (scan ends where it starts)")
+    if directions is not None and _spread_degrees(directions) > _PARALLEL_DEGREES:
+        raise SkipVolume(SkipReason.SCAN_PATTERN, "radial scan: the B-scans are not parallel")
+    if geometry.in_plane_mm is not None:
+        low, high = geometry.in_plane_mm.min(0), geometry.in_plane_mm.max(0)
+        if np.any(high > low * (1 + _SPACING_VARIATION)):
+            raise SkipVolume(SkipReason.SCAN_PATTERN, "pixel spacing varies by frame: mixed scans")
+
+
+def volume_spacing(
+    geometry: FrameGeometry, device: str, protocol: str, shape: tuple[int, int, int]
+) -> tuple[tuple[float, float, float], dict[str, str]]:
+    """Spacing (pitch, axial, lateral) in mm and where pitch and in-plane values came from."""
+    frames, _, columns = shape
+    nominal = protocol_spacing(protocol, frames, columns)
+    fallback, fallback_source = nominal or device_spacing(device), "protocol_table"
+    if nominal is None or not 0.005 <= nominal[0] <= 0.4:
+        fallback, fallback_source = device_spacing(device), "device_default"
+    if geometry.in_plane_mm is None:
+        axial, lateral, in_plane_source = *fallback[1:], fallback_source
+    else:
+        axial, lateral = (float(v) for v in np.median(geometry.in_plane_mm, axis=0))
+        in_plane_source = geometry.in_plane_source
+    pitch, pitch_source = _pitch(geometry, device, frames, columns, lateral)
+    if pitch <= 0:
+        pitch, pitch_source = fallback[0], fallback_source
+        if device == "zeiss_cirrus":  # every Cirrus cube of AI-READI covers 6 mm
+            pitch, pitch_source = 6.0 / max(frames, 1), "cirrus_field"
+    return (pitch, axial, lateral), {"in_plane": in_plane_source, "pitch": pitch_source}
+
+
+def _pitch(
+    geometry: FrameGeometry, device: str, frames: int, columns: int, lateral_mm: float
+) -> tuple[float, str]:
+    """Distance between neighbouring B-scans, the most direct evidence first; 0 when none."""
+    if geometry.localiser is not None:
+        pitch = _localiser_pitch(geometry.localiser, columns * lateral_mm)
+        if pitch > 0:
+            return pitch, "localiser_coordinates"
+    if geometry.positions_mm is not None and len(geometry.positions_mm) == frames > 1:
+        order, _ = frame_order(geometry, frames)
+        steps = np.linalg.norm(np.diff(geometry.positions_mm[order], axis=0), axis=1)
+        if np.median(steps) > 0:
+            return float(np.median(steps)), "plane_position"
+    if geometry.between_slices_mm > 0:
+        return geometry.between_slices_mm, "spacing_between_slices"
+    # A converter of Cirrus data copies the lateral spacing into SliceThickness: 4x too small for
+    # the 512 x 128 cube. The tag is believed only where it says something else.
+    copied = abs(geometry.thickness_mm - lateral_mm) <= 0.01 * lateral_mm
+    if geometry.thickness_mm > 0 and not (device == "zeiss_cirrus" and copied):
+        return geometry.thickness_mm, "slice_thickness"
+    return 0.0, ""
+
+
+def _localiser_pitch(lines: np.ndarray, length_mm: float) -> float:
+    """Pitch from scan lines in fundus pixels: a line of known length gives mm per pixel."""
+    along = lines[:, 2:] - lines[:, :2]
+    length = float(np.median(np.linalg.norm(along, axis=1)))
+    if length == 0 or len(lines) < 2:
+        return 0.0
+    unit = along[0] / np.linalg.norm(along[0])
+    steps = np.diff(0.5 * (lines[:, :2] + lines[:, 2:]), axis=0)
+    across = np.abs(steps[:, 0] * unit[1] - steps[:, 1] * unit[0])
+    return float(np.median(across)) * length_mm / length
+
+
+def _spread_degrees(directions: np.ndarray) -> float:
+    """Largest angle between a frame's direction, up to sign, and that of the first frame."""
+    units = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+    return float(np.degrees(np.arccos(np.clip(np.abs(units @ units[0]), 0, 1))).max())
+
+
+def _normal(orientation: np.ndarray | None) -> np.ndarray:
+    if orientation is None:
+        return np.array([0.0, 0.0, 1.0])
+    return np.cross(orientation[0, :3], orientation[0, 3:])
+
+
+def _first(dataset: Dataset, name: str) -> Dataset | None:
+    items = dataset.get(name) or []
+    return items[0] if len(items) else None
+
+
+def _numbers(value: Any, count: int) -> list[float] | None:
+    """`count` finite numbers of a multi-valued tag, None when it holds anything else."""
+    try:
+        numbers = [float(v) for v in value]
+    except DECODE_ERRORS:
+        return None
+    return numbers if len(numbers) == count and np.all(np.isfinite(numbers)) else None
+
+
+def _position(item: Dataset) -> list[float] | None:
+    return _numbers(item.get("ImagePositionPatient"), 3)
+
+
+def _orientation(item: Dataset) -> list[float] | None:
+    return _numbers(item.get("ImageOrientationPatient"), 6)
+
+
+def _stack_index(item: Dataset) -> list[float] | None:
+    return _numbers([item.get("InStackPositionNumber")], 1)
+
+
+def _pixel_spacing(item: Dataset) -> list[float] | None:
+    numbers = _numbers(item.get("PixelSpacing"), 2)
+    return numbers if numbers and min(numbers) > 0 else None
+
+
+def _per_frame(per_frame, shared, top, sequence, read) -> np.ndarray | None:
+    """Values of a macro for each frame; a shared or top-level value is repeated."""
+    rows = [read(_first(item, sequence) or Dataset()) for item in per_frame]
+    if rows and all(row is not None for row in rows):
+        return np.asarray(rows, float)
+    for item in (shared and _first(shared, sequence), top):
+        value = read(item) if item is not None else None
+        if value is not None:
+            return np.asarray([value] * max(len(per_frame), 1), float)
+    return None
+
+
+def _in_plane(
+    shared: Dataset | None, per_frame: list[Dataset], top: Dataset
+) -> tuple[np.ndarray | None, str, list[Dataset]]:
+    """PixelSpacing by the search order, its source, and all PixelMeasures items found."""
+    shared_measures = _first(shared, "PixelMeasuresSequence") if shared is not None else None
+    frame_measures = [_first(item, "PixelMeasuresSequence") for item in per_frame]
+    found = [item for item in (shared_measures, *frame_measures[:1]) if item is not None]
+    value = _pixel_spacing(shared_measures) if shared_measures is not None else None
+    if value:
+        return np.asarray([value]), "shared_functional_groups", found
+    rows = [_pixel_spacing(item) if item is not None else None for item in frame_measures]
+    if rows and all(rows):
+        return np.asarray(rows), "per_frame_functional_groups", found
+    value = _pixel_spacing(top)
+    return (np.asarray([value]), "top_level", found) if value else (None, "", found)
+
+
+def _first_positive(measures: list[Dataset], scopes: list[Dataset | None], name: str) -> float:
+    for item in (*measures, *(scope for scope in scopes if scope is not None)):
+        numbers = _numbers([item.get(name)], 1)
+        if numbers and numbers[0] > 0:
+            return numbers[0]
+    return 0.0
+
+
+def _localiser(dataset: Dataset, per_frame: list[Dataset], frames: int) -> np.ndarray | None:
+    """Scan lines in the fundus image, from one item per frame at top level or in each group."""
+    items = list(dataset.get("OphthalmicFrameLocationSequence") or [])
+    if len(items) != frames:
+        items = [_first(item, "OphthalmicFrameLocationSequence") for item in per_frame]
+    rows = [_numbers(item.get("ReferenceCoordinates"), 4) if item else None for item in items]
+    if not rows or len(rows) != frames or any(row is None for row in rows):
+        return None
+    return np.asarray(rows, float)

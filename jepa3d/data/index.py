@@ -1,0 +1,98 @@
+"""`index.jsonl`: one JSON object per input file, and the journal that makes a run resumable.
+
+During a run finished rows are appended to `journal.jsonl`; at its end the index is rewritten and
+the journal removed. A run that was interrupted leaves a journal, which the next run reads; a torn
+last line is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from training.errors import InputError
+
+INDEX_NAME = "index.jsonl"
+JOURNAL_NAME = "journal.jsonl"
+SETTINGS_NAME = "settings.json"
+
+Row = dict[str, Any]
+
+# Every row has these keys, in this order; what does not apply is null or "".
+ROW_DEFAULTS: Row = {
+    "path": "",  # relative to the input folder, with "/"
+    "status": "skip",  # "ok" or "skip"
+    "reason": None,  # of a skip, see `SkipReason`
+    "detail": None,  # of a skip, in words
+    "device": "unknown",
+    "participant": "",
+    "laterality": "",  # "R", "L" or ""
+    "protocol": "",
+    "shape": None,  # [frame, row, column] of the source volume
+    "spacing_mm": None,  # (pitch, axial, lateral) of the source volume
+    "split": None,  # "train", "eval" or "test"
+    "shard": None,  # number of the shard in its split
+    "position": None,  # of the record in its shard
+    "part_of": None,  # path of the row that holds the record of this file's series
+    "grid_spacing_mm": None,
+    "valid_fraction": None,  # share of the grid that the scan covers
+    "foreground_fraction": None,  # share of tokens with retina
+    "retina_row": None,  # row of the source volume on which the window is centred
+    "mean": None,  # of the covered voxels, 0..1
+    "std": None,
+    "notes": None,  # what was assumed or repaired while reading
+    "sha256": None,
+    "bytes": None,
+    "modified_ns": None,
+}
+
+
+def read_rows(path: Path, torn_end: bool = False) -> list[Row]:
+    """Reads a JSON-lines file; `torn_end` allows an incomplete last line.
+
+    Raises:
+      InputError: a line is not JSON.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if torn_end and number == len(lines):
+                break
+            raise InputError(
+                f"{path} line {number} is not JSON ({error.msg}); delete the folder and prepare "
+                "again"
+            ) from error
+    return rows
+
+
+def load_known(folder: Path) -> dict[str, Row]:
+    """Rows of the index and of an interrupted run's journal by path, the later one counting."""
+    rows = read_rows(folder / INDEX_NAME) + read_rows(folder / JOURNAL_NAME, torn_end=True)
+    return {row["path"]: row for row in rows}
+
+
+def write_index(folder: Path, rows: list[Row]) -> None:
+    """Writes the index atomically, sorted by path, and removes the journal."""
+    partial = folder / f".partial-{INDEX_NAME}"
+    ordered = sorted(rows, key=lambda row: row["path"])
+    with open(partial, "w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in ordered)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / INDEX_NAME)
+    (folder / JOURNAL_NAME).unlink(missing_ok=True)
+
+
+def append_journal(folder: Path, rows: list[Row]) -> None:
+    """Appends finished rows durably."""
+    with open(folder / JOURNAL_NAME, "a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())

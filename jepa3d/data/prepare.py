@@ -1,0 +1,355 @@
+"""`prepare`: a folder of OCT files to sharded records and an index, once, before any training.
+
+The output folder holds ArrayRecord shards, `features.json` and `dataset_info.json` (a dataset of
+tensorflow-datasets), `index.jsonl` (one row per input file) and `settings.json`. Properties:
+
+* every input file has a row, kept or skipped with its reason;
+* a second run does nothing; an added file adds a record; a changed or removed file takes its shard
+  with it, whose other records are made again;
+* an interrupted run resumes: shards appear under their name only when complete, and the journal
+  says what is in them;
+* the result does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jepa3d.config import PrepareSettings
+from jepa3d.data import index as index_files
+from jepa3d.data.account import Account, account_of
+from jepa3d.data.convert import Outcome, Task, content_hash, identity_of
+from jepa3d.data.index import Row
+from jepa3d.data.inventory import InputItem, Inventory, take_inventory
+from jepa3d.data.records import (
+    ShardWriter,
+    parse_shard_name,
+    shard_path,
+    write_dataset_info,
+    write_json,
+)
+from jepa3d.data.splits import assign_splits, split_score
+from jepa3d.data.volume import SkipReason
+from jepa3d.data.workers import run_all
+from training.errors import ConfigError, InputError
+
+Progress = Callable[[int, int, Row], None]
+Shard = tuple[str, int]
+
+# Skips that may have another cause than the file, so that a later run tries again.
+_RETRIED = (SkipReason.MISSING_DECODER, SkipReason.UNREADABLE_FILE, SkipReason.DECODER_CRASHED)
+
+
+def prepare(
+    input_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    settings: PrepareSettings,
+    progress: Progress | None = None,
+) -> Account:
+    """Converts every volume under `input_dir` into records under `output_dir`.
+
+    With `settings.workers` > 0 processes are spawned, so a script that calls this needs the usual
+    `if __name__ == "__main__":` guard.
+
+    Args:
+      input_dir: an AI-READI tree, or any folder with DICOM, .vol, .npy, .npz or image folders.
+      output_dir: made if missing; one with other settings is refused.
+      settings: see `PrepareSettings`.
+      progress: called with (items done, items in all, row) after each input of this run.
+
+    Returns:
+      The account; `Account.fault()` says whether too little could be used.
+
+    Raises:
+      InputError: missing or empty input, output that cannot be written or has other settings.
+      ConfigError: settings that contradict each other.
+    """
+    check_settings(settings)
+    root, output = Path(input_dir).resolve(), Path(output_dir).resolve()
+    inventory = take_inventory(root, output, settings)
+    _open_output(output, settings)
+    run = _one_pass(root, output, inventory, settings, {}, progress)
+    new_volumes = run.new_volumes
+    moved = _missing_eval(inventory, run.rows, settings)
+    if moved:
+        run = _one_pass(root, output, inventory, settings, moved, None)
+    write_dataset_info(output, settings.shape, settings.patch, _shard_lengths(run.rows))
+    return account_of(run.rows, new_volumes, inventory.ignored_files, settings.minimum_ok_fraction)
+
+
+def _one_pass(
+    root: Path,
+    output: Path,
+    inventory: Inventory,
+    settings: PrepareSettings,
+    moved: dict[str, str],
+    progress: Progress | None,
+) -> _Run:
+    """Brings the folder up to date with the inventory; `moved` overrides splits."""
+    plan = make_plan(root, inventory, index_files.load_known(output), settings, moved)
+    index_files.write_index(output, plan.kept)
+    _remove_orphans(output, plan.kept)
+    run = _Run(output, settings, rows=list(plan.kept))
+    try:
+        _convert_all(run, plan, progress)
+    finally:
+        run.close()
+    _close_gaps(run)
+    index_files.write_index(output, run.rows)
+    return run
+
+
+def _missing_eval(
+    inventory: Inventory, rows: list[Row], settings: PrepareSettings
+) -> dict[str, str]:
+    """A participant to move to eval when no volume landed there, for a set too small for chance."""
+    kept = {row["participant"]: row["split"] for row in rows if row["status"] == "ok"}
+    free = [name for name in kept if name not in inventory.recommended]
+    if settings.eval_fraction == 0 or "eval" in kept.values() or len(kept) < 2 or not free:
+        return {}
+    return {min(free, key=lambda name: split_score(name, settings.split_seed)): "eval"}
+
+
+def check_settings(settings: PrepareSettings) -> None:
+    """Refuses settings that contradict each other.
+
+    Raises:
+      ConfigError: in one sentence.
+    """
+    if settings.mode not in ("window", "resize"):
+        raise ConfigError(f"mode is {settings.mode!r}; it must be window or resize")
+    if len(settings.shape) != 3 or any(
+        size <= 0 or size % part for size, part in zip(settings.shape, settings.patch)
+    ):
+        raise ConfigError(
+            f"shape {settings.shape} must be three sizes divisible by the patch {settings.patch}"
+        )
+    if min(settings.window_mm) <= 0:
+        raise ConfigError(f"window_mm {settings.window_mm} must be positive")
+    if not 0 <= settings.eval_fraction < 1:
+        raise ConfigError(f"eval_fraction {settings.eval_fraction} must be in [0, 1)")
+    if not 0 <= settings.corrupt_fraction < 1:
+        raise ConfigError(f"corrupt_fraction {settings.corrupt_fraction} must be in [0, 1)")
+    if settings.records_per_shard < 1 or settings.workers < 0 or settings.minimum_frames < 1:
+        raise ConfigError(
+            "records_per_shard and minimum_frames must be 1 or more, workers 0 or more"
+        )
+
+
+def _open_output(output: Path, settings: PrepareSettings) -> None:
+    path = output / index_files.SETTINGS_NAME
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for partial in output.glob(".partial-*"):
+            partial.unlink()
+        if not path.exists():
+            if any(output.iterdir()):
+                raise InputError(
+                    f"output folder {output} holds other files; choose an empty or a new one"
+                )
+            write_json(path, settings.record_fields)
+            return
+        if not os.access(output, os.W_OK):
+            raise PermissionError("no permission to write")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"output folder {output} cannot be written ({reason})") from error
+    stored = read_settings(output)
+    if stored != settings.record_fields:
+        names = [k for k in settings.record_fields if stored.get(k) != settings.record_fields[k]]
+        raise InputError(
+            f"{output} was prepared with other settings ({', '.join(names)}); choose another "
+            "output folder"
+        )
+
+
+def read_settings(folder: Path) -> dict:
+    """The settings that a folder was prepared with.
+
+    Raises:
+      InputError: missing or damaged `settings.json`.
+    """
+    path = folder / index_files.SETTINGS_NAME
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); run `podvision prepare jepa3d` into a new folder"
+        ) from error
+
+
+@dataclass
+class Plan:
+    """Rows that stay as they are, and what is to be done."""
+
+    kept: list[Row]
+    tasks: list[Task]
+
+
+def make_plan(
+    root: Path,
+    inventory: Inventory,
+    known: dict[str, Row],
+    settings: PrepareSettings,
+    moved: dict[str, str],
+) -> Plan:
+    """Compares the inventory with the rows of earlier runs.
+
+    A row stays when its file is unchanged (same size and time, or else same content) and its shard
+    loses nothing. Shards are never edited: one with a stale record goes as a whole.
+
+    Args:
+      moved: participant -> split that overrides every other rule.
+    """
+    splits = _split_participants(inventory, known, settings) | moved
+    fresh = {
+        item.path: _fresh_row(root, item, known, splits[item.participant])
+        for item in inventory.items
+    }
+    wanted = {path for item in inventory.items for path in (item.members or (item.path,))}
+    stale = {
+        shard
+        for path, row in known.items()
+        if (shard := _shard_of(row)) and (path not in wanted or not fresh.get(_owner(row)))
+    }
+    kept, todo = [], []
+    for item in inventory.items:
+        row = fresh[item.path]
+        if row is None or _shard_of(row) in stale:
+            todo.append(item)
+        else:
+            members = [known[path] for path in item.members[1:]]
+            kept += [row | identity_of(root, item), *members]
+    return Plan(kept, [Task(root, item, splits[item.participant], settings) for item in todo])
+
+
+def _fresh_row(root: Path, item: InputItem, known: dict[str, Row], split: str) -> Row | None:
+    """The known row of an item when it still holds, else None."""
+    row = known.get(item.path)
+    if row is None or row["reason"] in _RETRIED or row["part_of"] is not None:
+        return None
+    if row["participant"] != item.participant or row["split"] not in (None, split):
+        return None
+    if any(known.get(path, {}).get("part_of") != item.path for path in item.members[1:]):
+        return None
+    now = identity_of(root, item)
+    if row["bytes"] != now["bytes"]:
+        return None
+    if row["modified_ns"] == now["modified_ns"] or row["sha256"] == content_hash(root, item):
+        return row
+    return None
+
+
+def _owner(row: Row) -> str:
+    return row["part_of"] or row["path"]
+
+
+def _shard_of(row: Row) -> Shard | None:
+    return (row["split"], row["shard"]) if row["status"] == "ok" else None
+
+
+def _split_participants(
+    inventory: Inventory, known: dict[str, Row], settings: PrepareSettings
+) -> dict[str, str]:
+    promising: dict[str, bool] = {}
+    for item in inventory.items:
+        promising[item.participant] = promising.get(item.participant, False) or item.promising
+    earlier = {row["participant"]: row["split"] for row in known.values() if row["split"]}
+    return assign_splits(
+        promising, inventory.recommended, earlier, settings.eval_fraction, settings.split_seed
+    )
+
+
+def _remove_orphans(output: Path, kept: list[Row]) -> None:
+    """Deletes shards that no row refers to: of a run that was interrupted, or stale."""
+    referenced = {_shard_of(row) for row in kept}
+    for path in output.iterdir():
+        shard = parse_shard_name(path)
+        if shard is not None and shard not in referenced:
+            path.unlink()
+
+
+@dataclass
+class _Run:
+    """Open shards and finished rows of one run."""
+
+    output: Path
+    settings: PrepareSettings
+    rows: list[Row]
+    new_volumes: int = 0
+    open_shards: dict[str, tuple[ShardWriter, int, list[Row]]] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Files an outcome: a skip at once, a record into the open shard of its split."""
+        if outcome.record is None:
+            index_files.append_journal(self.output, outcome.rows)
+            self.rows += outcome.rows
+            return
+        split = outcome.rows[0]["split"]
+        if split not in self.open_shards:
+            number = self._free_number(split)
+            writer = ShardWriter(shard_path(self.output, split, number))
+            self.open_shards[split] = (writer, number, [])
+        writer, number, pending = self.open_shards[split]
+        place = {"shard": number, "position": writer.write(outcome.record)}
+        pending += [row | place for row in outcome.rows]
+        self.new_volumes += 1
+        if writer.count >= self.settings.records_per_shard:
+            self._commit(split)
+
+    def _free_number(self, split: str) -> int:
+        taken = {row["shard"] for row in self.rows if row["split"] == split}
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
+    def _commit(self, split: str) -> None:
+        writer, _, pending = self.open_shards.pop(split)
+        writer.commit()
+        index_files.append_journal(self.output, pending)
+        self.rows += pending
+
+    def close(self) -> None:
+        """Commits what is open, also when the run ends early."""
+        for split in list(self.open_shards):
+            self._commit(split)
+
+
+def _convert_all(run: _Run, plan: Plan, progress: Progress | None) -> None:
+    outcomes: Iterable[Outcome] = run_all(plan.tasks, run.settings.workers)
+    for done, outcome in enumerate(outcomes, 1):
+        run.add(outcome)
+        if progress is not None:
+            progress(done, len(plan.tasks), outcome.rows[0])
+
+
+def _close_gaps(run: _Run) -> None:
+    """Numbers the shards of each split 0, 1, 2, ... without holes, as the dataset format needs.
+
+    The highest shard is linked into the hole, the index names the new place, and only then does the
+    old name go, so that an interruption at any point leaves a readable folder.
+    """
+    for split in {row["split"] for row in run.rows if row["status"] == "ok"}:
+        while True:
+            taken = {row["shard"] for row in run.rows if _shard_of(row) and row["split"] == split}
+            hole = next(number for number in range(len(taken) + 1) if number not in taken)
+            if hole > max(taken):
+                break
+            old = shard_path(run.output, split, max(taken))
+            os.link(old, shard_path(run.output, split, hole))
+            for row in run.rows:
+                if _shard_of(row) == (split, max(taken)):
+                    row["shard"] = hole
+            index_files.write_index(run.output, run.rows)
+            old.unlink()
+
+
+def _shard_lengths(rows: list[Row]) -> dict[str, list[int]]:
+    lengths: dict[str, dict[int, int]] = {}
+    for row in rows:
+        if row["status"] == "ok" and row["part_of"] is None:
+            shards = lengths.setdefault(row["split"], {})
+            shards[row["shard"]] = shards.get(row["shard"], 0) + 1
+    return {split: [shards[i] for i in sorted(shards)] for split, shards in lengths.items()}

@@ -1,0 +1,163 @@
+"""`VolumeSource`: prepared records by index, for the training stream."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jepa3d.data.index import INDEX_NAME, JOURNAL_NAME, SETTINGS_NAME, Row, read_rows
+from jepa3d.data.records import shard_path
+from training.errors import InputError
+
+_PREPARE_HINT = "run `podvision prepare jepa3d --input DIR --output DIR` first"
+
+
+class VolumeSource:
+    """Random access to the volumes of one split.
+
+    Safe to use from several threads and to pickle: only paths and the index travel, files are
+    opened on first use.
+
+    Attributes:
+      fingerprint: hash of everything that decides what index i holds; equal on every host.
+      devices: names; `device` of an example is the place in this tuple. The same in every split.
+      participants: name of each example's participant, in order.
+      rows: the index rows, in order.
+      shape, patch: voxels of a volume and of a token.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        shape: tuple[int, int, int] | None = None,
+        only: tuple[str, ...] = (),
+    ):
+        """Opens a prepared folder.
+
+        Args:
+          folder: output of `prepare`.
+          split: "train", "eval" or "test".
+          shape: the grid that the model expects; None takes the folder's.
+          only: names of the devices whose volumes are taken; empty takes all.
+
+        Raises:
+          InputError: no such folder, unfinished preparation, no volume in the split, other shape.
+        """
+        self.folder, self.split = Path(folder), split
+        settings = _read_settings(self.folder)
+        self.shape = tuple(settings["shape"])
+        self.patch = tuple(settings["patch"])
+        if shape is not None and tuple(shape) != self.shape:
+            raise InputError(
+                f"{self.folder} holds volumes of {self.shape}, the model expects {tuple(shape)}; "
+                "prepare again with that --shape or change the config"
+            )
+        kept = [r for r in _read_index(self.folder) if r["status"] == "ok" and not r["part_of"]]
+        self.devices = tuple(sorted({row["device"] for row in kept}))
+        unknown = sorted(set(only) - set(self.devices))
+        if unknown:
+            raise InputError(
+                f"{self.folder} has no volume of the device {unknown[0]!r}; config.data.devices can "
+                f"name {', '.join(self.devices)}"
+            )
+        stored = sorted(
+            (row for row in kept if row["split"] == split),
+            key=lambda row: (row["shard"], row["position"]),
+        )
+        self._stored = len(stored)
+        self._places = [i for i, row in enumerate(stored) if not only or row["device"] in only]
+        self.rows: list[Row] = [stored[i] for i in self._places]
+        if not self.rows:
+            found = sorted({row["split"] for row in kept}) or ["none"]
+            raise InputError(
+                f"{self.folder} has no volume in split {split!r} (it has {', '.join(found)})"
+                f"{' of ' + ', '.join(only) if only else ''}; {_PREPARE_HINT}"
+            )
+        self.participants = [row["participant"] for row in self.rows]
+        self.fingerprint = _fingerprint(self.rows, settings, split)
+        self._records: Any = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """Example `index`.
+
+        Returns:
+          volume: uint8 [D, H, W]; foreground: bool [token grid]; valid_box: int32 [3, 2], the
+          half-open range of covered voxels of each axis; device: int32; mean, std: float32, of the
+          covered voxels on the 0..1 scale; spacing_mm: float32 [3].
+
+        Raises:
+          InputError: the record cannot be read; names it and its file.
+        """
+        index = range(len(self.rows))[index]
+        row = self.rows[index]
+        try:
+            record = self._open()[self._places[index]]
+        except (RuntimeError, ValueError, LookupError, OSError) as error:
+            shard = shard_path(self.folder, self.split, row["shard"])
+            raise InputError(
+                f"record {row['position']} of {shard} (from {row['path']}) is damaged "
+                f"({str(error).splitlines()[0][:160]}); delete that file and prepare again"
+            ) from error
+        return {
+            "volume": record["volume"],
+            "foreground": record["foreground"].astype(bool),
+            "valid_box": record["valid_box"],
+            "device": np.int32(self.devices.index(row["device"])),
+            "mean": np.float32(record["mean"]),
+            "std": np.float32(record["std"]),
+            "spacing_mm": record["spacing_mm"],
+        }
+
+    def identity(self, index: int) -> str:
+        """The participant: what training and evaluation must not share."""
+        return self.participants[index]
+
+    def _open(self) -> Any:
+        """The tensorflow-datasets data source of this split, opened once."""
+        if self._records is None:
+            records = tfds.builder_from_directory(str(self.folder)).as_data_source(self.split)
+            if len(records) != self._stored:
+                raise InputError(
+                    f"{self.folder} has {len(records)} records and {self._stored} index rows in "
+                    f"split {self.split!r}; prepare again into a new folder"
+                )
+            self._records = records
+        return self._records
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_records": None}
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise InputError(f"data folder {folder} does not exist; {_PREPARE_HINT}")
+    path = folder / SETTINGS_NAME
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is missing or damaged; {_PREPARE_HINT}") from error
+
+
+def _read_index(folder: Path) -> list[Row]:
+    if (folder / JOURNAL_NAME).exists():
+        raise InputError(
+            f"the preparation of {folder} was interrupted; run the same prepare command again"
+        )
+    if not (folder / INDEX_NAME).is_file():
+        raise InputError(f"{folder} has no {INDEX_NAME}; {_PREPARE_HINT}")
+    return read_rows(folder / INDEX_NAME)
+
+
+def _fingerprint(rows: list[Row], settings: dict[str, Any], split: str) -> str:
+    content = [[row["path"], row["sha256"], row["device"], row["participant"]] for row in rows]
+    text = json.dumps([split, settings, content], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""Collapse panel: what a loss curve cannot show about the features.
+
+All functions take features of a fixed probe set, compute in float32 and return scalars or small arrays.
+`weights` selects tokens (1 foreground, 0 background): background dominates OCT volumes and can look
+healthy while retina features have collapsed.
+
+Legend: S samples (tokens or volumes), B volumes, N tokens, D feature width, C classes (devices).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+RANK_EPSILON = 1e-7
+DEAD_STD = 1e-2
+
+
+class FeatureSpread(NamedTuple):
+    """Standard deviation of features over samples, relative to the mean norm."""
+
+    mean: jax.Array
+    minimum: jax.Array
+    dead_fraction: jax.Array  # share of dimensions whose std is below `DEAD_STD`
+    relative: jax.Array  # rms std over rms norm per dimension: 1 for centred, 0 for collapsed
+
+
+class Cosines(NamedTuple):
+    """Mean pairwise cosine similarities; near 1 everywhere means collapse."""
+
+    within_volume: jax.Array  # different tokens of one volume
+    same_position: jax.Array  # one token position, different volumes
+    between_volumes: jax.Array  # mean features of different volumes
+
+
+class PredictorPanel(NamedTuple):
+    """How predicted features relate to their targets."""
+
+    std_ratio: jax.Array  # std over samples of predictions over that of targets
+    cosine: jax.Array  # mean cosine between prediction and target
+
+
+def rank_me(features_SxD: jax.Array, centered: bool) -> jax.Array:
+    """Effective rank: exponential of the entropy of normalised singular values.
+
+    RankMe (Garrido et al. 2023), p = σ / Σσ + 1e-7. Uncentred it sees a shared mean vector, centred
+    it does not: a constant plus slight noise scores about 1 uncentred and nearly D centred.
+
+    Args:
+        features_SxD: [samples, dim]; at least as many samples as dimensions to be comparable.
+        centered: subtract the mean over samples first.
+
+    Returns:
+        float32 scalar between 1 and min(S, D).
+    """
+    x = features_SxD.astype(jnp.float32)
+    if centered:
+        x = x - x.mean(axis=0)[None]
+    singular = jnp.linalg.svd(x, compute_uv=False)
+    share = singular / jnp.maximum(singular.sum(), jnp.finfo(jnp.float32).tiny) + RANK_EPSILON
+    return jnp.exp(-jnp.sum(share * jnp.log(share)))
+
+
+def feature_spread(features_SxD: jax.Array, weights_S: jax.Array | None = None) -> FeatureSpread:
+    """Per-dimension standard deviation over samples, of un-normalised features."""
+    x = features_SxD.astype(jnp.float32)
+    weights = _shares(weights_S, x.shape[0])
+    mean_D = weights @ x
+    variance_D = weights @ (x - mean_D[None]) ** 2
+    std_D = jnp.sqrt(variance_D)
+    power = jnp.maximum(weights @ jnp.sum(x * x, axis=-1), jnp.finfo(jnp.float32).tiny)
+    return FeatureSpread(
+        mean=std_D.mean(),
+        minimum=std_D.min(),
+        dead_fraction=jnp.mean(std_D < DEAD_STD),
+        relative=jnp.sqrt(variance_D.sum() / power),
+    )
+
+
+def cosine_statistics(features_BxNxD: jax.Array, weights_BxN: jax.Array | None = None) -> Cosines:
+    """Mean pairwise cosines without forming pairs: |Σu|² counts every pair of unit vectors.
+
+    Args:
+        features_BxNxD: [volumes, tokens, dim].
+        weights_BxN: 0 or 1 per token; None for all tokens.
+
+    Returns:
+        Averages over pairs of *different* members; 0 where there is no pair.
+    """
+    x = features_BxNxD.astype(jnp.float32)
+    weights = jnp.ones(x.shape[:2]) if weights_BxN is None else weights_BxN.astype(jnp.float32)
+    unit = _unit(x) * weights[..., None]
+    per_volume = jnp.einsum("BNw,BN->Bw", x, weights)
+    present = (weights.sum(axis=1) > 0).astype(jnp.float32)
+    volumes = _unit(per_volume) * present[:, None]
+    return Cosines(
+        within_volume=_pair_mean(unit, weights, axis=1),
+        same_position=_pair_mean(unit, weights, axis=0),
+        between_volumes=_pair_mean(volumes, present, axis=0),
+    )
+
+
+def predictor_panel(prediction_SxD: jax.Array, target_SxD: jax.Array) -> PredictorPanel:
+    """Spread of predictions against targets, and their cosine."""
+    prediction, target = prediction_SxD.astype(jnp.float32), target_SxD.astype(jnp.float32)
+    spread = [jnp.sqrt(x.var(axis=0).mean()) for x in (prediction, target)]
+    cosine = jnp.sum(_unit(prediction) * _unit(target), axis=-1).mean()
+    tiny = jnp.finfo(jnp.float32).tiny
+    return PredictorPanel(spread[0] / jnp.maximum(spread[1], tiny), cosine)
+
+
+def attention_entropy(q: jax.Array, k: jax.Array) -> jax.Array:
+    """Mean entropy in nats of attention rows per head: [heads]; log(keys) if uniform.
+
+    Args:
+        q: [batch, queries, heads, head_dim] a sample of queries, position encoding applied.
+        k: [batch, keys, heads, head_dim].
+    """
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q.astype(jnp.float32), k.astype(jnp.float32))
+    log_weights = jax.nn.log_softmax(scores * q.shape[-1] ** -0.5, axis=-1)
+    return -jnp.sum(jnp.exp(log_weights) * log_weights, axis=-1).mean(axis=(0, 2))
+
+
+def mean_per_class(values_B: jax.Array, labels_B: jax.Array, classes: int) -> jax.Array:
+    """Mean of a per-volume quantity for every device: [classes]; NaN for a class without volumes."""
+    member_BxC = jax.nn.one_hot(labels_B, classes)
+    return (values_B @ member_BxC) / member_BxC.sum(axis=0)
+
+
+def class_mean_distance(pooled_BxD: jax.Array, labels_B: jax.Array, classes: int) -> jax.Array:
+    """Feature drift between devices: share of variance of volume features explained by the device.
+
+    0 for features that do not know the device, 1 for features that know nothing else.
+    """
+    x = pooled_BxD.astype(jnp.float32)
+    x = x - x.mean(axis=0)[None]
+    member_BxC = jax.nn.one_hot(labels_B, classes)
+    counts_C = member_BxC.sum(axis=0)
+    means_CxD = member_BxC.T @ x / jnp.maximum(counts_C, 1.0)[:, None]
+    between = jnp.sum(counts_C * jnp.sum(means_CxD**2, axis=-1))
+    return between / jnp.maximum(jnp.sum(x * x), jnp.finfo(jnp.float32).tiny)
+
+
+def _shares(weights_S: jax.Array | None, samples: int) -> jax.Array:
+    weights = jnp.ones(samples) if weights_S is None else weights_S.astype(jnp.float32)
+    return weights / jnp.maximum(weights.sum(), jnp.finfo(jnp.float32).tiny)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    norm = jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
+    return x / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny ** 0.5)
+
+
+def _pair_mean(unit: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
+    """Mean dot product over ordered pairs of different members along `axis`, over all groups."""
+    total = jnp.sum(unit.sum(axis=axis) ** 2)
+    themselves = jnp.sum(unit**2)
+    counts = weights.sum(axis=axis)
+    pairs = jnp.sum(counts * (counts - 1.0))
+    return jnp.where(pairs > 0, (total - themselves) / jnp.maximum(pairs, 1.0), 0.0)

@@ -1,0 +1,181 @@
+"""Evaluation of a V-JEPA3D state: skill, collapse panel, per-device losses, pictures.
+
+Masks are drawn from fixed keys, one per example, so that evaluations of different steps, meshes and
+machines compare. Features are those of the target encoder, before normalisation. A low loss alone
+proves nothing: read the skill against the positional mean, and the panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa3d import diagnostics, pictures
+from jepa3d.losses import Measured, jepa_loss, skill
+from jepa3d.model.jepa import predict
+from training.mesh import Layout
+from training.stream import evaluation_batches
+from training.task import Batch, Evaluation, Source, Verdict
+
+if TYPE_CHECKING:
+    from jepa3d.task import JepaTask
+
+PANEL_TOKENS = 4096  # tokens whose features enter the collapse panel
+PICTURES = 3  # volumes that are drawn, of different devices where there are several
+
+
+def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Evaluation:
+    """Metrics and pictures on a source; see `training.task.Task.evaluate`."""
+    devices: tuple[str, ...] = getattr(source, "devices", ("unknown",))
+    sampled = max(1, -(-PANEL_TOKENS // len(source)))
+    function = jax.jit(
+        partial(_evaluate_batch, task, len(devices), min(sampled, task.config.model.tokens)),
+        out_shardings=layout.replicated,
+    )
+    params = {"predictor": state.params["predictor"], "encoder": state.params["encoder"]}
+    sums, panel, drawn, seen = [], [], [], set()
+    for batch, indices in evaluation_batches(source, _batch_size(task, layout), layout):
+        result = _host(function(params, state.ema, state.model_state, batch))
+        sums.append(result["sums"])
+        panel.append({name: x[: len(indices)] for name, x in result["panel"].items()})
+        for row in range(len(indices)):
+            device = int(result["panel"]["device"][row])
+            if len(drawn) < PICTURES and (device not in seen or len(indices) <= PICTURES):
+                seen.add(device)
+                drawn.append({name: x[row] for name, x in result["pictures"].items()})
+    totals = jax.tree.map(lambda *parts: np.sum(parts, axis=0), *sums)
+    joined = {name: np.concatenate([part[name] for part in panel]) for name in panel[0]}
+    metrics = _losses(totals, devices) | _panel(joined)
+    images = {
+        f"volume_{number}": pictures.draw(picture, task.config.model, task.masks)
+        for number, picture in enumerate(drawn)
+    }
+    return Evaluation(metrics, images)
+
+
+def _batch_size(task: JepaTask, layout: Layout) -> int:
+    shards = layout.mesh.shape["data"] * layout.mesh.shape["fsdp"]
+    return -(-task.config.evaluation.batch_size // shards) * shards
+
+
+def _host(tree: Any) -> Any:
+    """Replicated device arrays as numpy, on any number of processes."""
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
+
+
+def _evaluate_batch(
+    task: JepaTask, devices: int, sampled: int, params: Any, ema: Any, positional: Any, batch: Batch
+) -> dict[str, Any]:
+    """Sums of losses, features of sampled foreground tokens, and what the pictures need."""
+    model, key = task.config.model, jax.random.key(0)
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
+    volumes, foreground = task.volumes(batch, None)
+    masks = task.sample_masks(keys, foreground)
+    prediction = predict(model, params, {"encoder": ema}, volumes, masks)
+    weight = batch["weight"]
+    result = jepa_loss(prediction, positional, task.config.loss, model.grid, weight)
+    first = prediction.sets[0]
+    error_BxT = jnp.mean(jnp.abs(first.prediction_BxTxD - first.target_BxTxD), axis=-1)
+    per_sample = sum(
+        jnp.mean(jnp.abs(one.prediction_BxTxD - one.target_BxTxD), axis=(1, 2))
+        for one in prediction.sets
+    ) / len(prediction.sets)
+    one_hot = jax.nn.one_hot(batch["device"], devices) * weight[:, None]
+    # Foreground tokens in random order, then the others: background dominates a volume.
+    order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
+    noise = jax.vmap(lambda k: jax.random.uniform(k, (model.tokens,)))(order_keys)
+    chosen = jnp.argsort(noise - 2.0 * foreground, axis=1)[:, :sampled]
+    features = prediction.features_BxNxD
+    share = foreground.astype(jnp.float32)
+    pooled = jnp.einsum("bnd,bn->bd", features, share) / jnp.maximum(
+        jnp.sum(share, axis=1), 1.0
+    )[:, None]
+    rows = jnp.arange(len(weight))[:, None]
+    unknown = jnp.full((len(weight), model.tokens), -1.0)
+    return {
+        "sums": {
+            "prediction": _add(result.prediction),
+            "baseline_mean": _add(result.baseline_mean),
+            "baseline_position": _add(result.baseline_position),
+            "device_loss": jnp.sum(one_hot * per_sample[:, None], axis=0),
+            "device_count": jnp.sum(one_hot, axis=0),
+            "moments": jnp.stack(
+                [
+                    jnp.sum(weight * jnp.std(first.prediction_BxTxD, axis=(1, 2))),
+                    jnp.sum(weight * jnp.std(first.target_BxTxD, axis=(1, 2))),
+                ]
+            ),
+        },
+        "panel": {
+            "tokens": jnp.take_along_axis(features, chosen[:, :, None], axis=1),
+            "pooled": pooled,
+            "device": batch["device"],
+        },
+        "pictures": {
+            "volume": batch["volume"],
+            "features": features,
+            "error": unknown.at[rows, first.target_ids_BxT].set(error_BxT),
+            "visible": jnp.zeros_like(unknown).at[rows, first.context_ids_BxK].set(1.0),
+        },
+    }
+
+
+def _add(measured: Sequence[Measured]) -> Measured:
+    return Measured(sum(m.sum for m in measured), sum(m.weight for m in measured))
+
+
+def _losses(totals: Mapping[str, Any], devices: Sequence[str]) -> dict[str, float]:
+    loss = Measured(*totals["prediction"])
+    metrics = {
+        "loss": float(loss.sum / max(loss.weight, 1e-9)),
+        "skill_mean": float(skill(loss, Measured(*totals["baseline_mean"]))),
+        "skill_position": float(skill(loss, Measured(*totals["baseline_position"]))),
+    }
+    predicted, wanted = totals["moments"]
+    metrics["prediction_std_ratio"] = float(predicted / max(wanted, 1e-9))
+    for number, name in enumerate(devices):
+        if totals["device_count"][number] > 0:
+            metrics[f"loss/{name}"] = float(
+                totals["device_loss"][number] / totals["device_count"][number]
+            )
+    return metrics
+
+
+def _panel(panel: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The collapse panel on sampled foreground tokens and on pooled volumes."""
+    tokens_BxSxD = jnp.asarray(panel["tokens"])
+    tokens_SxD = tokens_BxSxD.reshape(-1, tokens_BxSxD.shape[-1])
+    spread = diagnostics.feature_spread(tokens_SxD)
+    cosines = diagnostics.cosine_statistics(tokens_BxSxD)
+    values = {
+        "rankme": diagnostics.rank_me(tokens_SxD, centered=False),
+        "rankme_centered": diagnostics.rank_me(tokens_SxD, centered=True),
+        "feature_std": spread.mean,
+        "feature_std_relative": spread.relative,
+        "feature_dead_fraction": spread.dead_fraction,
+        "cosine_within_volume": cosines.within_volume,
+        "cosine_between_volumes": cosines.between_volumes,
+    }
+    if len(panel["pooled"]) > 1:
+        values["rankme_volumes"] = diagnostics.rank_me(jnp.asarray(panel["pooled"]), centered=True)
+    return {name: float(value) for name, value in values.items()}
+
+
+def collapse_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
+    """Collapse by the panel: one direction left, or no variation, on foreground features."""
+    now = history[-1]
+    rank, ratio = now["rankme"], now["feature_std_relative"]
+    collapsed = rank < 1.5 and ratio < 0.05
+    best = max(row["rankme"] for row in history)
+    sentence = (
+        f"RankMe of the foreground features is {rank:.1f} (best so far {best:.1f}), their spread "
+        f"over their norm {ratio:.3f}"
+    )
+    if collapsed:
+        sentence = f"the features have collapsed: {sentence}; lower the learning rate, raise ema"
+    return Verdict("collapse", not collapsed, sentence)

@@ -1,0 +1,395 @@
+"""Layered-retina phantom and a small AI-READI-like tree of it: data without a licence.
+
+`retina` draws a volume; `write_tree` writes valid DICOM of four device types with the peculiarities
+of each (where spacing is stored, which codec), a manifest, participants with recommended splits,
+and a few files that preparation must skip with a reason.
+
+Vocabulary: x runs along a B-scan, y across B-scans, both in (-1, 1) over the field; depth z in
+(0, 1) from vitreous to choroid.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
+
+OPT_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.77.1.5.4")
+PHOTOGRAPHY_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.77.1.5.1")
+HEIGHT_MAP_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.66.5")
+
+# Field of a synthetic volume in mm: slow scan, depth, fast scan.
+FIELD_MM = (6.0, 1.92, 6.0)
+
+# Reflectivity of the layers from the inner limiting membrane to the choroid, and the thickness of
+# each as a share of the retina: nerve fibres, ganglion cells, inner plexiform, inner nuclear,
+# outer plexiform, outer nuclear, photoreceptors, pigment epithelium.
+_REFLECTIVITY = (0.85, 0.55, 0.65, 0.35, 0.6, 0.25, 0.75, 1.0)
+_THICKNESS = (0.10, 0.15, 0.13, 0.12, 0.09, 0.22, 0.12, 0.07)
+_INNER_LAYERS = 5  # thinned by the foveal pit
+
+
+@dataclass(frozen=True)
+class Device:
+    """How one device type writes its files."""
+
+    folder: str
+    manufacturer: str
+    model: str
+    protocol: str
+    gain: float  # brightness of tissue, 0..1
+    floor: float  # noise floor, 0..1
+    spacing: str  # "shared", "per_frame" or "cirrus" (pitch tag holds the lateral spacing)
+    rle: bool = False
+
+
+DEVICES = (
+    Device(
+        "heidelberg_spectralis",
+        "Heidelberg Engineering",
+        "Spectralis",
+        "spectralis ppol mac hr oct",
+        1.0,
+        0.02,
+        "shared",
+    ),
+    Device(
+        "topcon_maestro2", "Topcon", "Maestro2", "maestro2 3d macula oct", 0.7, 0.18, "shared", True
+    ),
+    Device("topcon_triton", "Topcon", "Triton", "triton 3d radial oct", 0.8, 0.12, "per_frame"),
+    Device("zeiss_cirrus", "Zeiss", "Cirrus", "cirrus mac oct", 0.9, 0.08, "cirrus"),
+)
+
+
+def retina(
+    generator: np.random.Generator,
+    shape: tuple[int, int, int],
+    *,
+    thickness: float = 0.17,
+    pit: float = 0.6,
+    left_eye: bool = False,
+    gain: float = 1.0,
+    floor: float = 0.05,
+) -> np.ndarray:
+    """A layered retina with a foveal pit, vessel shadows and speckle.
+
+    Args:
+      generator: numpy random generator.
+      shape: [frame, row, column].
+      thickness: of the retina as a share of the depth; 0.17 of 1.92 mm is 0.33 mm.
+      pit: share of the inner layers that the pit removes at the fovea, 0..1.
+      left_eye: mirrors the fast axis, so that the nerve fibres thicken on the other side.
+      gain, floor: brightness of tissue and noise floor of the device.
+
+    Returns:
+      uint8 [frame, row, column].
+    """
+    frames, rows, columns = shape
+    y, x = np.meshgrid(np.linspace(-1, 1, frames), np.linspace(-1, 1, columns), indexing="ij")
+    x = -x if left_eye else x
+    phases = generator.uniform(0, 2 * np.pi, 4)
+    top = 0.38 + 0.06 * generator.uniform(-1, 1) + 0.04 * (x**2 + y**2)
+    top = top + 0.012 * np.sin(3 * x + phases[0]) + 0.012 * np.sin(2.5 * y + phases[1])
+    dip = pit * np.exp(-(x**2 + y**2) / (2 * 0.18**2))
+    edges = _layer_edges(top, thickness, dip, x, phases)
+    depth = (np.arange(rows) + 0.5)[None, :, None] / rows
+    tissue = np.zeros(shape, np.float32)
+    for level, upper, lower in zip(_REFLECTIVITY, edges[:-1], edges[1:]):
+        inside = (depth >= upper[:, None, :]) & (depth < lower[:, None, :])
+        tissue += np.float32(level) * inside
+    below = depth - edges[-1][:, None, :]
+    tissue += np.where(below >= 0, 0.45 * np.exp(-np.maximum(below, 0) / 0.08), 0.0)
+    shadow = 1.0 - _vessels(generator, x, y)[:, None, :] * (depth > edges[1][:, None, :])
+    signal = floor + gain * 0.75 * tissue * shadow
+    speckle = generator.gamma(8.0, 1 / 8.0, shape).astype(np.float32)
+    return np.clip(np.rint(255 * signal * speckle), 0, 255).astype(np.uint8)
+
+
+def _layer_edges(top, thickness, dip, x, phases) -> list[np.ndarray]:
+    """Depth of the surfaces from inner limiting membrane to Bruch's membrane, [frame, column]."""
+    shares = [np.full_like(top, share) for share in _THICKNESS]
+    shares[0] = shares[0] * (1.0 + 0.5 * x)  # nerve fibres thicken towards the disc
+    for layer in range(_INNER_LAYERS):
+        shares[layer] = shares[layer] * (1.0 - dip)
+    bottom = top + thickness * (1.0 + 0.05 * np.sin(4 * x + phases[2]))
+    edges = [bottom]
+    for share in reversed(shares):
+        edges.insert(0, edges[0] - thickness * share)
+    return edges
+
+
+def _vessels(generator: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Shadow strength 0..0.6 of a few arched vessels, [frame, column]."""
+    shadow = np.zeros_like(x)
+    for side in (-1, 1, -1, 1):
+        height, bend = generator.uniform(0.35, 0.9), generator.uniform(0.1, 0.4)
+        distance = y - side * (height - bend * x**2)
+        shadow = np.maximum(shadow, 0.6 * np.exp(-(distance**2) / (2 * 0.03**2)))
+    return shadow
+
+
+def dicom_volume(
+    pixels: np.ndarray,
+    device: Device,
+    *,
+    participant: str,
+    laterality: str,
+    uid: str,
+    directions: np.ndarray | None = None,
+) -> Dataset:
+    """A conformant Ophthalmic Tomography dataset of a volume.
+
+    Args:
+      pixels: uint8 [frame, row, column].
+      device: decides the tags of the maker and where spacing is stored.
+      participant, laterality, uid: identity; `uid` is the SOP instance.
+      directions: [frame, 3] row direction of each B-scan, for a scan that is not a raster.
+    """
+    frames, rows, columns = pixels.shape
+    pitch, axial, lateral = (f / n for f, n in zip(FIELD_MM, pixels.shape))
+    dataset = _identified(device, participant, laterality, uid, OPT_SOP_CLASS)
+    dataset.Modality = "OPT"
+    dataset.NumberOfFrames = frames
+    _set_image(dataset, rows, columns)
+    measures = Dataset()
+    measures.PixelSpacing = [f"{axial:.6f}", f"{lateral:.6f}"]
+    measures.SliceThickness = f"{lateral if device.spacing == 'cirrus' else pitch:.6f}"
+    shared = Dataset()
+    if device.spacing != "per_frame":
+        shared.PixelMeasuresSequence = Sequence([measures])
+    if directions is None:
+        shared.PlaneOrientationSequence = Sequence([_orientation(np.array([1.0, 0.0, 0.0]))])
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    groups = []
+    for index in range(frames):
+        group = Dataset()
+        content = Dataset()
+        content.StackID, content.InStackPositionNumber = "1", index + 1
+        content.DimensionIndexValues = [1, index + 1]
+        group.FrameContentSequence = Sequence([content])
+        if device.spacing != "cirrus":  # Cirrus files give no usable position
+            position = Dataset()
+            position.ImagePositionPatient = ["0", "0", f"{index * pitch:.6f}"]
+            group.PlanePositionSequence = Sequence([position])
+        if device.spacing == "per_frame":
+            group.PixelMeasuresSequence = Sequence([measures])
+        if directions is not None:
+            group.PlaneOrientationSequence = Sequence([_orientation(directions[index])])
+        groups.append(group)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
+    if device.rle:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    return dataset
+
+
+def _orientation(row_direction: np.ndarray) -> Dataset:
+    item = Dataset()
+    item.ImageOrientationPatient = [*(f"{v:.6f}" for v in row_direction), "0", "1", "0"]
+    return item
+
+
+def _identified(
+    device: Device, participant: str, laterality: str, uid: str, sop_class: UID
+) -> Dataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, UID(uid)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = Dataset()
+    dataset.file_meta = meta
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, UID(uid)
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = UID(uid + ".1"), UID(uid + ".2")
+    dataset.PatientID, dataset.PatientName = participant, ""
+    dataset.Manufacturer, dataset.ManufacturerModelName = device.manufacturer, device.model
+    dataset.ProtocolName, dataset.ImageLaterality = device.protocol, laterality
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    return dataset
+
+
+def _set_image(dataset: Dataset, rows: int, columns: int) -> None:
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = rows, columns, 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelRepresentation = 0
+
+
+_MANIFEST_COLUMNS = (
+    "person_id",
+    "manufacturer",
+    "manufacturers_model_name",
+    "anatomic_region",
+    "imaging",
+    "laterality",
+    "height",
+    "width",
+    "number_of_frames",
+    "pixel_spacing",
+    "slice_thickness",
+    "sop_instance_uid",
+    "filepath",
+    "reference_instance_uid",
+    "reference_filepath",
+)
+
+
+def write_tree(
+    folder: str | Path,
+    *,
+    participants: int = 24,
+    shape: tuple[int, int, int] = (16, 192, 128),
+    seed: int = 0,
+    faulty_files: bool = True,
+) -> Path:
+    """Writes an AI-READI-like tree with both eyes of each participant.
+
+    Participants take the devices in turn; the recommended splits are 6 train : 1 val : 1 test.
+    With `faulty_files` one file of each kind is added that preparation must skip: a radial scan, a
+    truncated file, a height map beside the volumes, and a manifest row without its file.
+
+    Args:
+      folder: made if missing.
+      participants: number of people, two volumes each.
+      shape: [frame, row, column] of the files; the field is always `FIELD_MM`.
+      seed: the tree is a function of it.
+
+    Returns:
+      The folder.
+    """
+    root = Path(folder)
+    generator = np.random.default_rng(seed)
+    rows = []
+    for number in range(participants):
+        person, device = str(1001 + number), DEVICES[number % len(DEVICES)]
+        thickness, pit = generator.uniform(0.14, 0.2), generator.uniform(0.4, 0.8)
+        for side in "RL":
+            pixels = retina(
+                generator,
+                shape,
+                thickness=thickness,
+                pit=pit,
+                left_eye=side == "L",
+                gain=device.gain,
+                floor=device.floor,
+            )
+            uid = _uid(generator)
+            dataset = dicom_volume(pixels, device, participant=person, laterality=side, uid=uid)
+            path = _file_path(device, person, side, uid)
+            _save(dataset, root / path)
+            rows.append(_manifest_row(device, person, side, uid, path, shape))
+    if faulty_files:
+        rows += _write_faulty(root, generator, shape)
+    _write_table(root / "retinal_oct" / "manifest.tsv", _MANIFEST_COLUMNS, rows)
+    _write_participants(root, participants)
+    return root
+
+
+def _uid(generator: np.random.Generator) -> str:
+    return f"2.25.{generator.integers(10**17, 10**18)}"
+
+
+def _file_path(device: Device, person: str, side: str, uid: str) -> str:
+    protocol = device.protocol.replace(" ", "_")
+    name = f"{person}_{protocol}_{side.lower()}_{uid}.dcm"
+    return f"retinal_oct/structural_oct/{device.folder}/{person}/{name}"
+
+
+def _manifest_row(
+    device: Device, person: str, side: str, uid: str, path: str, shape: tuple[int, int, int]
+) -> dict[str, str]:
+    _, axial, lateral = (f / n for f, n in zip(FIELD_MM, shape))
+    return {
+        "person_id": person,
+        "manufacturer": device.manufacturer.split()[0],
+        "manufacturers_model_name": device.model,
+        "anatomic_region": "Macula",
+        "imaging": "OCT",
+        "laterality": side,
+        "height": str(shape[1]),
+        "width": str(shape[2]),
+        "number_of_frames": str(shape[0]),
+        "pixel_spacing": f"[{axial:.6f}, {lateral:.6f}]",
+        "slice_thickness": "Not reported",
+        "sop_instance_uid": uid,
+        "filepath": "/" + path,
+    }
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _write_faulty(
+    root: Path, generator: np.random.Generator, shape: tuple[int, int, int]
+) -> list[dict[str, str]]:
+    """The files that must be skipped, and their manifest rows."""
+    person, rows = "1001", []
+    spectralis = DEVICES[0]
+    radial = Device(
+        spectralis.folder,
+        spectralis.manufacturer,
+        spectralis.model,
+        "spectralis disc oct",
+        1.0,
+        0.02,
+        "shared",
+    )
+    angles = np.linspace(0, np.pi, shape[0], endpoint=False)
+    directions = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=1)
+    for device, kind in ((radial, "radial"), (DEVICES[1], "truncated"), (DEVICES[3], "missing")):
+        uid = _uid(generator)
+        path = _file_path(device, person, "R", uid)
+        if kind != "missing":
+            dataset = dicom_volume(
+                retina(generator, shape),
+                device,
+                participant=person,
+                laterality="R",
+                uid=uid,
+                directions=directions if kind == "radial" else None,
+            )
+            _save(dataset, root / path)
+        if kind == "truncated":
+            data = (root / path).read_bytes()
+            (root / path).write_bytes(data[: len(data) * 2 // 3])
+        rows.append(_manifest_row(device, person, "R", uid, path, shape))
+    _write_height_map(root, generator, person)
+    return rows
+
+
+def _write_height_map(root: Path, generator: np.random.Generator, person: str) -> None:
+    """A segmentation that has no PixelData by right and no row in the manifest."""
+    uid = _uid(generator)
+    dataset = _identified(DEVICES[2], person, "R", uid, HEIGHT_MAP_SOP_CLASS)
+    dataset.Modality = "SEG"
+    _save(dataset, root / "retinal_octa" / "segmentation" / f"{person}_heightmap_{uid}.dcm")
+
+
+def _write_participants(root: Path, participants: int) -> None:
+    columns = ("participant_id", "clinical_site", "study_group", "age", "recommended_split")
+    splits = ("train",) * 3 + ("val",) + ("train",) * 3 + ("test",)
+    groups = ("healthy", "pre_diabetes_lifestyle_controlled", "insulin_dependent")
+    rows = [
+        {
+            "participant_id": str(1001 + number),
+            "clinical_site": "synthetic",
+            "study_group": groups[number % len(groups)],
+            "age": str(40 + number),
+            "recommended_split": splits[number % len(splits)],
+        }
+        for number in range(participants)
+    ]
+    _write_table(root / "participants.tsv", columns, rows)
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", restval="")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,197 @@
+"""V-JEPA3D as a task: predict the features of hidden tokens from the visible ones.
+
+The online encoder and the predictor are trained; the target encoder is the EMA of the online
+encoder and lives in the train state's `ema`, never in the optimizer. The model state holds the
+running mean target of each token position, the honest baseline of the skill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+
+from jepa3d import evaluation
+from jepa3d.config import Config, MaskConfig
+from jepa3d.data.augment import augment, normalise
+from jepa3d.data.source import VolumeSource
+from jepa3d.losses import Measured, dense_weight, jepa_loss, skill, start_positional_mean
+from jepa3d.masks import check_masks, mask_preset, sample_masks
+from jepa3d.model.counts import parameter_counts, volume_flops
+from jepa3d.model.jepa import init_params, predict
+from training.errors import ConfigError
+from training.mesh import constrain_batch
+from training.optimizer import label_by_rules
+from training.task import (
+    Batch,
+    Context,
+    Description,
+    Evaluation,
+    LossOutput,
+    LossTerm,
+    Sources,
+    Task,
+    Total,
+    Verdict,
+)
+
+PyTree = Any
+GROUPS = ((r"encoder/.*", "encoder"), (r"predictor/.*", "predictor"))
+OVERFIT_SKILL = 0.5
+
+
+def make_task(config: Config) -> JepaTask:
+    """The task of a config.
+
+    Raises:
+      ConfigError: masks that do not fit the grid, or no moving target encoder.
+      InputError: a data folder that is missing, empty or of another shape.
+    """
+    if config.ema.kind == "none":
+        raise ConfigError(
+            "config.ema.kind = 'none' leaves V-JEPA3D without a target encoder; use cosine, linear "
+            "or constant (constant with start = 1.0 is a deliberately frozen target)"
+        )
+    masks = config.masks or mask_preset(config.mask_preset, config.model.grid)
+    for mask in masks:
+        check_masks(mask, config.model.grid)
+    return JepaTask(config, tuple(masks))
+
+
+@dataclasses.dataclass(frozen=True)
+class JepaTask(Task):
+    """See the module docstring; all methods are documented in `training.task`."""
+
+    config: Config
+    masks: tuple[MaskConfig, ...]
+    augmented: bool = True
+
+    @cached_property
+    def loss_terms(self) -> dict[str, LossTerm]:  # type: ignore[override]
+        terms = {"prediction": LossTerm()}
+        if self.config.model.context_head:
+            terms["dense"] = LossTerm(
+                lambda applied: dense_weight(applied, self.config.loss), required=False
+            )
+        return terms
+
+    @cached_property
+    def _sources(self) -> Sources:
+        data, volume = self.config.data, self.config.model.volume
+        return Sources(
+            VolumeSource(data.folder, data.train_split, volume, data.devices),
+            {"validation": VolumeSource(data.folder, data.eval_split, volume, data.devices)},
+        )
+
+    def sources(self) -> Sources:
+        return self._sources
+
+    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        model = self.config.model
+        return init_params(key, model), start_positional_mean(model.tokens, model.feature_dim)
+
+    def optimizer_groups(self, params: PyTree) -> PyTree:
+        return label_by_rules(params, GROUPS)
+
+    def ema_select(self, params: PyTree) -> PyTree:
+        return params["encoder"]
+
+    def describe(self) -> Description:
+        counts = parameter_counts(self.config.model)
+        return Description(
+            {"encoder": counts.encoder, "predictor": counts.predictor, "target": counts.target},
+            volume_flops(self.config.model, self.masks).total,
+            {
+                "volume": (self.config.model.volume, "uint8"),
+                "foreground": (self.config.model.grid, "bool"),
+                "valid_box": ((3, 2), "int32"),
+                "mean": ((), "float32"),
+                "std": ((), "float32"),
+                "device": ((), "int32"),
+            },
+        )
+
+    def volumes(self, batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Normalised volumes `[batch, depth, height, width, 1]` and foreground `[batch, tokens]`.
+
+        Augmented with one key per example, or as recorded where `keys` is None.
+        """
+        data = self.config.data
+
+        def one(volume, box, mean, std, foreground, key):
+            volume = normalise(volume, box, mean, std, data.sigma_floor)
+            if key is not None:
+                volume, foreground = augment(key, volume, foreground, data.augment)
+            return volume[..., None], foreground.reshape(-1)
+
+        columns = [batch[name] for name in ("volume", "valid_box", "mean", "std", "foreground")]
+        volumes, foreground = jax.vmap(one, in_axes=(0, 0, 0, 0, 0, None if keys is None else 0))(
+            *columns, keys
+        )
+        return constrain_batch(volumes), foreground
+
+    def sample_masks(self, keys: jax.Array, foreground: jax.Array) -> list:
+        """(context ids, target ids) `[batch, ...]` of each mask set; one key per example."""
+        grid = self.config.model.grid
+        drawn = []
+        for number, mask in enumerate(self.masks):
+            set_keys = jax.vmap(lambda key, number=number: jax.random.fold_in(key, number))(keys)
+            drawn.append(
+                jax.vmap(lambda key, share, mask=mask: sample_masks(key, grid, mask, share))(
+                    set_keys, foreground.astype(jnp.float32)
+                )
+            )
+        return drawn
+
+    def loss(self, params: PyTree, context: Context, batch: Batch, key: jax.Array) -> LossOutput:
+        keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
+        pairs = jax.vmap(jax.random.split)(keys)
+        volumes, foreground = self.volumes(batch, pairs[:, 0] if self.augmented else None)
+        masks = self.sample_masks(pairs[:, 1], foreground)
+        prediction = predict(self.config.model, params, {"encoder": context.ema}, volumes, masks)
+        result = jepa_loss(
+            prediction, context.model_state, self.config.loss, self.config.model.grid
+        )
+        terms = {"prediction": _joined(result.prediction)}
+        if self.config.model.context_head:
+            terms["dense"] = _joined([m for m in result.dense if m is not None])
+        one = jnp.ones((), jnp.float32)
+        total = Measured(*terms["prediction"])
+        metrics = {
+            "skill_mean": Total(skill(total, Measured(*_joined(result.baseline_mean))), one),
+            "skill_position": Total(
+                skill(total, Measured(*_joined(result.baseline_position))), one
+            ),
+        }
+        if len(self.masks) > 1:
+            for number, measured in enumerate(result.prediction):
+                metrics[f"loss_set/{number}"] = Total(*measured)
+        features = prediction.features_BxNxD
+        metrics["feature_std"] = Total(jnp.mean(jnp.std(features, axis=(0, 1))), one)
+        metrics = jax.lax.stop_gradient(metrics)
+        return LossOutput(terms, jax.lax.stop_gradient(result.positional), metrics)
+
+    def evaluate(self, state: Any, source: Any, layout: Any) -> Evaluation:
+        return evaluation.evaluate(self, state, source, layout)
+
+    def evaluation_guards(self, history: Any) -> list[Verdict]:
+        return [evaluation.collapse_verdict(history)]
+
+    def without_augmentation(self) -> Self:
+        return dataclasses.replace(self, augmented=False)
+
+    def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
+        reached = after.metrics["skill_position"]
+        sentence = (
+            f"skill against the mean of each position rose from "
+            f"{before.metrics['skill_position']:.3f} to {reached:.3f}; needed {OVERFIT_SKILL}"
+        )
+        return Verdict("overfit", reached >= OVERFIT_SKILL, sentence)
+
+
+def _joined(measured: Any) -> Total:
+    """Sum over mask sets: every set counts the same."""
+    return Total(sum(m.sum for m in measured), sum(m.weight for m in measured))

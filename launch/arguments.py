@@ -1,0 +1,27 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE.py[:ARGS]",
+        help="recipe, see configs/; keys are changed by --config.KEY=VALUE",
+    )
+
+
+def add_workdir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workdir", required=True, type=Path, metavar="DIR", help="work folder of the run"
+    )
+
+
+def add_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--step", default="latest", metavar="N|latest|best", help="which checkpoint (latest)"
+    )

@@ -1,0 +1,39 @@
+"""Restore a checkpoint on the devices that are here, evaluate it, and write eval/<step>.json."""
+
+from __future__ import annotations
+
+import argparse
+
+from launch import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_workdir(parser)
+    arguments.add_step(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from launch.platform import run_program
+
+    return run_program(lambda: evaluate(args), args.debug)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluates one checkpoint and prints its metrics."""
+    import jax
+
+    from training import distributed
+    from training.evaluate import evaluate_state, write_evaluation
+    from training.metrics import save_images
+    from training.restore import restored
+
+    program, state, step = restored(args.workdir, args.step)
+    with jax.set_mesh(program.layout.mesh):
+        result = evaluate_state(program, state)
+    if distributed.is_main():
+        path = write_evaluation(args.workdir, step, result.metrics)
+        save_images(args.workdir, step, result.images)
+        for name, value in result.metrics.items():
+            print(f"{name:<32} {value:.6g}")
+        print(f"step {step}: written to {path}")
+    return 0

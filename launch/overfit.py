@@ -1,0 +1,37 @@
+"""Prove that a config can learn: train on a few fixed examples until they are known by heart.
+
+Exit code 0 if the system's own success metric was reached and every parameter group had a
+gradient, 3 if not. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from launch import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_config(parser)
+    parser.add_argument("--examples", type=int, default=4, help="how many fixed examples (4)")
+    parser.add_argument("--updates", type=int, default=300, help="how many updates (300)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from launch.platform import run_program
+
+    return run_program(lambda: overfit(args), args.debug)
+
+
+def overfit(args: argparse.Namespace) -> int:
+    from training.errors import EXIT_DONE, EXIT_GUARD, ConfigError
+    from training.overfit import overfit as train_on_fixed
+    from training.registry import load_config, make_task
+
+    if args.examples < 1 or args.updates < 1:
+        raise ConfigError("--examples and --updates must be at least 1")
+    config = load_config(args.config, args.overrides)
+    verdicts = train_on_fixed(make_task(config), config, args.examples, args.updates, print)
+    for verdict in verdicts:
+        print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name:<14} {verdict.sentence}")
+    return EXIT_DONE if all(verdict.passed for verdict in verdicts) else EXIT_GUARD

@@ -1,0 +1,31 @@
+"""Start of every command that computes: quiet libraries, hosts, compilation cache."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def run_program(main: Callable[[], int], debug: bool) -> int:
+    """Joins the other hosts, runs `main`, and turns its failure into an exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    from training import distributed
+
+    def started() -> int:
+        distributed.initialise()
+        prepare_jax()
+        return main()
+
+    return distributed.exit_hook(started, debug=debug)
+
+
+def prepare_jax() -> None:
+    """Keeps compiled programs of accelerators on disk; quiets the checkpoint library."""
+    import jax
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if jax.default_backend() != "cpu" and not jax.config.jax_compilation_cache_dir:
+        folder = Path.home() / ".cache" / "podvision" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,0 +1,20 @@
+"""`podvision report`: one self-contained page about a run, from its work folder."""
+
+from __future__ import annotations
+
+import argparse
+
+from training.errors import EXIT_DONE
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command line."""
+    parser.add_argument("--workdir", required=True, help="work folder of the run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes `report.html` and prints where it is."""
+    from training.report import write_report
+
+    print(write_report(args.workdir))
+    return EXIT_DONE

@@ -1,0 +1,70 @@
+"""Real spherical harmonics to degree 3 on the host: values, rotations and mirrored axes.
+
+The sign convention and order are the usual ones of Gaussian splatting (Condon-Shortley phase kept
+in the signs: coefficient 1 multiplies -y, 2 z, 3 -x). K is 1, 4, 9 or 16 coefficients.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+DC = 0.28209479177387814  # value of the constant function
+COUNTS = (1, 4, 9, 16)
+
+
+def basis(directions: np.ndarray) -> np.ndarray:
+    """Values [N,16] float64 of the functions at unit `directions` [N,3]."""
+    x, y, z = np.asarray(directions, np.float64).T
+    xx, yy, zz = x * x, y * y, z * z
+    first, second = 0.4886025119029199, 1.0925484305920792
+    values = [
+        np.full_like(x, DC),
+        -first * y,
+        first * z,
+        -first * x,
+        second * x * y,
+        -second * y * z,
+        0.9461746957575601 * zz - 0.31539156525252005,
+        -second * x * z,
+        0.5462742152960396 * (xx - yy),
+        -0.5900435899266435 * y * (3 * xx - yy),
+        2.890611442640554 * x * y * z,
+        -0.4570457994644658 * y * (5 * zz - 1),
+        0.3731763325901154 * z * (5 * zz - 3),
+        -0.4570457994644658 * x * (5 * zz - 1),
+        1.445305721320277 * z * (xx - yy),
+        -0.5900435899266435 * x * (xx - 3 * yy),
+    ]
+    return np.stack(values, axis=1)
+
+
+@functools.cache
+def _samples() -> tuple[np.ndarray, np.ndarray]:
+    """64 spread directions [64,3] and the pseudo-inverse [16,64] of the functions there."""
+    index = np.arange(64) + 0.5
+    z, angle = 1 - index / 32, np.pi * (1 + np.sqrt(5)) * index
+    radius = np.sqrt(1 - z * z)
+    directions = np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
+    return directions, np.linalg.pinv(basis(directions))
+
+
+def rotation_of_coefficients(rotation: np.ndarray) -> np.ndarray:
+    """The matrix [16,16] by which coefficients turn when the object turns by `rotation` [3,3].
+
+    The turned function is f'(d) = f(R^T d). Every degree is closed under rotation, so that fitting
+    f' at 64 directions is exact; this equals the block-diagonal Wigner matrix of the real basis.
+    """
+    directions, inverse = _samples()
+    matrix = inverse @ basis(directions @ rotation)
+    keep = np.zeros((16, 16), bool)
+    for low, high in ((0, 1), (1, 4), (4, 9), (9, 16)):
+        keep[low:high, low:high] = True
+    return np.where(keep, matrix, 0.0)
+
+
+def axis_signs(signs: tuple[int, ...]) -> np.ndarray:
+    """Signs [16] of the coefficients when the three axes are multiplied by `signs`."""
+    direction = np.array([[0.31, 0.53, 0.79]]) / np.linalg.norm([0.31, 0.53, 0.79])
+    return np.sign(basis(direction * np.array(signs))[0] * basis(direction)[0])

@@ -1,0 +1,76 @@
+"""The PLY layout of INRIA's 3D Gaussian Splatting, the common exchange format. Lossless float32.
+
+Properties: x y z [nx ny nz] f_dc_0..2 f_rest_0.. opacity scale_0..2 rot_0..3, all before
+activation. f_rest is channel-major: all red coefficients, then green, then blue. rot is wxyz.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from splats.formats.cloud import GaussianCloud
+from splats.formats.harmonics import COUNTS
+from splats.ply import read_ply, write_ply
+from training.errors import InputError
+
+
+def write_inria_ply(path: Path | str, cloud: GaussianCloud, *, normals: bool = True) -> None:
+    """Writes `cloud`; `normals` adds the zero normals that some old readers ask for."""
+    rest = cloud.harmonics[:, 1:].transpose(0, 2, 1)
+    rest = rest.reshape(len(cloud), 3 * rest.shape[2])
+    columns = dict(zip("xyz", cloud.means.T))
+    if normals:
+        columns |= dict.fromkeys(("nx", "ny", "nz"), np.zeros(len(cloud), np.float32))
+    columns |= {f"f_dc_{i}": cloud.harmonics[:, 0, i] for i in range(3)}
+    columns |= {f"f_rest_{i}": column for i, column in enumerate(rest.T)}
+    columns["opacity"] = cloud.opacity_logits
+    columns |= {f"scale_{i}": column for i, column in enumerate(cloud.log_scales.T)}
+    columns |= {f"rot_{i}": column for i, column in enumerate(cloud.quaternions.T)}
+    table = np.zeros(len(cloud), [(name, "<f4") for name in columns])
+    for name, column in columns.items():
+        table[name] = column
+    write_ply(path, {"vertex": table})
+
+
+def read_inria_ply(path: Path | str) -> GaussianCloud:
+    """Reads any order of the properties, with or without normals; others are ignored.
+
+    Raises InputError for text files, missing properties and cut-off files.
+    """
+    vertex = read_ply(path, allow_text=False).get("vertex")
+    names = () if vertex is None else vertex.dtype.names or ()
+    if vertex is None or not names:
+        raise InputError(f"{path} has no vertices; give a Gaussian splat PLY.")
+    required = [
+        *"xyz",
+        *(f"f_dc_{i}" for i in range(3)),
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise InputError(
+            f"{path} lacks the properties {', '.join(missing)}; it is not a Gaussian splat PLY."
+        )
+    count = sum(name.startswith("f_rest_") for name in names)
+    if count not in [3 * (k - 1) for k in COUNTS]:
+        raise InputError(f"{path} has {count} f_rest properties; 0, 9, 24 or 45 are possible.")
+    absent = [i for i in range(count) if f"f_rest_{i}" not in names]
+    if absent:
+        raise InputError(f"{path} lacks f_rest_{absent[0]}; number them from 0 without gaps.")
+
+    def columns(prefix: str, numbers: int) -> np.ndarray:
+        table = [vertex[f"{prefix}{i}"] for i in range(numbers)]
+        return np.stack(table, axis=1) if table else np.zeros((len(vertex), 0), np.float32)
+
+    rest = columns("f_rest_", count).reshape(len(vertex), 3, count // 3).transpose(0, 2, 1)
+    return GaussianCloud.of(
+        np.stack([vertex[axis] for axis in "xyz"], axis=1),
+        columns("scale_", 3),
+        columns("rot_", 4),
+        vertex["opacity"],
+        np.concatenate([columns("f_dc_", 3)[:, None, :], rest], axis=1),
+    )
