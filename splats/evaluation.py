@@ -7,14 +7,18 @@ the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows ins
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from splats.colour_correction import fit_affine
 from splats.data.scene import Scene
 from splats.losses import metric_ssim, psnr
+from splats.population import Gaussians
+from splats.render import RenderSettings, render
+from splats.views import camera_of
 
 PICTURES = 3  # held-out views shown as true | rendered | error
 ERROR_GAIN = 4.0  # of the absolute error in pictures
@@ -31,6 +35,31 @@ class Scores:
     corrected_psnr: float
     views: int
     pixels: int
+
+
+_render = jax.jit(render, static_argnames="settings")
+
+
+def view_renderer(
+    scene: Scene, gaussians: Gaussians, settings: RenderSettings, active_degree: jax.Array
+) -> RenderView:
+    """Renders views of a scene on black; a view that needs more pairs gets them.
+
+    Args:
+      gaussians: with `alive`, see `splats.render.render`.
+    """
+    cameras = {"world_to_camera": scene.world_to_camera, "intrinsics": scene.intrinsics}
+
+    def render_view(view: int) -> np.ndarray:
+        nonlocal settings
+        camera = camera_of(cameras, jnp.int32(view))
+        output = _render(gaussians, camera, settings, active_degree=active_degree)
+        while bool(output.overflow):
+            settings = replace(settings, pair_capacity=2 * settings.pair_capacity)
+            output = _render(gaussians, camera, settings, active_degree=active_degree)
+        return np.asarray(output.image)
+
+    return render_view
 
 
 def photograph(scene: Scene, view: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,40 +25,49 @@ def run(
     task: SplatTask, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
 ) -> list[Verdict]:
     """Pixel dependence, gradient health and finite differences of the whole loss."""
+    gaussians, images = state.params["gaussians"], resident["images"]
+    whole = {n: coefficient(term, state.applied) for n, term in task.loss_terms.items()}
+    data = {n: c if n in DATA_TERMS else jnp.zeros_like(c) for n, c in whole.items()}
+
     for _ in range(MAX_RESIZES):
-        output = jax.jit(lambda t=task: _output(t, state, batch, resident, state.params))()
-        if not bool(output.suppress["overflow"]):
+        # Coefficients are inputs, so that one compilation serves all checks.
+        objective = jax.jit(jax.value_and_grad(partial(_objective, task), has_aux=True))
+        (_, (visible, overflow)), gradients = objective(gaussians, whole, state, batch, resident)
+        if not bool(overflow):
             break
         task, _ = task.resize(state, "overflow")
-    everything = tuple(task.loss_terms)
-    gaussians = state.params["gaussians"]
 
-    def objective(gaussians: dict, images: jax.Array, names: tuple[str, ...]) -> jax.Array:
-        params = state.params | {"gaussians": gaussians}
-        output = _output(task, state, batch, resident | {"images": images}, params)
-        coefficients = {n: coefficient(task.loss_terms[n], state.applied) for n in names}
-        values = [coefficients[name] * output.terms[name].mean() for name in names]
-        return sum(values, jnp.zeros((), jnp.float32))
+    def of_images(changed: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        (value, _), gradient = objective(
+            gaussians, data, state, batch, resident | {"images": changed}
+        )
+        return value, gradient
 
-    value_and_grad = jax.jit(jax.value_and_grad(objective), static_argnums=2)
-    value = jax.jit(objective, static_argnums=2)
-    images = resident["images"]
-    data_gradients = value_and_grad(gaussians, images, DATA_TERMS)[1]
-    gradients = value_and_grad(gaussians, images, everything)[1]
+    def of_gaussians(moved: dict[str, jax.Array]) -> jax.Array:
+        return objective(moved, whole, state, batch, resident)[0][0]
+
     return [
-        guards.pixel_dependence(
-            lambda changed: value_and_grad(gaussians, changed, DATA_TERMS), images, batch["view"]
-        ),
-        guards.gradient_health(data_gradients, float(output.metrics["visible"].mean())),
-        guards.finite_differences(
-            lambda moved: value(moved, images, everything), gradients, gaussians
-        ),
+        guards.pixel_dependence(of_images, images, batch["view"]),
+        guards.gradient_health(of_images(images)[1], float(visible)),
+        guards.finite_differences(of_gaussians, gradients, gaussians),
     ]
 
 
-def _output(task: SplatTask, state: TrainState, batch: Batch, resident: Any, params: Any):
+def _objective(
+    task: SplatTask,
+    gaussians: dict[str, jax.Array],
+    coefficients: dict[str, jax.Array],
+    state: TrainState,
+    batch: Batch,
+    resident: Any,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The weighted loss; besides it the mean number of visible Gaussians, and the overflow."""
+    state = replace(state, params=state.params | {"gaussians": gaussians})
     update_key = jax.random.fold_in(state.key, state.step)
     context = Context(
         state.ema, state.model_state, state.applied, update_key, resident, task.probes(batch)
     )
-    return task.loss(params, context, batch, update_key)
+    output = task.loss(state.params, context, batch, update_key)
+    values = [coefficients[name] * total.mean() for name, total in output.terms.items()]
+    loss = sum(values, jnp.zeros((), jnp.float32))
+    return loss, (output.metrics["visible"].mean(), output.suppress["overflow"])

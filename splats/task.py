@@ -7,8 +7,6 @@ are numbers of training views; photographs and cameras stay on the devices.
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,15 +27,14 @@ from splats import (
     start_checks,
 )
 from splats.config import SYNTHETIC, Config, scene_folder
-from splats.data.scene import Scene, load_scene
+from splats.data.scene import Scene
 from splats.depth import observed_points
 from splats.devices import batch_sums
 from splats.initialise import initial_capacity, initial_gaussians, starting_points
 from splats.refinement import SplatState, new_splat_state
-from splats.render import RenderSettings, render
-from splats.synthetic import write_scene
+from splats.render import RenderSettings
 from splats.view_sums import BatchInputs, ViewComparison
-from splats.views import ViewSource, camera_of, view_arrays
+from splats.views import ViewSource, open_scene, view_arrays
 from training.errors import CheckpointError, ConfigError
 from training.mesh import Layout
 from training.optimizer import label_by_rules
@@ -72,22 +69,6 @@ def make_task(config: Config) -> SplatTask:
     allocate_all = config.densify.strategy == "mcmc"
     capacity = initial_capacity(points, config.model, allocate_all)
     return SplatTask(config, scene, capacity, config.render.pair_capacity)
-
-
-def open_scene(config: Config) -> Scene:
-    """The scene that the config names; `synthetic` is ray cast on the spot."""
-    settings = config.scene
-    options: dict[str, Any] = {"split": settings.split, "normalise": settings.normalise}
-    if settings.path == SYNTHETIC:
-        with tempfile.TemporaryDirectory() as folder:
-            return load_scene(write_scene(folder), **options)
-    return load_scene(
-        scene_folder(settings.path),
-        images=settings.images,
-        factor=settings.factor,
-        cache=settings.cache,
-        **options,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -384,26 +365,14 @@ class SplatTask(Task):
         images = evaluation.pictures(self.scene, source.indices, render_view)
         return Evaluation(metrics, images)
 
-    def view_renderer(self, state: TrainState):
+    def view_renderer(self, state: TrainState) -> evaluation.RenderView:
         """A function from a view of the scene to its rendering, float32 [H, W, 3] on the host."""
-        cameras = {
-            "world_to_camera": self.scene.world_to_camera,
-            "intrinsics": self.scene.intrinsics,
-        }
-        gaussians = state.params["gaussians"] | {"alive": state.model_state.alive}
-        degree = self.active_degree(state.applied)
-        settings = self.settings
-
-        def render_view(view: int) -> np.ndarray:
-            nonlocal settings
-            while True:
-                camera = camera_of(cameras, jnp.int32(view))
-                output = _render(gaussians, camera, settings, active_degree=degree)
-                if not bool(output.overflow):
-                    return np.asarray(output.image)
-                settings = dataclasses.replace(settings, pair_capacity=2 * settings.pair_capacity)
-
-        return render_view
+        return evaluation.view_renderer(
+            self.scene,
+            state.params["gaussians"] | {"alive": state.model_state.alive},
+            self.settings,
+            self.active_degree(state.applied),
+        )
 
     def without_augmentation(self) -> SplatTask:
         """No random background, no noise, no densification."""
@@ -419,6 +388,3 @@ class SplatTask(Task):
         sentence = f"PSNR on the fitted views went from {start:.1f} to {end:.1f} dB"
         needed = max(OVERFIT_PSNR, start + 3.0)
         return Verdict("overfit", end >= needed, f"{sentence} (needed: {needed:.1f} dB)")
-
-
-_render = jax.jit(render, static_argnames="settings")

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from splats.data.scene import Scene
+from splats.config import SYNTHETIC, Config, scene_folder
+from splats.data.scene import Scene, load_scene
 from splats.poses import corrected
 from splats.render.camera import Camera
+from splats.synthetic import write_scene
 
 Arrays = dict[str, Any]
+
+
+def open_scene(config: Config) -> Scene:
+    """The scene that the config names; `synthetic` is ray cast on the spot."""
+    settings = config.scene
+    options: dict[str, Any] = {"split": settings.split, "normalise": settings.normalise}
+    if settings.path == SYNTHETIC:
+        with tempfile.TemporaryDirectory() as folder:
+            return load_scene(write_scene(folder), **options)
+    return load_scene(
+        scene_folder(settings.path),
+        images=settings.images,
+        factor=settings.factor,
+        cache=settings.cache,
+        **options,
+    )
 
 
 class ViewSource:

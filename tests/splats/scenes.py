@@ -1,0 +1,89 @@
+"""A small synthetic scene and configs for it, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import tempfile
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from splats.config import Config, DensifyConfig, LossConfig, ModelConfig, RenderConfig
+from splats.data.scene import Scene, load_scene
+from splats.synthetic import SyntheticConfig, write_scene
+from splats.task import SplatTask
+from training.config import Duration, MeshConfig
+from training.mesh import Layout, make_mesh
+from training.program import Program
+
+POINTS, WIDTH, HEIGHT, VIEWS = 250, 48, 32, 16
+
+
+@functools.cache
+def small_scene() -> Scene:
+    with tempfile.TemporaryDirectory() as folder:
+        size = SyntheticConfig(VIEWS, WIDTH, HEIGHT, POINTS, samples=1)
+        return load_scene(write_scene(folder, size))
+
+
+def small_config(**changes) -> Config:
+    config = Config(
+        system="splats",
+        total=Duration(updates=60),
+        mesh=MeshConfig(data=1),
+        model=ModelConfig(initial_capacity=256, capacity=1024, sh_degree=1, sh_every=20),
+        densify=DensifyConfig(strategy="none", start=10, stop=50, every=10, reset_every=30),
+        render=RenderConfig(pair_capacity=4096),
+    )
+    return replace(config, **changes)
+
+
+def small_task(capacity: int = 256, **changes) -> SplatTask:
+    config = small_config(**changes)
+    return SplatTask(config, small_scene(), capacity, config.render.pair_capacity)
+
+
+@functools.cache
+def shared_program(strategy: str) -> Program:
+    """One compiled program per strategy for all tests that need nothing else."""
+    densify = DensifyConfig(strategy, start=2, stop=50, every=5, reset_every=10, gradient=1e-5)
+    task = small_task(512, densify=densify, losses=losses(opacity=0.01, scale=0.01))
+    return make_program(task)
+
+
+@contextlib.contextmanager
+def quick_compilation():
+    """Compiling takes longer than running here, so most optimisations are left out."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def make_program(task: SplatTask, devices: int = 1) -> Program:
+    layout = Layout(make_mesh(task.config.mesh, jax.devices()[:devices]))
+    updates = task.config.total.updates
+    assert updates is not None
+    return Program(task, task.config, layout, updates)
+
+
+def batches(program: Program, steps: range):
+    """`[updates, batch]` arrays of the views of some steps, always the same ones."""
+    size = program.config.batch_size
+    views = len(small_scene().train)
+    rows = [
+        program.layout.put_batch(
+            {
+                "view": ((step * size + np.arange(size)) * 5 % views).astype(np.int32),
+                "position": (step * size + np.arange(size)).astype(np.uint32),
+            },
+            size,
+        )
+        for step in steps
+    ]
+    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *rows)
+
+
+def losses(**changes) -> LossConfig:
+    return replace(LossConfig(), **changes)

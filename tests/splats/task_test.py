@@ -1,0 +1,265 @@
+"""The splat task on the shared core: memory, schedules, suppression, growth, resume."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from splats import refinement
+from splats.config import (
+    DensifyConfig,
+    LossConfig,
+    ModelConfig,
+    RenderConfig,
+    scaled_for_batch,
+    splat_optimizer,
+)
+from splats.task import SplatTask
+from tests.splats.scenes import (
+    batches,
+    losses,
+    make_program,
+    quick_compilation,
+    shared_program,
+    small_config,
+    small_scene,
+    small_task,
+)
+from training.errors import CheckpointError, ConfigError
+from training.evaluate import evaluate_state
+
+MCMC = DensifyConfig("mcmc", start=2, stop=50, every=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast():
+    with quick_compilation():
+        yield
+
+
+def host(state):
+    """A copy of a state that outlives donation, with the key as numbers."""
+    return jax.device_get(replace(state, key=jax.random.key_data(state.key)))
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_state_takes_708_bytes_per_gaussian_within_five_percent():
+    task = small_task(model=ModelConfig(initial_capacity=4096, capacity=4096), capacity=4096)
+    state = make_program(task).abstract_state
+    leaves = jax.tree.leaves((state.params, state.opt_state, state.model_state))
+    total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    assert total / 4096 == pytest.approx(708, rel=0.05)
+
+
+def test_training_raises_the_psnr_of_held_out_views():
+    program = shared_program("default")
+    with jax.set_mesh(program.layout.mesh):
+        state = program.initial_state()
+        before = evaluate_state(program, state)
+        for step in range(30):
+            state, _ = program.step(state, batches(program, range(step, step + 1)))
+        after = evaluate_state(program, state)
+    assert after.metrics["psnr"] > before.metrics["psnr"] + 2
+    assert after.metrics["views"] == len(small_scene().test) == 2
+    assert after.metrics["gap_psnr"] == pytest.approx(
+        after.metrics["train_psnr"] - after.metrics["psnr"]
+    )
+    check_picture_agrees_with_score(program.task, after)
+
+
+def check_picture_agrees_with_score(task, evaluation):
+    """The PSNR recomputed from the 8-bit pictures is the reported one."""
+    scores = []
+    for picture in evaluation.images.values():
+        width = picture.shape[1] // 3
+        true, rendered = picture[:, :width] / 255.0, picture[:, width : 2 * width] / 255.0
+        scores.append(-10 * np.log10(np.mean((true - rendered) ** 2)))
+    assert len(scores) == len(task.scene.test)
+    assert np.mean(scores) == pytest.approx(evaluation.metrics["psnr"], abs=0.05)
+
+
+@pytest.mark.parametrize("strategy", ["default", "mcmc"])
+def test_free_slots_never_change_a_bit(strategy):
+    program = shared_program(strategy)
+    with jax.set_mesh(program.layout.mesh):
+        state = program.initial_state()
+        before = host(state)
+        for step in range(3):
+            state, _ = program.step(state, batches(program, range(step, step + 1)))
+        after = host(state)
+    free = ~before.model_state.alive
+    assert free.sum() == 512 - 250
+    for old, new in ((before.params, after.params), (before.opt_state.mu, after.opt_state.mu)):
+        jax.tree.map(lambda o, n: np.testing.assert_array_equal(o[free], n[free]), old, new)
+
+
+def test_selective_updates_touch_only_rows_in_view():
+    task = small_task(selective_adam=True)
+    program = make_program(task)
+    with jax.set_mesh(program.layout.mesh):
+        state = program.initial_state()
+        gaussians = state.params["gaussians"]
+        behind = jnp.arange(256) < 40  # moved out of every view
+        means = jnp.where(behind[:, None], 1e3, gaussians["means"])
+        state = replace(state, params={"gaussians": gaussians | {"means": means}})
+        before = host(state)
+        state, _ = program.step(state, batches(program, range(1)))
+        after = host(state)
+    changed = np.any(before.params["gaussians"]["sh0"] != after.params["gaussians"]["sh0"], (1, 2))
+    assert not changed[:40].any() and changed[40:250].mean() > 0.5
+
+
+def test_too_few_pairs_suppress_the_update_and_growing_lets_it_pass():
+    task = small_task(render=RenderConfig(pair_capacity=64))
+    program = make_program(task)
+    with jax.set_mesh(program.layout.mesh):
+        state = program.initial_state()
+        before = host(state)
+        state, read = program.step(state, batches(program, range(1)))
+        assert read()[0]["suppressed/overflow"] == read()[0]["replay"] == 1.0
+        same(before, host(state))
+        while read()[0]["replay"]:
+            program, state = program.resized(state, "overflow")
+            state, read = program.step(state, batches(program, range(1)))
+        assert program.task.pair_capacity >= read()[0]["pairs"]
+        assert int(state.step) == 1
+
+
+@pytest.mark.parametrize("strategy", ["default", "mcmc"])
+def test_more_slots_do_not_change_what_is_learnt(strategy):
+    """A run that goes on with more slots has the same Gaussians in the first ones."""
+    program = shared_program(strategy)
+    with jax.set_mesh(program.layout.mesh):
+        state, _ = program.step(program.initial_state(), batches(program, range(1)))
+        larger, padded = program.task.resized(jax.tree.map(jnp.copy, state), 1024)
+        results = []
+        for p, s in ((program, state), (make_program(larger), padded)):
+            for step in (1, 2):
+                s, read = p.step(s, batches(p, range(step, step + 1)))
+            results.append((read()[-1]["loss"], host(s)))
+    (loss, small), (padded_loss, big) = results
+    assert larger.capacity == 1024
+    assert padded_loss == pytest.approx(loss, rel=1e-5)
+    scale = np.abs(small.params["gaussians"]["means"]).max()
+    np.testing.assert_allclose(
+        big.params["gaussians"]["means"][:512] / scale,
+        small.params["gaussians"]["means"] / scale,
+        atol=1e-4,
+    )
+    assert not big.model_state.alive[512:].any()
+
+
+def test_a_nearly_full_ledger_row_asks_for_slots_until_the_cap():
+    row = {"densify/alive": 200.0, "densify/capacity": 256.0, "densify/dropped": 0.0}
+    assert small_task().resize_reason(row) == "full"
+    assert small_task().resize_reason(row | {"densify/alive": 100.0}) is None
+    assert small_task().resize_reason(row | {"densify/alive": 9.0, "densify/dropped": 1.0})
+    full = row | {"densify/capacity": 1024.0, "densify/alive": 1024.0}
+    assert small_task().resize_reason(full) is None
+
+
+@pytest.mark.parametrize("applied", [10, 11])
+def test_default_refinement_resets_opacities_when_the_boundary_was_crossed(applied):
+    program = shared_program("default")
+    with jax.set_mesh(program.layout.mesh):
+        state = replace(program.initial_state(), step=jnp.int32(applied))
+        after, row = program.refresh(state)
+    opacity = jax.nn.sigmoid(after.params["gaussians"]["opacities"])
+    assert np.asarray(opacity)[np.asarray(after.model_state.alive)].max() <= 0.0101
+    assert row["densify/opacity_reset"] == 1.0
+
+
+def test_mcmc_refinement_grows_by_five_percent_and_noise_moves_means():
+    program = shared_program("mcmc")
+    with jax.set_mesh(program.layout.mesh):
+        state, row = program.refresh(program.initial_state())
+        assert row["densify/added"] == 12 and row["densify/alive"] == 262
+        rates = {"means": jnp.float32(1e-4)}
+        params, _ = program.task.after_update(
+            state.params, state.model_state, state.applied, rates, state.key
+        )
+    moved = params["gaussians"]["means"] != state.params["gaussians"]["means"]
+    assert bool(jnp.any(moved)) and not bool(jnp.any(moved & ~state.model_state.alive[:, None]))
+
+
+def test_harmonics_are_raised_one_degree_at_a_time_without_new_compilation():
+    task = small_task()
+    assert [int(task.active_degree(jnp.int32(a))) for a in (0, 19, 20, 40, 900)] == [0, 0, 1, 1, 1]
+
+
+def test_regularisers_are_means_over_visible_gaussians_only():
+    task = small_task(losses=losses(opacity=0.5, scale=0.25))
+    params, _ = task.init(jax.random.key(1))
+    visible = jnp.arange(256) < 7
+    terms = task._regularisers(params, visible)
+    opacity = 1 / (1 + np.exp(-np.asarray(params["gaussians"]["opacities"][:7])))
+    assert float(terms["opacity"].mean()) == pytest.approx(opacity.mean(), rel=1e-5)
+    scale = np.exp(np.asarray(params["gaussians"]["scales"][:7])).mean()
+    assert float(terms["scale"].mean()) == pytest.approx(scale, rel=1e-5)
+
+
+def test_bilateral_grids_and_poses_are_groups_of_their_own_and_learn():
+    model = replace(small_config().model, bilateral_grid=True, pose_correction=True)
+    task = small_task(
+        model=model, optimizer=splat_optimizer(bilateral=2e-3, poses=1e-5), batch_size=2
+    )
+    program = make_program(task)
+    with jax.set_mesh(program.layout.mesh):
+        state, read = program.step(program.initial_state(), batches(program, range(1)))
+        metrics = read()[-1]
+    assert metrics["grad_norm/bilateral"] > 0 and metrics["grad_norm/poses"] > 0
+    assert metrics["loss/tv"] >= 0
+    assert state.params["bilateral"].shape[0] == len(small_scene().train)
+
+
+def test_batch_scaling_follows_the_square_root_rule_up_to_its_cap():
+    base = splat_optimizer()
+    four = scaled_for_batch(base, 4)
+    assert four.groups[1].learning_rate == pytest.approx(2 * 5e-3)
+    assert (four.b1, four.eps) == pytest.approx((0.6, 5e-16))
+    assert four.b2 == pytest.approx(0.996)
+    many = scaled_for_batch(base, 64)
+    assert many.b1 == pytest.approx(1 - 8 * 0.1) and many.b1 > 0
+
+
+def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
+    task = small_task()
+    metadata = task.metadata()
+    assert task.with_metadata(metadata | {"capacity": 512}).capacity == 512
+    leak = metadata["split"]["train"] + metadata["split"]["test"][:1]
+    with pytest.raises(CheckpointError, match="held-out"):
+        task.with_metadata(metadata | {"split": {"train": leak, "test": [], "mode": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"densify": DensifyConfig("adaptive")}, "densify.strategy"),
+        ({"densify": DensifyConfig("default", reset_every=2950)}, "densify.reset_every"),
+        ({"model": ModelConfig(sh_degree=4)}, "model.sh_degree"),
+        ({"model": ModelConfig(init_opacity=1.0)}, "model.init_opacity"),
+        ({"losses": LossConfig(ssim=1.5)}, "losses.ssim"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(changes, key):
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        small_config(**changes)
+
+
+def test_more_points_than_capacity_is_refused():
+    model = ModelConfig(initial_capacity=64, capacity=64)
+    with pytest.raises(ConfigError, match=r"model\.capacity"):
+        small_task(64, model=model).init(jax.random.key(0))
+
+
+def test_padding_twice_equals_padding_once(new_key):
+    state = make_program(small_task()).initial_state()
+    once = refinement.resized(state, 1024)
+    twice = refinement.resized(refinement.resized(state, 512), 1024)
+    same(host(once), host(twice))
+    assert isinstance(small_task(), SplatTask)
