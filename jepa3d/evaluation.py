@@ -92,9 +92,10 @@ def _evaluate_batch(
     chosen = jnp.argsort(noise - 2.0 * foreground, axis=1)[:, :sampled]
     features = prediction.features_BxNxD
     share = foreground.astype(jnp.float32)
-    pooled = jnp.einsum("bnd,bn->bd", features, share) / jnp.maximum(
-        jnp.sum(share, axis=1), 1.0
-    )[:, None]
+    pooled = (
+        jnp.einsum("bnd,bn->bd", features, share)
+        / jnp.maximum(jnp.sum(share, axis=1), 1.0)[:, None]
+    )
     rows = jnp.arange(len(weight))[:, None]
     unknown = jnp.full((len(weight), model.tokens), -1.0)
     return {

@@ -122,9 +122,7 @@ class CheckpointReader:
         saved = self.describe(step)
         diff = compare(saved, abstract_state, config, casts)
         diff.require_empty("resume with the config that it was trained with")
-        targets = {
-            path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()
-        }
+        targets = {path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()}
         arrays, data = self._load(saved.step, targets, with_data=True)
         return rebuild(abstract_state, arrays), data
 

@@ -93,6 +93,33 @@ class ZeroGradient:
         return None
 
 
+class GradientNorm:
+    """The norm of the whole gradient, before clipping, is neither zero nor absurd.
+
+    Clipping hides an exploded gradient: its direction is noise, and the update is as long as ever.
+    """
+
+    name = "grad-norm"
+    promise = "the gradient norm, measured before clipping, was neither zero nor absurd"
+
+    def __init__(self, largest_ratio: float, patience: int):
+        self.largest_ratio, self.patience = largest_ratio, patience
+        self.run = 0
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        norm, size = metrics["grad_norm"], max(metrics["param_norm"], 1e-12)
+        absurd = norm > self.largest_ratio * size
+        self.run = self.run + 1 if absurd or norm == 0.0 else 0
+        if self.run == 0:
+            return None
+        fatal = self.run >= self.patience
+        found = f"{norm:.3g}, that of the parameters {size:.3g}" if absurd else "exactly zero"
+        sentence = f"the gradient norm before clipping was {found} at step {step}"
+        if fatal:
+            sentence = f"{sentence}, for {self.run} updates in a row: the updates mean nothing"
+        return Incident(self.name, sentence, fatal)
+
+
 class ConstantTerm:
     """A required term that never changes is not computed from the model or the data."""
 
@@ -248,6 +275,7 @@ def watches(config: GuardConfig, task: Task, warmup: int) -> list[Watch]:
     """Every guard over the updates that is not switched off."""
     everything: list[Watch] = [
         Suppressed(config.max_consecutive_skips),
+        GradientNorm(config.gradient_ratio, config.spike_patience),
         ZeroGradient(config.zero_gradient_updates, task.quiet_groups),
         ConstantTerm(config.constant_term_updates, task.loss_terms),
         LearningRateRose(warmup),

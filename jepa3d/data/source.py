@@ -27,7 +27,8 @@ class VolumeSource:
       fingerprint: hash of everything that decides what index i holds; equal on every host.
       devices: names; `device` of an example is the place in this tuple. The same in every split.
       participants: name of each example's participant, in order.
-      rows: the index rows, in order.
+      index: all rows of the folder's index, skipped files included.
+      rows: the index rows of the examples, in order.
       shape, patch: voxels of a volume and of a token.
     """
 
@@ -58,7 +59,8 @@ class VolumeSource:
                 f"{self.folder} holds volumes of {self.shape}, the model expects {tuple(shape)}; "
                 "prepare again with that --shape or change the config"
             )
-        kept = [r for r in _read_index(self.folder) if r["status"] == "ok" and not r["part_of"]]
+        self.index: list[Row] = _read_index(self.folder)
+        kept = [r for r in self.index if r["status"] == "ok" and not r["part_of"]]
         self.devices = tuple(sorted({row["device"] for row in kept}))
         unknown = sorted(set(only) - set(self.devices))
         if unknown:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.metrics import read_metrics
 
-RECIPE = '''
+RECIPE = """
 from ml_collections import ConfigDict
 
 
@@ -29,7 +29,7 @@ def get_config(arg=""):
     config.checkpoint = dict(every=dict(updates=4), keep_every=4)
     config.log = dict(every=1)
     return config
-'''
+"""
 
 
 def prepare_synthetic(folder: Path, participants: int = 12) -> Path:
@@ -46,6 +46,4 @@ def prepare_synthetic(folder: Path, participants: int = 12) -> Path:
 
 def losses(workdir: Path) -> dict[int, float]:
     """Step -> training loss as logged."""
-    return {
-        row["step"]: row["train/loss"] for row in read_metrics(workdir) if "train/loss" in row
-    }
+    return {row["step"]: row["train/loss"] for row in read_metrics(workdir) if "train/loss" in row}

@@ -81,9 +81,7 @@ def test_killed_at_a_random_step_it_resumes_to_the_same_losses_to_the_last_bit(
     assert losses(tmp_path) == losses(finished)
 
 
-def test_sigterm_saves_and_ends_cleanly_and_the_run_goes_on_bit_for_bit(
-    recipe, finished, tmp_path
-):
+def test_sigterm_saves_and_ends_cleanly_and_the_run_goes_on_bit_for_bit(recipe, finished, tmp_path):
     process = start(recipe, tmp_path)
     wait_for_step(process, 3)
     process.send_signal(signal.SIGTERM)
@@ -180,9 +178,7 @@ def test_an_unwritable_work_folder_is_refused(recipe, tmp_path, podvision):
     assert "Traceback" not in result.stderr
 
 
-def test_a_checkpoint_of_another_model_is_refused_with_the_difference(
-    recipe, finished, podvision
-):
+def test_a_checkpoint_of_another_model_is_refused_with_the_difference(recipe, finished, podvision):
     result = podvision(
         "train", "--config", recipe, "--workdir", finished, "--config.model.encoder.dim=32",
         "--config.total.updates=20",

@@ -15,8 +15,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from training.checkpoints import CheckpointReader, CheckpointStore
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError
-from training.state import TrainState, new_state
 from training.paths import named_leaves, rebuild
+from training.state import TrainState, new_state
 
 CONFIG = CheckpointConfig(keep_latest=2, keep_every=None)
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from jepa3d.config import AugmentConfig
-from jepa3d.data.augment import augment, normalise, valid_mask
+from jepa3d.data.augment import augment, normalise
 
 SHAPE = (8, 32, 32)
 OFF = AugmentConfig(0.0, 0.0, (1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0)
-BOX = jnp.array([[0, 8], [4, 28], [0, 32]], jnp.int32)
 
 
 def change(**values) -> AugmentConfig:
@@ -31,20 +30,19 @@ def tokens(new_key):
     return jax.random.bernoulli(new_key(), 0.5, (2, 4, 4))
 
 
-def test_normalised_voxels_have_zero_mean_and_unit_variance_where_covered(new_key):
-    raw = jax.random.randint(new_key(), SHAPE, 0, 256).astype(jnp.uint8)
-    inside = np.asarray(raw)[:, 4:28] / 255.0
-    result = np.asarray(
-        normalise(raw, BOX, jnp.float32(inside.mean()), jnp.float32(inside.std()), 0.02)
-    )
+def test_covered_voxels_are_normalised_and_the_background_keeps_its_grey(new_key):
+    raw = np.array(jax.random.randint(new_key(), SHAPE, 0, 256).astype(jnp.uint8))
+    raw[:, :4] = raw[:, 28:] = 7
+    inside = raw[:, 4:28] / 255.0
+    mean, std = np.float32(inside.mean()), np.float32(inside.std())
+    result = np.asarray(normalise(jnp.asarray(raw), mean, std, 0.02))
     assert abs(result[:, 4:28].mean()) < 1e-5 and abs(result[:, 4:28].std() - 1) < 1e-4
-    assert not result[:, :4].any() and not result[:, 28:].any()
-    assert valid_mask(BOX, SHAPE).sum() == 8 * 24 * 32
+    np.testing.assert_allclose(result[:, :4], (7 / 255 - mean) / std, rtol=1e-5)
 
 
 def test_a_flat_volume_stays_finite():
     raw = jnp.full(SHAPE, 9, jnp.uint8)
-    result = normalise(raw, BOX, jnp.float32(9 / 255), jnp.float32(0.0), 0.02)
+    result = normalise(raw, jnp.float32(9 / 255), jnp.float32(0.0), 0.02)
     assert jnp.isfinite(result).all() and jnp.abs(result).max() < 1e-3
 
 
@@ -100,10 +98,12 @@ def test_gamma_and_contrast_keep_the_order_of_grey_levels(new_key, volume, token
     assert np.all(np.diff(np.asarray(view).ravel()[order]) >= -1e-5)
 
 
-def test_uncovered_voxels_stay_zero_under_speckle_and_contrast(new_key, tokens):
-    volume = jnp.ones(SHAPE) * valid_mask(BOX, SHAPE)
-    view, _ = augment(new_key(), volume, tokens, change(speckle=0.3, contrast=0.3))
-    np.testing.assert_array_equal(np.asarray(view == 0), np.asarray(volume == 0))
+def test_no_view_has_an_empty_border(new_key, tokens):
+    """Exact zeros would be tokens on which LayerNorm multiplies gradients by a thousand."""
+    volume = jnp.full(SHAPE, -1.5)
+    for key in jax.random.split(new_key(), 10):
+        view, _ = augment(key, volume, tokens, change(axial_shift=0.3, crop_scale=(0.5, 0.9)))
+        np.testing.assert_allclose(view, -1.5, atol=1e-4)
 
 
 def test_batches_get_a_view_per_key_and_one_compilation(new_key, volume, tokens):
