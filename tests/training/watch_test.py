@@ -13,6 +13,7 @@ from training.task import LossTerm
 from training.watch import (
     AverageMoved,
     ConstantTerm,
+    GradientNorm,
     LearningRateRose,
     LossSpike,
     ShareCap,
@@ -40,6 +41,7 @@ def healthy(step, rng):
         "share/error": error / (error + 0.1 * inside),
         "share/late": 0.1 * inside / (error + 0.1 * inside),
         "grad_norm": 1.0,
+        "param_norm": 10.0,
         "grad_norm/head": 0.5 + 0.1 * rng.uniform(),
         "grad_norm/body": 0.8 + 0.1 * rng.uniform(),
         "learning_rate": rate,
@@ -261,3 +263,17 @@ def test_an_average_that_stands_still_stops_the_run():
 def test_a_run_without_average_is_not_watched_for_one():
     watch = AverageMoved(1)
     assert watch.check(1, {"loss": 1.0}) is None
+
+
+def test_an_absurd_gradient_norm_stops_the_run_although_clipping_hides_it():
+    exploded = first_incident(GradientNorm(1e6, 5), 50, lambda s, _: {"grad_norm": 6e17})
+    assert exploded[0] == 5 and "before clipping" in exploded[1].sentence
+    once = first_incident(
+        GradientNorm(1e6, 5), 50, lambda s, _: {"grad_norm": 6e17 if s == 20 else 1.0}
+    )
+    assert once == (None, None, 1)
+
+
+def test_a_gradient_norm_of_zero_stops_the_run():
+    step, incident, _ = first_incident(GradientNorm(1e6, 5), 50, lambda s, _: {"grad_norm": 0.0})
+    assert step == 5 and "exactly zero" in incident.sentence
