@@ -2,7 +2,7 @@
 
     PODVISION_DATA=... podvision train --config configs/splats/fox_tiny.py --workdir /tmp/fox_tiny
 
-Two CPU cores. Held-out views (every 8th): at least 18 dB after 300 updates, 22 dB after 1,500.
+Two CPU cores. Held-out views (every 8th): at least 18 dB after 300 updates, 24 dB after 1,500.
 The photographs are licensed for research only and are not part of this package.
 """
 
