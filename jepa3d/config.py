@@ -1,7 +1,8 @@
 """Typed settings of V-JEPA3D.
 
 Sizes are (depth, height, width) of a volume: depth counts B-scans, height runs vitreous to choroid,
-width along a B-scan. A *token* is one patch of the volume; token id = (d·H + h)·W + w on the token grid.
+width along a B-scan. A *token* is one patch of the volume; token id = (d·H + h)·W + w on the token
+grid.
 """
 
 from __future__ import annotations

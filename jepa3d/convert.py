@@ -1,12 +1,12 @@
 """Published V-JEPA 2 weights to and from our parameter tree, tensor by tensor.
 
-Two namings are known: `transformers` (the "VJEPA2Model" class; a classifier adds the prefix `vjepa2.`,
-a pooler and a head) and `official` (the authors' state dicts, `encoder/` and `predictor/` joined by us
-under those prefixes). Every tensor is used exactly once and every leaf is filled exactly once; anything
-else is an error that lists the names.
+Two namings are known: `transformers` (the "VJEPA2Model" class; a classifier adds the prefix
+`vjepa2.`, a pooler and a head) and `official` (the authors' state dicts, `encoder/` and
+`predictor/` joined by us under those prefixes). Every tensor is used exactly once and every leaf is
+filled exactly once; anything else is an error that lists the names.
 
-Our layout: a Dense kernel is the transposed weight; q, k and v are one kernel; blocks are stacked on
-axis 0. The patch kernel is the Conv3d weight flattened in (channel, depth, height, width) order.
+Our layout: a Dense kernel is the transposed weight; q, k and v are one kernel; blocks are stacked
+on axis 0. The patch kernel is the Conv3d weight flattened in (channel, depth, height, width) order.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _NORM, _DENSE = ("scale", "bias"), ("kernel", "bias")
 class _Leaf(NamedTuple):
     """Where one leaf of our tree comes from.
 
-    `sources` has one tuple of tensor names per block (a single one for unstacked leaves); the tensors
-    of a tuple are joined along the output axis. `shape` is the shape of each tensor on file.
+    `sources` has one tuple of tensor names per block (a single one for unstacked leaves); the
+    tensors of a tuple are joined along the output axis. `shape` is the shape of each tensor on
+    file.
     """
 
     path: tuple[str, ...]
@@ -121,8 +122,8 @@ def _check(tensors: Tensors, leaves: list[_Leaf]) -> None:
     unused = sorted(tensors.keys() - expected.keys())
     if missing or unused:
         raise CheckpointError(
-            f"weights do not fit the model: missing {missing or 'none'}, unused {unused or 'none'}; "
-            "use the config that the weights were made with"
+            f"weights do not fit the model: missing {missing or 'none'}, unused "
+            f"{unused or 'none'}; use the config that the weights were made with"
         )
     wrong = [
         f"{name} is {tuple(tensors[name].shape)}, expected {shape}"

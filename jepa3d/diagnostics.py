@@ -1,6 +1,7 @@
 """Collapse panel: what a loss curve cannot show about the features.
 
-All functions take features of a fixed probe set, compute in float32 and return scalars or small arrays.
+All functions take features of a fixed probe set, compute in float32 and return scalars or small
+arrays.
 `weights` selects tokens (1 foreground, 0 background): background dominates OCT volumes and can look
 healthy while retina features have collapsed.
 
@@ -124,7 +125,7 @@ def attention_entropy(q: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def mean_per_class(values_B: jax.Array, labels_B: jax.Array, classes: int) -> jax.Array:
-    """Mean of a per-volume quantity for every device: [classes]; NaN for a class without volumes."""
+    """Mean of a per-volume quantity per device: [classes]; NaN where a class is empty."""
     member_BxC = jax.nn.one_hot(labels_B, classes)
     return (values_B @ member_BxC) / member_BxC.sum(axis=0)
 

@@ -1,10 +1,11 @@
 """Mask sets: which tokens the encoder sees and which the predictor must fill in.
 
 The union of a few random boxes (full-depth tubes by default) is hidden, as in V-JEPA (Bardes et al.
-2024, multi-block masking). The reference cuts all samples of a batch to the shortest list, which drops
-the last slices of a volume and makes the masking ratio depend on the batch size. Here every sample has
-exactly `context_tokens` visible and `target_tokens` predicted tokens: tokens are ordered by "covered by
-a box?" and then at random; the context is the start of that order and the targets are its end.
+2024, multi-block masking). The reference cuts all samples of a batch to the shortest list, which
+drops the last slices of a volume and makes the masking ratio depend on the batch size. Here every
+sample has exactly `context_tokens` visible and `target_tokens` predicted tokens: tokens are ordered
+by "covered by a box?" and then at random; the context is the start of that order and the targets
+are its end.
 
 Everything runs on the device with static shapes; vmap over samples, one key per sample.
 

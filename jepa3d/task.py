@@ -16,8 +16,10 @@ import jax.numpy as jnp
 
 from jepa3d import evaluation
 from jepa3d.config import Config, MaskConfig
+from jepa3d.data.account import COLUMNS, account_of
 from jepa3d.data.augment import augment, normalise
 from jepa3d.data.source import VolumeSource
+from jepa3d.guards import decode_verdict, spacing_verdict
 from jepa3d.losses import Measured, dense_weight, jepa_loss, skill, start_positional_mean
 from jepa3d.masks import check_masks, mask_preset, sample_masks
 from jepa3d.model.counts import parameter_counts, volume_flops
@@ -33,6 +35,7 @@ from training.task import (
     LossOutput,
     LossTerm,
     Sources,
+    Table,
     Task,
     Total,
     Verdict,
@@ -107,7 +110,6 @@ class JepaTask(Task):
             {
                 "volume": (self.config.model.volume, "uint8"),
                 "foreground": (self.config.model.grid, "bool"),
-                "valid_box": ((3, 2), "int32"),
                 "mean": ((), "float32"),
                 "std": ((), "float32"),
                 "device": ((), "int32"),
@@ -121,14 +123,14 @@ class JepaTask(Task):
         """
         data = self.config.data
 
-        def one(volume, box, mean, std, foreground, key):
-            volume = normalise(volume, box, mean, std, data.sigma_floor)
+        def one(volume, mean, std, foreground, key):
+            volume = normalise(volume, mean, std, data.sigma_floor)
             if key is not None:
                 volume, foreground = augment(key, volume, foreground, data.augment)
             return volume[..., None], foreground.reshape(-1)
 
-        columns = [batch[name] for name in ("volume", "valid_box", "mean", "std", "foreground")]
-        volumes, foreground = jax.vmap(one, in_axes=(0, 0, 0, 0, 0, None if keys is None else 0))(
+        columns = [batch[name] for name in ("volume", "mean", "std", "foreground")]
+        volumes, foreground = jax.vmap(one, in_axes=(0, 0, 0, 0, None if keys is None else 0))(
             *columns, keys
         )
         return constrain_batch(volumes), foreground
@@ -173,6 +175,14 @@ class JepaTask(Task):
         metrics["feature_std"] = Total(jnp.mean(jnp.std(features, axis=(0, 1))), one)
         metrics = jax.lax.stop_gradient(metrics)
         return LossOutput(terms, jax.lax.stop_gradient(result.positional), metrics)
+
+    def tables(self) -> dict[str, Table]:
+        index = self._sources.train.index
+        rows: list[tuple] = list(account_of(index, 0, 0, 0.0).rows())
+        return {"account": Table("Input files by device", COLUMNS, rows)}
+
+    def start_guards(self, state: Any, batch: Batch, resident: PyTree) -> list[Verdict]:
+        return [decode_verdict(self._sources.train), spacing_verdict(self._sources.train)]
 
     def evaluate(self, state: Any, source: Any, layout: Any) -> Evaluation:
         return evaluation.evaluate(self, state, source, layout)

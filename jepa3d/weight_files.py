@@ -1,7 +1,7 @@
 """Reading and writing safetensors files with numpy alone.
 
-A file is an 8-byte little-endian header length, a JSON header {name: {dtype, shape, data_offsets}} and
-the raw row-major bytes; offsets count from the end of the header.
+A file is an 8-byte little-endian header length, a JSON header {name: {dtype, shape, data_offsets}}
+and the raw row-major bytes; offsets count from the end of the header.
 """
 
 from __future__ import annotations

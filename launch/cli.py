@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 
-from training.errors import PodvisionError
+from training.errors import ConfigError, PodvisionError
 
 # Command -> (module, one line of help).
 COMMANDS = {
@@ -85,11 +85,18 @@ def main(argv: list[str] | None = None) -> int:
 def split_overrides(
     parser: argparse.ArgumentParser, argv: list[str]
 ) -> tuple[argparse.Namespace, list[str]]:
-    """Parsed arguments and the `a.b=text` parts of `--config.a.b=text`."""
+    """Parsed arguments and the `a.b=text` parts of `--config.a.b=text`.
+
+    Raises:
+      ConfigError: an override without a value.
+    """
     separator = argv.index("--") if "--" in argv else len(argv)
     head, tail = argv[:separator], argv[separator:]
     prefix = "--config."
     overrides = [text.removeprefix(prefix) for text in head if text.startswith(prefix)]
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"--config.{override} has no value; write --config.{override}=VALUE")
     args = parser.parse_args([text for text in head if not text.startswith(prefix)] + tail)
     if overrides and not hasattr(args, "config"):
         parser.error("--config.KEY=VALUE is for commands with --config")

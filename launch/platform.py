@@ -26,6 +26,7 @@ def prepare_jax() -> None:
     import jax
 
     logging.getLogger("absl").setLevel(logging.ERROR)
-    if jax.default_backend() != "cpu" and not jax.config.jax_compilation_cache_dir:
+    chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if jax.default_backend() != "cpu" and not chosen:
         folder = Path.home() / ".cache" / "podvision" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -27,8 +27,8 @@ from training.checkpoint_diff import SavedDescription, compare, compare_subset, 
 from training.checkpoint_folder import CheckpointFolder
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError
-from training.retention import Retention
 from training.paths import named_leaves, path_name, rebuild
+from training.retention import Retention
 
 UNREADABLE = (
     "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"
@@ -79,11 +79,7 @@ class CheckpointReader:
         return Retention(self.config).best(metrics)
 
     def resolve(self, which: int | str) -> int:
-        """The step that `latest`, `best` or a number names.
-
-        Raises:
-          CheckpointError: there is no such checkpoint.
-        """
+        """The step that `latest`, `best` or a number names; CheckpointError if there is none."""
         named = {"latest": self.latest, "best": self.best}
         text = str(which)
         if text not in named and not text.isdigit():
@@ -126,9 +122,7 @@ class CheckpointReader:
         saved = self.describe(step)
         diff = compare(saved, abstract_state, config, casts)
         diff.require_empty("resume with the config that it was trained with")
-        targets = {
-            path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()
-        }
+        targets = {path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()}
         arrays, data = self._load(saved.step, targets, with_data=True)
         return rebuild(abstract_state, arrays), data
 
@@ -164,7 +158,10 @@ class CheckpointReader:
     def _metadata(self, step: int) -> Any:
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path):
-            return ocp.metadata(path, checkpointable_name="state")
+            metadata = ocp.metadata(path, checkpointable_name="state")
+            if metadata.metadata is None:
+                raise ValueError("damaged array metadata")
+        return metadata
 
     def _load(
         self, step: int, targets: Mapping[str, jax.ShapeDtypeStruct], with_data: bool
@@ -268,7 +265,7 @@ class CheckpointStore(CheckpointReader):
 
 def _target(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
     """What to load and where to; without a sharding, the only process takes its first device."""
-    sharding = leaf.sharding
+    sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         if jax.process_count() > 1:
             raise ValueError(f"{path}: a restore on several hosts needs a sharding for every leaf")

@@ -163,6 +163,7 @@ class GuardConfig:
     max_consecutive_skips: int = 20
     constant_term_updates: int = 200  # a required term exactly constant or zero for so long
     zero_gradient_updates: int = 20  # a parameter group with exactly zero gradient for so long
+    gradient_ratio: float = 1e6  # of the gradient norm to the parameter norm; above is absurd
     spike_factor: float = 10.0  # loss above median + factor * robust scale
     spike_patience: int = 5  # consecutive logged spikes
     hang_factor: float = 20.0  # times the median step time

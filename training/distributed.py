@@ -40,6 +40,7 @@ HEARTBEAT = "PODVISION_HEARTBEAT_SECONDS"  # for tests; unset on a pod
 
 # Set by SIGTERM when this is the only process; with several, the coordinator tells all hosts.
 _stop_requested = False
+_calls = 0
 
 
 def initialise(environment: Mapping[str, str] | None = None) -> None:
@@ -107,12 +108,21 @@ def _request_stop(number: int, frame: FrameType | None) -> None:
 def reached_preemption(step: int) -> bool:
     """Whether all hosts are to save now and stop, because one of them got SIGTERM.
 
-    Call it once per step on every host, with the same steps. With several hosts the answer turns
-    true at one common step on all of them, at most one step after the signal has spread.
+    Call it equally often on every host, at the same steps; `step` is for the log. With several
+    hosts the answer turns true at one common call on all of them, at most one call after the signal
+    has spread.
     """
+    global _calls
+    _calls += 1
+    # The service waits for exactly the number after the largest it has seen, so it is given calls,
+    # which are consecutive: steps are not when one dispatch makes several updates.
     if jax.distributed.is_initialized():
-        return multihost_utils.reached_preemption_sync_point(step)
-    return _stop_requested
+        stop = multihost_utils.reached_preemption_sync_point(_calls)
+    else:
+        stop = _stop_requested
+    if stop:
+        logging.info("asked to stop: saving step %d", step)
+    return stop
 
 
 def is_main() -> bool:
@@ -240,8 +250,17 @@ def exit_hook(main: Callable[[], int], *, debug: bool = False) -> int:
         logging.exception("this host stops, and takes the others with it")
         code = 1
     if jax.distributed.is_initialized():
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        leave(code)
     return code
+
+
+def leave(code: int) -> None:
+    """Ends the process now, without waiting for other hosts or for threads that write.
+
+    A command that failed uses it as its last act: threads of an interrupted save would keep an
+    ordinary exit waiting for minutes.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -38,9 +38,8 @@ class GuardBook:
         )
         row["checked"] += 1
         if row["passed"]:
-            row |= {"passed": verdict.passed, "sentence": verdict.sentence}
-        if switched_off:
-            row["sentence"] = f"switched off by config.guards.off; {row['sentence']}"
+            note = "switched off by config.guards.off; " if switched_off else ""
+            row |= {"passed": verdict.passed, "sentence": note + verdict.sentence}
         return not verdict.passed and not verdict.warning and not switched_off
 
     def require(self, verdict: Verdict, when: str) -> None:
@@ -73,7 +72,9 @@ def phase_windows(task: Task, total_updates: int) -> Verdict:
             continue
         start, stop = term.window
         if not 0 <= start < stop:
-            return Verdict("phase-window", False, f"the window {term.window} of {name} is empty")
+            fault = "starts before update 0" if start < 0 else "is empty"
+            sentence = f"the window {term.window} of {name} {fault}; set 0 <= start < stop"
+            return Verdict("phase-window", False, sentence)
         if start >= total_updates:
             return Verdict(
                 "phase-window",
@@ -85,7 +86,7 @@ def phase_windows(task: Task, total_updates: int) -> Verdict:
 
 
 def batch_keys(task: Task, batch: Batch) -> Verdict:
-    """The batch has every key that the task requires, in shape and dtype, and finite values."""
+    """The batch has every key that the task requires, in shape and dtype."""
     for key, (shape, dtype) in task.describe().batch_keys.items():
         if key not in batch:
             sentence = f"the batch lacks the key {key!r}; it has {', '.join(sorted(batch))}"

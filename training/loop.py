@@ -20,7 +20,7 @@ from training.config import TrainConfig
 from training.errors import GuardStop, PodvisionError
 from training.evaluate import evaluate_state, read_evaluations, write_evaluation
 from training.events import EventLog
-from training.guards import EVALUATION, LOG, STEP, GuardBook, run_start_guards
+from training.guards import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
 from training.mesh import Layout, make_mesh
 from training.metrics import MetricWriter
 from training.plan import Plan, make_plan
@@ -28,11 +28,19 @@ from training.progress import Meter, Progress
 from training.recorder import Evidence, Recorder
 from training.report import write_report
 from training.resume import data_position, open_state
-from training.run_folder import DONE, PREEMPTED, mark, open_run_folder, write_config
+from training.run_folder import (
+    DONE,
+    PREEMPTED,
+    ledger_table,
+    mark,
+    open_run_folder,
+    write_config,
+    write_table,
+)
 from training.schedules import longest_warmup
 from training.stream import Chunk, ExampleStream, prefetched
 from training.task import Batch, Task, Verdict
-from training.watch import Incident, watches
+from training.watch import Incident, restart_scales, watches
 from training.watchdog import Watchdog
 
 ReadMetrics = Callable[[], list[dict[str, float]]]
@@ -86,10 +94,10 @@ class Run:
         main = distributed.is_main()
         self.config, self.workdir, self.layout, self.main = config, workdir, layout, main
         self.events = EventLog(workdir, main)
-        self.config_json = write_config(workdir, config, list(overrides), main)
-        distributed.assert_same("the resolved config", self.config_json)
         source = task.sources().train
         self.plan: Plan = make_plan(config, len(source), task.refresh_cadence)
+        self.config_json = write_config(workdir, config, list(overrides), self.plan.total, main)
+        distributed.assert_same("the resolved config", self.config_json)
         self.book = GuardBook(config.guards)
         self.store = CheckpointStore(workdir, config.checkpoint, self.plan.save_every)
         self.program, self.state = open_state(
@@ -126,7 +134,7 @@ class Run:
             config.guards.hang_seconds,
             config.guards.hang_factor,
             jax.process_index(),
-            on_hang=lambda sentence: self.progress.say(sentence),
+            on_hang=self._on_hang,
         )
         self.evaluations = read_evaluations(workdir, self.step)
         self.ledger: list[dict[str, float]] = []
@@ -197,12 +205,19 @@ class Run:
             run_start_guards(self.book, self.program, self.stream, self.state, self.step)
         for watch in self.watches:
             self.book.declare(watch.name, STEP, watch.promise)
-        hang = f"no step took longer than {self.watchdog.limit:.0f} s"
-        self.book.declare("hang", STEP, hang)
+        self.book.declare("hang", STEP, f"no step took {self.watchdog.limit:.0f} s or longer")
+        allowed = self.config.loader.max_replaced_fraction
+        kept = f"less than {allowed:.1%} of the examples had to be replaced"
+        self.book.declare("data-replaced", STEP, kept)
         known = "every config key is known and has the right type"
-        self.book.record(Verdict("unread-config", True, known), "start")
+        self.book.record(Verdict("unread-config", True, known), START)
+        if self.store.latest() is not None:
+            fits = f"the checkpoint of step {self.step} fits the model leaf by leaf"
+            self.book.record(Verdict("checkpoint-diff", True, fits), START)
         if self.main:
             self.book.write(self.workdir)
+            for name, table in self.program.tables().items():
+                write_table(self.workdir, name, table)
 
     def _chunks(self):
         return prefetched(self.stream, self.plan.calls(self.step), self.layout)
@@ -257,8 +272,9 @@ class Run:
     def _grow(self, reason: str) -> None:
         with self._interlude("compile"):
             self.program, self.state = self.program.resized(self.state, reason)
-        self.progress.say(f"step {int(self.state.step)}: capacity grown ({reason})")
-        self.writer.write(self.step, {"train/resized": 1.0})
+        step = int(self.state.step)  # self.step may be ahead, at the end of the call
+        self.progress.say(f"step {step}: capacity grown ({reason})")
+        self.writer.write(step, {"train/resized": 1.0})
 
     def _consume(self, chunk: Chunk, read: ReadMetrics) -> None:
         """Looks at the metrics of a call: guards, log, progress."""
@@ -272,8 +288,8 @@ class Run:
                     self._on_incident(incident, step, row)
             if self.plan.logs(step):
                 self._log(step, row)
-        for watch in self.watches:
-            self.book.count(watch.name, len(rows))
+        for name in [*(watch.name for watch in self.watches), "hang", "data-replaced"]:
+            self.book.count(name, len(rows))
         self.watchdog.beat(chunk.first_step + len(rows), self.meter.median_seconds())
         self.progress.step(chunk.first_step + len(rows))
 
@@ -302,9 +318,14 @@ class Run:
             self._log(step, row)
             raise GuardStop(incident.guard, incident.sentence)
 
+    def _on_hang(self, sentence: str) -> None:
+        """Called by the watchdog's thread: a hang is said and noted, it does not stop the run."""
+        self.progress.say(sentence)
+        self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
+
     def _checkpoint_before(self, step: int) -> Path | None:
         earlier = [saved for saved in self.store.steps() if saved < step]
-        return Path(self.store.directory) / str(earlier[-1]) if earlier else None
+        return Path(self.store.folder.step_path(earlier[-1])) if earlier else None
 
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
@@ -320,8 +341,11 @@ class Run:
 
     def _refresh(self) -> None:
         self.state, row = self.program.refresh(self.state)
+        restart_scales(self.watches)
         self.ledger.append({"step": float(self.step), **row})
         self.writer.write(self.step, row)
+        if self.main:
+            write_table(self.workdir, "ledger", ledger_table(self.ledger))
         for verdict in self.program.task.refresh_guards(self.ledger):
             self.book.require(verdict, LOG)
         reason = self.program.task.resize_reason(row)

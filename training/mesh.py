@@ -8,7 +8,6 @@ fsdp rule; everything else is replicated.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from training.config import MeshConfig
 from training.errors import ConfigError
-from training.paths import map_named
+from training.paths import compile_pattern, map_named
 
 PyTree = Any
 AXES = ("data", "fsdp", "model")
@@ -36,7 +35,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     sizes = {axis: getattr(config, axis) for axis in AXES}
     free = [axis for axis, size in sizes.items() if size == -1]
     known = math.prod(size for size in sizes.values() if size != -1)
-    if len(free) > 1 or known < 1 or len(devices) % known or (not free and known != len(devices)):
+    wrong = len(free) > 1 or any(size < 1 and size != -1 for size in sizes.values())
+    if wrong or len(devices) % known or (not free and known != len(devices)):
         raise ConfigError(
             f"config.mesh {sizes} does not fit {len(devices)} devices: the sizes must multiply to "
             f"{len(devices)}, and at most one may be -1"
@@ -52,8 +52,11 @@ def batch_shards(mesh: Mesh) -> int:
 
 def check_batch(batch_size: int, accumulation: int, mesh: Mesh) -> None:
     """Raises ConfigError unless the batch divides by accumulation x data x fsdp."""
+    for name, value in (("batch_size", batch_size), ("accumulation", accumulation)):
+        if value < 1:
+            raise ConfigError(f"config.{name} = {value} must be 1 or more")
     data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
-    if batch_size < 1 or accumulation < 1 or batch_size % (accumulation * data * fsdp):
+    if batch_size % (accumulation * data * fsdp):
         raise ConfigError(
             f"config.batch_size = {batch_size} is not divisible by accumulation x data x fsdp = "
             f"{accumulation} x {data} x {fsdp} = {accumulation * data * fsdp}; "
@@ -80,13 +83,14 @@ def state_shardings(abstract: PyTree, mesh: Mesh, config: MeshConfig) -> PyTree:
       ConfigError: a rule that matches no leaf, or whose axes do not divide the leaf.
     """
     used: set[str] = set()
+    rules = [(compile_pattern(p, "config.mesh.rules"), axes) for p, axes in config.rules]
 
     def place(path: str, leaf: Any) -> NamedSharding:
         if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return NamedSharding(mesh, PartitionSpec())
-        for pattern, axes in config.rules:
-            if re.search(pattern, path):
-                used.add(pattern)
+        for pattern, axes in rules:
+            if pattern.search(path):
+                used.add(pattern.pattern)
                 _check_rule(path, leaf.shape, axes, mesh)
                 return NamedSharding(mesh, PartitionSpec(*axes))
         spec = _fsdp_spec(
@@ -105,9 +109,14 @@ def state_shardings(abstract: PyTree, mesh: Mesh, config: MeshConfig) -> PyTree:
 
 def _check_rule(path: str, shape: tuple[int, ...], axes: Iterable[str | None], mesh: Mesh) -> None:
     axes = tuple(axes)
-    fits = len(axes) <= len(shape) and all(
-        axis is None or (axis in mesh.shape and size % mesh.shape[axis] == 0)
-        for size, axis in zip(shape, axes)
+    named = [axis for axis in axes if axis is not None]
+    fits = (
+        len(set(named)) == len(named)
+        and len(axes) <= len(shape)
+        and all(
+            axis is None or (axis in mesh.shape and size % mesh.shape[axis] == 0)
+            for size, axis in zip(shape, axes)
+        )
     )
     if not fits:
         raise ConfigError(

@@ -7,7 +7,6 @@ whose population changes can edit them leaf by leaf. Which leaves are decayed is
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ import optax
 
 from training.config import GroupConfig, OptimizerConfig
 from training.errors import ConfigError
-from training.paths import map_named, named_leaves
+from training.paths import compile_pattern, map_named, named_leaves
 from training.schedules import Schedule, check_schedule, make_schedule, warmup_updates
 from training.typed import suggestion
 
@@ -30,7 +29,7 @@ def match_rules(
 ) -> Any:
     """Value of the first rule whose regex matches the whole leaf path; notes it in `used`."""
     for pattern, value in rules:
-        if re.fullmatch(pattern, path):
+        if compile_pattern(pattern, f"the {purpose} rules").fullmatch(path):
             if used is not None:
                 used.add(pattern)
             return value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+
+from training.errors import ConfigError
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -23,6 +26,18 @@ def map_named(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
     )
+
+
+def compile_pattern(pattern: str, key: str) -> re.Pattern[str]:
+    """A regex on leaf paths that the user wrote under a config key.
+
+    Raises:
+      ConfigError: text that is no regular expression.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{key}: {pattern!r} is not a regular expression: {error}") from error
 
 
 def rebuild(template: Any, leaves: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ Restore, evaluation, overfit and replay all use the same one, so that they canno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -18,10 +19,11 @@ from training.config import TrainConfig
 from training.errors import ConfigError
 from training.mesh import Layout, check_batch, state_shardings
 from training.optimizer import Optimizer, build_optimizer
+from training.paths import named_leaves
 from training.schedules import ema_decay
 from training.state import TrainState, new_state
 from training.step import StepSettings, make_step, make_term_gradients
-from training.task import Batch, Task
+from training.task import Batch, Table, Task
 
 PyTree = Any
 
@@ -145,6 +147,24 @@ class Program:
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0x7FFFFFFE)
         state, ledger = self._refresh(state, key)
         return state, {name: float(value) for name, value in ledger.items()}
+
+    def tables(self) -> dict[str, Table]:
+        """Tables of the report: the task's own, and every parameter with how it is trained."""
+        shapes = {
+            path: leaf.shape for path, leaf in named_leaves(self.abstract_state.params).items()
+        }
+        rows = [
+            (
+                path,
+                str(list(shapes[path])),
+                math.prod(shapes[path]),
+                group,
+                "yes" if decays else "no",
+            )
+            for path, group, decays in self.optimizer.decay_table()
+        ]
+        columns = ("parameter", "shape", "count", "group", "weight decay")
+        return {**self.task.tables(), "parameters": Table("Parameters", columns, rows)}
 
     def resized(self, state: TrainState, reason: str) -> tuple[Program, TrainState]:
         """A program of larger capacity and the state placed in it."""

@@ -14,6 +14,16 @@ from training.errors import ConfigError
 from training.task import Task
 from training.typed import apply_overrides, build, suggestion
 
+# What a mistake in a config file raises; anything else is a crash of its own.
+FILE_ERRORS = (
+    SyntaxError,
+    ImportError,
+    NameError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
 
@@ -33,13 +43,21 @@ def load_config_file(spec: str) -> dict[str, Any]:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError) as error:
+    except FILE_ERRORS as error:
         raise ConfigError(f"the config file {path_text} cannot be run: {error}") from error
     get_config = getattr(module, "get_config", None)
     if get_config is None:
         raise ConfigError(f"the config file {path_text} does not define get_config(arg)")
-    values = get_config(argument)
-    return values.to_dict() if hasattr(values, "to_dict") else dict(values)
+    try:
+        values = get_config(argument)
+    except FILE_ERRORS as error:
+        raise ConfigError(f"get_config({argument!r}) of {path_text} failed: {error}") from error
+    values = values.to_dict() if hasattr(values, "to_dict") else values
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"get_config of {path_text} returned {values!r} instead of a ConfigDict; return one"
+        )
+    return dict(values)
 
 
 def config_class(system: str) -> type[TrainConfig]:
@@ -49,7 +67,8 @@ def config_class(system: str) -> type[TrainConfig]:
       ConfigError: a name that is no system, or one that is not installed.
     """
     if system not in SYSTEMS:
-        raise ConfigError(f"config.system = {system!r} is unknown{suggestion(system, SYSTEMS)}")
+        hint = suggestion(str(system), SYSTEMS)
+        raise ConfigError(f"config.system = {system!r} is unknown{hint}")
     if importlib.util.find_spec(system) is None:
         raise ConfigError(f"the system {system!r} is not part of this installation")
     return importlib.import_module(f"{system}.config").Config

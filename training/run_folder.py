@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from training.config import TrainConfig
 from training.errors import InputError
 from training.registry import make_config, versions
+from training.task import Table
 from training.typed import plain
 
 DONE, PREEMPTED = "DONE", "PREEMPTED"
@@ -51,12 +53,13 @@ def source_revision() -> str:
 
 
 def write_config(
-    workdir: Path, config: TrainConfig, overrides: list[str], main: bool
+    workdir: Path, config: TrainConfig, overrides: list[str], total_updates: int, main: bool
 ) -> dict[str, Any]:
     """Writes `config.json` (on the main process) and returns the resolved config as JSON."""
     resolved = plain(config)
     content = {
         "config": resolved,
+        "total_updates": total_updates,
         "overrides": overrides,
         "versions": versions(),
         "revision": source_revision(),
@@ -66,6 +69,21 @@ def write_config(
     if main:
         (workdir / "config.json").write_text(text, encoding="utf-8")
     return json.loads(json.dumps(resolved))
+
+
+def write_table(workdir: Path, name: str, table: Table) -> None:
+    """Writes `tables/<name>.json` for the report."""
+    folder = workdir / "tables"
+    folder.mkdir(exist_ok=True)
+    content = {"title": table.title, "columns": table.columns, "rows": table.rows}
+    (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def ledger_table(ledger: Sequence[Mapping[str, float]]) -> Table:
+    """One row for each refresh of the state, oldest first."""
+    columns = tuple(ledger[-1])
+    rows = [tuple(row.get(name) for name in columns) for row in ledger]
+    return Table("Ledger of refreshes", columns, rows)
 
 
 def read_config(workdir: Path) -> TrainConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from training.config import LoaderConfig
 from training.errors import ConfigError, DataFault, InputError
-from training.mesh import Layout
+from training.mesh import Layout, batch_shards
 from training.task import Batch, Example, Source
 
 MAX_ATTEMPTS = 10
@@ -30,6 +30,8 @@ class ExampleOrder:
     def __init__(self, length: int, seed: int):
         if length < 1:
             raise InputError("the training source has no examples; check the data folder and split")
+        if not -(2**63) <= seed < 2**63:
+            raise ConfigError(f"config.seed = {seed} does not fit 64 bits; take a smaller one")
         self.length, self.seed = length, seed
         self._epochs: dict[int, np.ndarray] = {}
 
@@ -67,7 +69,24 @@ def stack_examples(examples: list[Example]) -> Example:
                     f"examples differ in the shape of {key!r}: "
                     f"{np.shape(first[key])} and {np.shape(other[key])}"
                 )
+            # Stacked without this check, one float64 example would widen the whole batch.
+            if np.asarray(other[key]).dtype != np.asarray(first[key]).dtype:
+                raise ConfigError(
+                    f"examples differ in the dtype of {key!r}: "
+                    f"{np.asarray(first[key]).dtype} and {np.asarray(other[key]).dtype}"
+                )
     return {key: np.stack([np.asarray(e[key]) for e in examples]) for key in first}
+
+
+def _with_added(stacked: Example, added: Example) -> Example:
+    """The batch with the stream's own keys, which no source may use."""
+    shared = sorted(stacked.keys() & added.keys())
+    if shared:
+        raise ConfigError(
+            f"examples use the key(s) {', '.join(map(repr, shared))}, which the stream adds "
+            "itself; rename them in the source"
+        )
+    return {**stacked, **added}
 
 
 class ExampleStream:
@@ -93,9 +112,11 @@ class ExampleStream:
         self.read += len(loaded)
         self._count_replaced([error for _, _, errors in loaded for error in errors])
         stacked = stack_examples([example for example, _, _ in loaded])
-        stacked["position"] = (positions % 2**32).astype(np.uint32)
-        stacked["index"] = np.asarray([index for _, index, _ in loaded], np.int32)
-        return stacked
+        added = {
+            "position": (positions % 2**32).astype(np.uint32),
+            "index": np.asarray([index for _, index, _ in loaded], np.int32),
+        }
+        return _with_added(stacked, added)
 
     def _load(self, position: int) -> tuple[Example, int, list[str]]:
         index, errors = self.order.index(position), []
@@ -137,7 +158,7 @@ class Chunk:
 
 def prefetched(
     stream: ExampleStream, plan: Iterable[tuple[int, int]], layout: Layout
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """Chunks for a plan of (first step, updates), prepared ahead of time by one thread."""
 
     def prepare(first: int, updates: int) -> Chunk:
@@ -169,14 +190,26 @@ def evaluation_batches(
     Yields:
       The batch, with `index` int32 and `weight` fp32 (1, or 0 for the rows that fill up the last
       batch), and the global indices on the host.
+
+    Raises:
+      ConfigError: a batch that the mesh cannot split evenly.
     """
+    shards = batch_shards(layout.mesh)
+    if batch_size < 1 or batch_size % shards:
+        raise ConfigError(
+            f"an evaluation batch of {batch_size} does not divide over the {shards} parts (data x "
+            "fsdp) of the mesh; set config.evaluation.batch_size to a multiple of them"
+        )
     rows = layout.rows(batch_size)
     for start in range(0, len(source), batch_size):
         wanted = np.arange(start, start + batch_size)
         indices = np.minimum(wanted, len(source) - 1)
         local = stack_examples([source[int(i)] for i in indices[rows]])
-        local["index"] = indices[rows].astype(np.int32)
-        local["weight"] = (wanted[rows] < len(source)).astype(np.float32)
+        added = {
+            "index": indices[rows].astype(np.int32),
+            "weight": (wanted[rows] < len(source)).astype(np.float32),
+        }
+        local = _with_added(local, added)
         yield layout.put_batch(local, batch_size), indices[wanted < len(source)]
 
 

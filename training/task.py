@@ -164,6 +164,15 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of the report."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
 class Description:
     """Facts about the task that need no data.
 
@@ -263,6 +272,10 @@ class Task(Protocol):
     def start_guards(self, state: TrainState, batch: Batch, resident: PyTree) -> list[Verdict]:
         """System-specific proofs before the first step (for instance: the loss sees the pixels)."""
         return []
+
+    def tables(self) -> dict[str, Table]:
+        """Tables of the report that are known at the start, by file name (data account)."""
+        return {}
 
     def evaluation_guards(self, history: Sequence[Mapping[str, float]]) -> list[Verdict]:
         """Checks on the evaluation metrics so far, oldest first (collapse, too good to be true)."""

@@ -7,7 +7,7 @@ to record. A fatal incident stops the run; all of them go to the flight recorder
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,7 +81,8 @@ class ZeroGradient:
             if not name.startswith("grad_norm/"):
                 continue
             group = name.removeprefix("grad_norm/")
-            zero = value == 0.0 and step > self.quiet.get(group, 0)
+            applied = step - int(metrics.get("skipped", 0))
+            zero = value == 0.0 and applied > self.quiet.get(group, 0)
             self.runs[group] = self.runs.get(group, 0) + 1 if zero else 0
             if self.runs[group] >= self.limit:
                 sentence = (
@@ -90,6 +91,33 @@ class ZeroGradient:
                 )
                 return Incident(self.name, sentence, True)
         return None
+
+
+class GradientNorm:
+    """The norm of the whole gradient, before clipping, is neither zero nor absurd.
+
+    Clipping hides an exploded gradient: its direction is noise, and the update is as long as ever.
+    """
+
+    name = "grad-norm"
+    promise = "the gradient norm, measured before clipping, was neither zero nor absurd"
+
+    def __init__(self, largest_ratio: float, patience: int):
+        self.largest_ratio, self.patience = largest_ratio, patience
+        self.run = 0
+
+    def check(self, step: int, metrics: Metrics) -> Incident | None:
+        norm, size = metrics["grad_norm"], max(metrics["param_norm"], 1e-12)
+        absurd = norm > self.largest_ratio * size
+        self.run = self.run + 1 if absurd or norm == 0.0 else 0
+        if self.run == 0:
+            return None
+        fatal = self.run >= self.patience
+        found = f"{norm:.3g}, that of the parameters {size:.3g}" if absurd else "exactly zero"
+        sentence = f"the gradient norm before clipping was {found} at step {step}"
+        if fatal:
+            sentence = f"{sentence}, for {self.run} updates in a row: the updates mean nothing"
+        return Incident(self.name, sentence, fatal)
 
 
 class ConstantTerm:
@@ -131,16 +159,17 @@ class LearningRateRose:
 
     def __init__(self, warmup: int):
         self.warmup = warmup
-        self.last: dict[str, float] = {}
+        self.lowest: dict[str, float] = {}
 
     def check(self, step: int, metrics: Metrics) -> Incident | None:
         applied = step - 1 - int(metrics.get("skipped", 0))
         for name, rate in metrics.items():
             if name.split("/")[0] != "learning_rate" or applied < self.warmup:
                 continue
-            before = self.last.get(name)
-            self.last[name] = rate
-            if before is not None and rate > before * (1 + 1e-5):
+            # Against the lowest so far: the steps of a slow climb are too small to be seen.
+            before = self.lowest.setdefault(name, rate)
+            self.lowest[name] = min(before, rate)
+            if rate > before * (1 + 1e-5):
                 sentence = (
                     f"{name} rose from {before:.6g} to {rate:.6g} at step {step}, "
                     f"after the warm-up of {self.warmup} updates"
@@ -150,7 +179,11 @@ class LearningRateRose:
 
 
 class LossSpike:
-    """The loss against the median and the median absolute deviation of recent updates."""
+    """The loss against the median and the median absolute deviation of recent updates.
+
+    A term that begins, or a rewrite of the state (densification, an opacity reset), makes another
+    loss: the scale is then measured anew.
+    """
 
     name = "loss-spike"
     promise = "the loss stayed near its recent median"
@@ -159,13 +192,22 @@ class LossSpike:
     def __init__(self, factor: float, patience: int):
         self.factor, self.patience = factor, patience
         self.recent: deque[float] = deque(maxlen=self.WINDOW)
-        self.run = 0
-        self.limit = np.inf
+        self.begun: set[str] = set()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the scale of the loss."""
+        self.recent.clear()
+        self.run, self.limit = 0, np.inf
 
     def check(self, step: int, metrics: Metrics) -> Incident | None:
         loss = metrics["loss"]
         if not np.isfinite(loss):
             return None
+        active = {name for name, x in metrics.items() if name.startswith("share/") and x > 0}
+        if active - self.begun:
+            self.begun |= active
+            self.restart()
         if len(self.recent) >= self.LEAST and step % 10 == 0:
             median = float(np.median(self.recent))
             spread = 1.4826 * float(np.median(np.abs(np.array(self.recent) - median)))
@@ -237,6 +279,7 @@ def watches(config: GuardConfig, task: Task, warmup: int) -> list[Watch]:
     """Every guard over the updates that is not switched off."""
     everything: list[Watch] = [
         Suppressed(config.max_consecutive_skips),
+        GradientNorm(config.gradient_ratio, config.spike_patience),
         ZeroGradient(config.zero_gradient_updates, task.quiet_groups),
         ConstantTerm(config.constant_term_updates, task.loss_terms),
         LearningRateRose(warmup),
@@ -245,3 +288,10 @@ def watches(config: GuardConfig, task: Task, warmup: int) -> list[Watch]:
         AverageMoved(),
     ]
     return [watch for watch in everything if watch.name not in config.off]
+
+
+def restart_scales(active: Sequence[Watch]) -> None:
+    """After a rewrite of the state: guards that compare with the past begin anew."""
+    for watch in active:
+        if isinstance(watch, LossSpike):
+            watch.restart()

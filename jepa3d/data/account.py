@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from jepa3d.data.index import Row
 from jepa3d.data.volume import SkipReason
 
+COLUMNS = ("device", "volumes", "skipped", "ok rate", "reasons")
+
 
 @dataclass
 class DeviceCount:
@@ -78,20 +80,18 @@ class Account:
             "lower --minimum-ok-fraction"
         )
 
-    def table(self) -> str:
-        """Plain-text table: per device the kept volumes and the skipped files by reason."""
-        rows = [("device", "volumes", "skipped", "ok rate", "reasons")]
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """A row for each device, under `COLUMNS`."""
+        rows = []
         for name, count in sorted(self.devices.items()):
             reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(count.skipped.items()))
-            rows.append(
-                (
-                    name,
-                    str(count.volumes),
-                    str(sum(count.skipped.values())),
-                    f"{count.ok_fraction:.0%}",
-                    reasons or "-",
-                )
-            )
+            skipped, share = str(sum(count.skipped.values())), f"{count.ok_fraction:.0%}"
+            rows.append((name, str(count.volumes), skipped, share, reasons or "-"))
+        return rows
+
+    def table(self) -> str:
+        """Plain-text table: per device the kept volumes and the skipped files by reason."""
+        rows = [COLUMNS, *self.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3))])

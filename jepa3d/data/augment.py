@@ -15,32 +15,21 @@ import jax.numpy as jnp
 from jepa3d.config import AugmentConfig
 
 
-def valid_mask(valid_box: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-    """float32 [D, H, W], 1 on voxels inside the half-open box int32 [3, 2], else 0."""
-    sides = [
-        ((jnp.arange(size) >= valid_box[axis, 0]) & (jnp.arange(size) < valid_box[axis, 1]))
-        for axis, size in enumerate(shape)
-    ]
-    inside = sides[0][:, None, None] & sides[1][None, :, None] & sides[2][None, None, :]
-    return inside.astype(jnp.float32)
+def normalise(volume: jax.Array, mean: jax.Array, std: jax.Array, sigma_floor: float) -> jax.Array:
+    """Z-score with the statistics of the covered voxels.
 
-
-def normalise(
-    volume: jax.Array, valid_box: jax.Array, mean: jax.Array, std: jax.Array, sigma_floor: float
-) -> jax.Array:
-    """Z-score over the covered voxels.
+    What the scan does not cover holds the volume's background grey and stays at its z-score. It is
+    not set to 0: tokens that are exactly 0 make every LayerNorm multiply gradients by a thousand.
 
     Args:
       volume: uint8 [D, H, W].
-      valid_box: int32 [3, 2].
       mean, std: float32 scalars of the covered voxels on the 0..1 scale, from the record.
       sigma_floor: lower bound of the divisor, so that a flat volume cannot blow up.
 
     Returns:
-      float32 [D, H, W]; (x / 255 - mean) / max(std, floor) where covered, 0 elsewhere.
+      float32 [D, H, W].
     """
-    scaled = volume.astype(jnp.float32) / 255.0
-    return (scaled - mean) / jnp.maximum(std, sigma_floor) * valid_mask(valid_box, volume.shape)
+    return (volume.astype(jnp.float32) / 255.0 - mean) / jnp.maximum(std, sigma_floor)
 
 
 def augment(
@@ -50,7 +39,7 @@ def augment(
 
     Args:
       key: PRNG key of this example.
-      volume: float32 [D, H, W], normalised; 0 stands for "not covered".
+      volume: float32 [D, H, W], normalised.
       foreground: bool [d, h, w] token mask.
 
     Returns:
@@ -60,10 +49,9 @@ def augment(
     maps = _axis_maps(keys[0], keys[1], keys[2], config)
     moved = _resample(volume, maps)
     tokens = _resample(foreground.astype(jnp.float32), maps) >= 0.5
-    covered = moved != 0.0
     changed = _grey_levels(keys[3], moved, config)
     noise = 1.0 + config.speckle * jax.random.normal(keys[4], moved.shape)
-    return jnp.where(covered, changed * noise, 0.0), tokens
+    return changed * noise, tokens
 
 
 def _axis_maps(
@@ -92,7 +80,7 @@ def _axis_maps(
 
 
 def _resample(volume: jax.Array, maps: tuple[tuple[jax.Array, jax.Array], ...]) -> jax.Array:
-    """Linear resampling along each axis in turn; outside the input reads 0."""
+    """Linear resampling along each axis in turn; outside the input the edge is repeated."""
     depth, height, width = volume.shape
     volume = jnp.einsum("ed,dhw->ehw", _linear_matrix(depth, *maps[0]), volume)
     volume = jnp.einsum("gh,dhw->dgw", _linear_matrix(height, *maps[1]), volume)
@@ -102,7 +90,7 @@ def _resample(volume: jax.Array, maps: tuple[tuple[jax.Array, jax.Array], ...]) 
 def _linear_matrix(size: int, scale: jax.Array, offset: jax.Array) -> jax.Array:
     """float32 [size, size]: row i holds the hat weights of the position that output i reads."""
     centres = (2.0 * jnp.arange(size) + 1.0) / size - 1.0
-    position = ((scale * centres + offset + 1.0) * size - 1.0) / 2.0
+    position = jnp.clip(((scale * centres + offset + 1.0) * size - 1.0) / 2.0, 0.0, size - 1.0)
     return jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(size)[None, :]))
 
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import pydicom
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset as read_dicom_elements
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from jepa3d.data.volume import (
@@ -82,10 +84,10 @@ def read_dataset(path: Path) -> tuple[Dataset, BinaryIO, int]:
     _check_first_bytes(path)
     stream: BinaryIO = open(path, "rb")  # noqa: SIM115 - handed to the caller
     try:
-        meta = pydicom.filereader.read_file_meta_info(path)
+        meta = read_file_meta_info(path)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             return _read_deflated(stream, meta)
-        dataset = pydicom.dcmread(stream, stop_before_pixels=True)
+        dataset = dcmread(stream, stop_before_pixels=True)
         return dataset, stream, stream.tell()
     except SkipVolume:
         stream.close()
@@ -98,6 +100,8 @@ def read_dataset(path: Path) -> tuple[Dataset, BinaryIO, int]:
 def _check_first_bytes(path: Path) -> None:
     try:
         size = path.stat().st_size
+        if path.exists() and not path.is_file():
+            raise SkipVolume(SkipReason.UNREADABLE_FILE, "not a regular file")
         with open(path, "rb") as file:
             start = file.read(132)
     except FileNotFoundError as error:
@@ -128,7 +132,7 @@ def _read_deflated(stream: BinaryIO, meta: Dataset) -> tuple[Dataset, BinaryIO, 
     if inflater.unconsumed_tail:
         raise SkipVolume(SkipReason.TOO_LARGE, "the deflated dataset is larger than any volume")
     buffer = io.BytesIO(inflated)
-    dataset = pydicom.filereader.read_dataset(
+    dataset = read_dicom_elements(
         buffer,
         is_implicit_VR=False,
         is_little_endian=True,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from jepa3d.data import lossless_jpeg
@@ -52,7 +52,9 @@ def read_frames(header: DicomHeader, corrupt_fraction: float) -> tuple[np.ndarra
       SkipVolume: no pixel data, cut short, no decoder, or too many broken frames.
     """
     if header.pixel_offset < 0:
-        raise SkipVolume(SkipReason.MISSING_PIXEL_DATA, "no pixel data element; often an incomplete download")
+        raise SkipVolume(
+            SkipReason.MISSING_PIXEL_DATA, "no pixel data element; often an incomplete download"
+        )
     _check_syntax(header.transfer_syntax)
     length, start = _pixel_element(header)
     if str(header.transfer_syntax) in NATIVE_SYNTAXES:

@@ -153,6 +153,8 @@ def _scan(root: Path, output: Path, inventory: Inventory) -> tuple[list[str], di
 
 
 def _has_dicom_prefix(path: Path) -> bool:
+    if not path.is_file():  # a pipe or device would block
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"

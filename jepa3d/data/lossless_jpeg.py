@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 _ANSWER = struct.Struct("<BI")  # 1 for pixels or 0 for an error text; length

@@ -72,9 +72,10 @@ def prepare(
     root, output = Path(input_dir).resolve(), Path(output_dir).resolve()
     inventory = take_inventory(root, output, settings)
     _open_output(output, settings)
+    _check_same_inputs(output, inventory)
     run = _one_pass(root, output, inventory, settings, {}, progress)
     new_volumes = run.new_volumes
-    moved = _missing_eval(inventory, run.rows, settings)
+    moved = _to_move(inventory, run.rows, settings)
     if moved:
         run = _one_pass(root, output, inventory, settings, moved, None)
     write_dataset_info(output, settings.shape, settings.patch, _shard_lengths(run.rows))
@@ -103,15 +104,16 @@ def _one_pass(
     return run
 
 
-def _missing_eval(
-    inventory: Inventory, rows: list[Row], settings: PrepareSettings
-) -> dict[str, str]:
-    """A participant to move to eval when no volume landed there, for a set too small for chance."""
+def _to_move(inventory: Inventory, rows: list[Row], settings: PrepareSettings) -> dict[str, str]:
+    """A participant to move when chance left train or eval without a volume, in a small set."""
     kept = {row["participant"]: row["split"] for row in rows if row["status"] == "ok"}
     free = [name for name in kept if name not in inventory.recommended]
-    if settings.eval_fraction == 0 or "eval" in kept.values() or len(kept) < 2 or not free:
-        return {}
-    return {min(free, key=lambda name: split_score(name, settings.split_seed)): "eval"}
+    free.sort(key=lambda name: split_score(name, settings.split_seed))
+    if free and "train" not in kept.values():
+        return {free[-1]: "train"}
+    if free and settings.eval_fraction > 0 and len(kept) > 1 and "eval" not in kept.values():
+        return {free[0]: "eval"}
+    return {}
 
 
 def check_settings(settings: PrepareSettings) -> None:
@@ -164,6 +166,16 @@ def _open_output(output: Path, settings: PrepareSettings) -> None:
         raise InputError(
             f"{output} was prepared with other settings ({', '.join(names)}); choose another "
             "output folder"
+        )
+
+
+def _check_same_inputs(output: Path, inventory: Inventory) -> None:
+    """Refuses to replace the records of one input folder by those of another."""
+    known = index_files.load_known(output)
+    if known and not any(item.path in known for item in inventory.items):
+        raise InputError(
+            f"{output} holds records of other inputs (such as {next(iter(known))}); choose another "
+            "output folder, or prepare the common parent of both inputs"
         )
 
 

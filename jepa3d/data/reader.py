@@ -45,6 +45,8 @@ def read_volume(
             raise SkipVolume(SkipReason.MISSING_FILE, "the file does not exist")
         if path.is_dir():
             return _read_folder(path, minimum_frames, spacing_mm)
+        if not path.is_file():
+            raise SkipVolume(SkipReason.UNREADABLE_FILE, "neither a regular file nor a folder")
         suffix = path.suffix.lower()
         if suffix == ".vol":
             return read_vol(path, minimum_frames)

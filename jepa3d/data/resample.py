@@ -81,7 +81,7 @@ def to_grid(
         axis_weights(count, step, start, size / bins, bins)
         for count, step, start, size, bins in zip(pixels.shape, spacing_mm, starts, window, shape)
     ]
-    resampled = _apply(pixels, *(weights for weights, _ in axes))
+    resampled = _apply(pixels, shape, *(weights for weights, _ in axes))
     box = np.array([valid for _, valid in axes], np.int32)
     inside = tuple(slice(low, high) for low, high in box)
     valid = resampled[inside]
@@ -123,12 +123,16 @@ def axis_weights(
 
     Returns:
       Sparse weights [bins, count], each valid row summing to 1, others empty; and the half-open
-      range of valid bins, those whose centre lies on the scan.
+      range of valid bins, those whose centre lies on the scan (for a scan thinner than a bin, those
+      that hold most of it).
     """
     edges = (start_mm + bin_mm * np.arange(bins + 1)) / step_mm  # in input cells
     centres = 0.5 * (edges[1:] + edges[:-1])
     # Half a millionth of a cell absorbs the rounding of extents that are meant to coincide.
     on_scan = np.flatnonzero((centres > -5e-7) & (centres < count + 5e-7))
+    if not on_scan.size:  # a scan thinner than a bin: the bins that hold most of it
+        overlap = np.minimum(edges[1:], count) - np.maximum(edges[:-1], 0)
+        on_scan = np.flatnonzero((overlap > 0) & (overlap > overlap.max() - 5e-7))
     if not on_scan.size:
         return scipy.sparse.csr_matrix((bins, count), dtype=np.float32), (0, 0)
     area = bin_mm > step_mm * (1 + 1e-9)
@@ -165,12 +169,12 @@ def _linear_row(centre: float, count: int) -> tuple[list[int], list[float]]:
 
 def _apply(
     pixels: np.ndarray,
+    shape: tuple[int, int, int],
     along_frames: scipy.sparse.csr_matrix,
     along_rows: scipy.sparse.csr_matrix,
     along_columns: scipy.sparse.csr_matrix,
 ) -> np.ndarray:
     """float32 [D, H, W]; frames outside the window are never touched."""
-    shape = (along_frames.shape[0], along_rows.shape[0], along_columns.shape[0])
     result = np.zeros(shape, np.float32)
     by_frame = along_frames.tocsc()
     for frame in range(pixels.shape[0]):

@@ -82,7 +82,7 @@ def foreground_tokens(
     if not covered.any():
         return covered
     bright = covered & (means > otsu_threshold(means[covered]))
-    labels, count = ndimage.label(bright)
+    labels, count = ndimage.label(bright)  # pyright: ignore[reportGeneralTypeIssues]
     if count > 1:
         sizes = np.bincount(labels.reshape(-1))
         sizes[0] = 0

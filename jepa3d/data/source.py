@@ -27,7 +27,8 @@ class VolumeSource:
       fingerprint: hash of everything that decides what index i holds; equal on every host.
       devices: names; `device` of an example is the place in this tuple. The same in every split.
       participants: name of each example's participant, in order.
-      rows: the index rows, in order.
+      index: all rows of the folder's index, skipped files included.
+      rows: the index rows of the examples, in order.
       shape, patch: voxels of a volume and of a token.
     """
 
@@ -58,7 +59,8 @@ class VolumeSource:
                 f"{self.folder} holds volumes of {self.shape}, the model expects {tuple(shape)}; "
                 "prepare again with that --shape or change the config"
             )
-        kept = [r for r in _read_index(self.folder) if r["status"] == "ok" and not r["part_of"]]
+        self.index: list[Row] = _read_index(self.folder)
+        kept = [r for r in self.index if r["status"] == "ok" and not r["part_of"]]
         self.devices = tuple(sorted({row["device"] for row in kept}))
         unknown = sorted(set(only) - set(self.devices))
         if unknown:
@@ -111,9 +113,9 @@ class VolumeSource:
             "volume": record["volume"],
             "foreground": record["foreground"].astype(bool),
             "valid_box": record["valid_box"],
-            "device": np.int32(self.devices.index(row["device"])),
-            "mean": np.float32(record["mean"]),
-            "std": np.float32(record["std"]),
+            "device": np.asarray(self.devices.index(row["device"]), np.int32),
+            "mean": np.asarray(record["mean"], np.float32),
+            "std": np.asarray(record["std"], np.float32),
             "spacing_mm": record["spacing_mm"],
         }
 
@@ -124,7 +126,8 @@ class VolumeSource:
     def _open(self) -> Any:
         """The tensorflow-datasets data source of this split, opened once."""
         if self._records is None:
-            records = tfds.builder_from_directory(str(self.folder)).as_data_source(self.split)
+            builder = tfds.builder_from_directory(str(self.folder))
+            records: Any = builder.as_data_source(self.split)  # pyright: ignore[reportCallIssue]
             if len(records) != self._stored:
                 raise InputError(
                     f"{self.folder} has {len(records)} records and {self._stored} index rows in "

@@ -7,6 +7,7 @@ so it comes from the caller or from the device that the path mentions.
 from __future__ import annotations
 
 import re
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -109,7 +110,7 @@ def read_array(path: Path, minimum_frames: int, spacing_mm: Spacing | None) -> V
         else:
             with open(path, "rb") as file:
                 array = _load_npy(file, path.stat().st_size)
-    except (*DECODE_ERRORS, zipfile.BadZipFile) as error:
+    except (*DECODE_ERRORS, SyntaxError, tokenize.TokenError, zipfile.BadZipFile) as error:
         raise SkipVolume(
             SkipReason.CORRUPT_FRAMES, f"the array cannot be read ({error})"
         ) from error

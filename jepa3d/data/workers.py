@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -41,7 +41,7 @@ def run_all(tasks: list[Task], workers: int) -> Iterator[Outcome]:
                 yield outcome
             except BrokenProcessPool:
                 pool.shutdown(cancel_futures=True)
-                yield from (_again_alone(task, future) for task, future in running)
+                yield from _one_at_a_time(running)
                 running.clear()
                 pool = _new_pool(workers)
     finally:
@@ -53,15 +53,23 @@ def _new_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _again_alone(task: Task, future: Future[Outcome]) -> Outcome:
-    if future.done() and not future.cancelled() and future.exception() is None:
-        return future.result()
-    with _new_pool(1) as pool:
-        try:
-            return pool.submit(convert_in_worker, task).result()
-        except BrokenProcessPool:
-            return skipped(
-                task,
-                SkipReason.DECODER_CRASHED,
-                "the process that decoded it crashed, ran out of memory or out of time",
-            )
+def _one_at_a_time(running: Iterable[tuple[Task, Future[Outcome]]]) -> Iterator[Outcome]:
+    """Outcomes of what a broken pool left behind; who breaks a pool of one is found out."""
+    pool = _new_pool(1)
+    try:
+        for task, future in running:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                yield future.result()
+                continue
+            try:
+                yield pool.submit(convert_in_worker, task).result()
+            except BrokenProcessPool:
+                pool.shutdown(cancel_futures=True)
+                pool = _new_pool(1)
+                yield skipped(
+                    task,
+                    SkipReason.DECODER_CRASHED,
+                    "the process that decoded it crashed, ran out of memory or out of time",
+                )
+    finally:
+        pool.shutdown(cancel_futures=True)

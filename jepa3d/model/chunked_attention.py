@@ -1,8 +1,9 @@
 """Attention in memory linear in the number of tokens, in plain XLA.
 
-Queries and keys are cut into blocks; a running maximum and sum (online softmax) joins the key blocks
-(Rabe and Staats 2021, "Self-attention does not need O(n²) memory"; the backward pass recomputes the
-probabilities from the saved log-sum-exp as in Dao et al. 2022, "FlashAttention", algorithm 4).
+Queries and keys are cut into blocks; a running maximum and sum (online softmax) joins the key
+blocks (Rabe and Staats 2021, "Self-attention does not need O(n²) memory"; the backward pass
+recomputes the probabilities from the saved log-sum-exp as in Dao et al. 2022, "FlashAttention",
+algorithm 4).
 
 Legend: B batch, H heads, Q/K queries and keys of a block, h head width, n blocks.
 Inside this file arrays are [B, H, tokens, h] and float32.

@@ -1,8 +1,9 @@
 """Closed forms: numbers of parameters and floating-point operations.
 
-With width d and MLP hidden width m a block has 4 d² + 2 d m matmul weights, biases 5 d + m and two norms
-of 2 d: 12 d² + 13 d for m = 4 d. Per token and block a forward pass costs 8 d² + 4 d m operations in
-matmuls and 4 N d in attention over N tokens; a backward pass costs twice the forward pass.
+With width d and MLP hidden width m a block has 4 d² + 2 d m matmul weights, biases 5 d + m and two
+norms of 2 d: 12 d² + 13 d for m = 4 d. Per token and block a forward pass costs 8 d² + 4 d m
+operations in matmuls and 4 N d in attention over N tokens; a backward pass costs twice the forward
+pass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The joint-embedding predictive model as pure functions of parameters.
 
-Parameters are a plain nested dict {"encoder": ..., "predictor": ...}. The target encoder is a second
-"encoder" tree, kept and moved by the caller (exponential moving average); it never gets a gradient.
+Parameters are a plain nested dict {"encoder": ..., "predictor": ...}. The target encoder is a
+second "encoder" tree, kept and moved by the caller (exponential moving average); it never gets a
+gradient.
 
 Legend: B batch, N tokens of the grid, K context tokens, T target tokens, D feature_dim.
 """
@@ -9,7 +10,7 @@ Legend: B batch, N tokens of the grid, K context tokens, T target tokens, D feat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +49,8 @@ class Prediction(NamedTuple):
 def init_params(key: jax.Array, config: ModelConfig) -> Params:
     """Fresh float32 parameters {"encoder", "predictor"}, initialised as V-JEPA 2.
 
-    Kernels N(0, 0.02²), biases and mask tokens 0; the residual projections (`out`, `fc2`) of block i
-    are divided by sqrt(2 i), i from 1.
+    Kernels N(0, 0.02²), biases and mask tokens 0; the residual projections (`out`, `fc2`) of block
+    i are divided by sqrt(2 i), i from 1.
     """
     encoder_key, predictor_key = jax.random.split(key)
     head, narrow = config.encoder.head_dim, config.predictor.head_dim
@@ -102,7 +103,7 @@ def _encode_patches(config, params, patches, ids, position_scale, mesh) -> jax.A
     if ids is not None:
         patches = gather_tokens(patches, ids)
         rope = (gather_tokens(rope[0], ids), gather_tokens(rope[1], ids))
-    return Encoder(config, mesh).apply({"params": params}, patches, rope)
+    return cast(jax.Array, Encoder(config, mesh).apply({"params": params}, patches, rope))
 
 
 def _tables(config: ModelConfig, head_dim: int, position_scale: jax.Array | None):
@@ -125,7 +126,9 @@ def predict_targets(
     ids = jnp.concatenate([context_ids, target_ids], axis=1)
     tables = _tables(config, config.predictor.head_dim, position_scale)
     rope = (gather_tokens(tables[0], ids), gather_tokens(tables[1], ids))
-    return Predictor(config, mesh).apply({"params": predictor_params}, context, rope, mask_index)
+    predictor = Predictor(config, mesh)
+    out = predictor.apply({"params": predictor_params}, context, rope, mask_index)
+    return cast(tuple[jax.Array, jax.Array | None], out)
 
 
 def normalize_targets(features: jax.Array, levels: int) -> jax.Array:

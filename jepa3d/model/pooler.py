@@ -6,7 +6,7 @@ norm and whose attention has no output projection, as in V-JEPA 2.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jepa3d.config import ModelConfig, TransformerConfig
 from jepa3d.model.attention import plain_attention
 from jepa3d.model.vit import INITIALIZER, dense, gelu, layer_norm, stack_of_blocks
+
+Params = dict[str, Any]
 
 
 class CrossBlock(nn.Module):
@@ -61,9 +63,9 @@ def pooler_blocks(config: ModelConfig, layers: int) -> TransformerConfig:
 
 
 def init_pooler(key: jax.Array, config: ModelConfig, layers: int = 3) -> dict[str, Any]:
-    """Fresh float32 parameters; residual projections of block i are divided by sqrt(i), i from 1."""
+    """Fresh float32 parameters; residual projections of block i, from 1, shrink by sqrt(i)."""
     tokens = jnp.zeros((1, 1, config.feature_dim))
-    params = dict(AttentivePooler(config, layers).init(key, tokens)["params"])
+    params: Params = dict(AttentivePooler(config, layers).init(key, tokens)["params"])
     if layers:
         stacked = dict(params["layers"])
         root = jnp.sqrt(jnp.arange(1, layers + 1, dtype=jnp.float32))[:, None, None]
@@ -79,4 +81,4 @@ def init_pooler(key: jax.Array, config: ModelConfig, layers: int = 3) -> dict[st
 def pool(config: ModelConfig, params: dict[str, Any], tokens: jax.Array) -> jax.Array:
     """Pools encoder outputs: [batch, tokens, feature_dim] to [batch, feature_dim]."""
     layers = params["layers"]["qkv"]["bias"].shape[0] if "layers" in params else 0
-    return AttentivePooler(config, layers).apply({"params": params}, tokens)
+    return cast(jax.Array, AttentivePooler(config, layers).apply({"params": params}, tokens))

@@ -112,7 +112,7 @@ def stack_of_blocks(
         block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=nn.broadcast,
+        in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
         length=config.depth,
         unroll=config.depth if model.unroll else 1,
     )

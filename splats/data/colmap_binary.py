@@ -83,9 +83,9 @@ def read_points(path: Path) -> ColmapPoints:
         record = f"point {index}"
         ids[index], *values, length = reader.take(_POINT, record)
         positions[index], colours[index], errors[index] = values[:3], values[3:6], values[6]
-        lengths[index] = length
-        # The length is bounded by the bytes left before anything is allocated.
+        # Taken before the length is stored: a damaged one may not even fit 64 signed bits.
         tracks.append(reader.take_array(_TRACK, 2 * length, f"the track of {record}"))
+        lengths[index] = length
     flat = np.concatenate(tracks) if tracks else np.zeros(0, np.int32)
     return ColmapPoints(ids, positions, colours, errors, lengths, flat.reshape(-1, 2))
 

@@ -78,9 +78,9 @@ def _needs_rotation(image: Image.Image, declared: tuple[int, int] | None) -> boo
 def decode_mask(path: Path, width: int, height: int) -> np.ndarray:
     """[height,width] bool, True where pixels count; resized by nearest neighbour if needed."""
     decoded = decode_image(path)
-    transparent = decoded.alpha is not None and decoded.alpha.min() < 255
-    mask = decoded.alpha if transparent else decoded.colour.max(axis=2)
-    assert mask is not None
+    mask = decoded.colour.max(axis=2)
+    if decoded.alpha is not None and decoded.alpha.min() < 255:
+        mask = decoded.alpha
     if mask.shape != (height, width):
         mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     return mask >= 128

@@ -197,7 +197,6 @@ def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
 
 
 def _write_cache(entry: Path, prepared: PreparedView) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(prepared.image)
     if prepared.valid is not None:
         image.putalpha(Image.fromarray(np.where(prepared.valid, 255, 0).astype(np.uint8)))
@@ -206,18 +205,23 @@ def _write_cache(entry: Path, prepared: PreparedView) -> None:
     info.add_text("notes", json.dumps(list(prepared.notes)))
     temporary = entry.with_name(f".{uuid.uuid4().hex}.png")
     try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
         image.save(temporary, pnginfo=info, compress_level=1)
         os.replace(temporary, entry)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
         raise InputError(f"The cache {entry.parent} cannot be written: {error}.") from error
 
 
 def _read_cache(entry: Path) -> PreparedView:
     decoded = decode_image(entry)
     height, width = decoded.colour.shape[:2]
-    with Image.open(entry) as opened:
-        text = {key: json.loads(opened.info[key]) for key in ("camera", "notes")}
-    camera = Camera("PINHOLE", width, height, tuple(text["camera"]))
+    try:
+        with Image.open(entry) as opened:
+            params, notes = (json.loads(opened.info[key]) for key in ("camera", "notes"))
+        camera = Camera("PINHOLE", width, height, tuple(params))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"The cache entry {entry} is damaged; delete it.") from error
     valid = None if decoded.alpha is None else decoded.alpha >= 128
-    return PreparedView(decoded.colour, valid, camera, tuple(text["notes"]))
+    return PreparedView(decoded.colour, valid, camera, tuple(notes))

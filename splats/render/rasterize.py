@@ -6,10 +6,13 @@ else "xla".
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from splats.render import composite as xla_composite
+from splats.render.composite import composite
+from splats.render.layout import Plan
 
 # Measured on one CPU core (docs/splats_render.md); accelerators want wide steps.
 CPU_LANES = 32
@@ -22,7 +25,15 @@ def resolve_backend(backend: str) -> str:
     """Replaces "auto" by the backend for the default device."""
     if backend != "auto":
         return backend
-    return "xla"
+    return "mosaic_gpu" if _is_hopper_or_newer(jax.devices()[0]) else "xla"
+
+
+def _is_hopper_or_newer(device: Any) -> bool:
+    """Whether the device is a CUDA device of compute capability 9.0 or higher."""
+    capability = getattr(device, "compute_capability", "")
+    parts = str(capability).split(".")
+    is_cuda = device.platform in ("gpu", "cuda") and parts[0].isdigit()
+    return is_cuda and int(parts[0]) >= 9
 
 
 def resolve_tile_size(tile_size: int) -> int:
@@ -78,15 +89,16 @@ def rasterize(
       image [height, width, C] and accumulated alpha [height, width].
     """
     tiles = tile_offsets.shape[0] - 1
-    plan = xla_composite.Plan(
+    plan = Plan(
         height=height,
         width=width,
         tile_size=tile_size,
         lanes=min(lanes, tiles) or default_lanes(tiles),
         chunk=chunk,
+        backend=resolve_backend(backend),
         absolute=absgrad_probe is not None,
     )
     probe = jnp.zeros_like(means2d) if absgrad_probe is None else absgrad_probe
-    return xla_composite.composite(
+    return composite(
         plan, means2d, conics, opacities, colors, background, probe, pair_gaussian, tile_offsets
     )

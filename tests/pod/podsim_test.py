@@ -118,13 +118,15 @@ def test_a_run_continues_on_any_other_layout(simulate, tmp_path):
 
 def test_sigterm_to_one_host_saves_one_common_step_and_ends_well(simulate, tmp_path):
     event = Event("step 3 ", send(signal.SIGTERM, 1))
-    outcome = simulate(2, 2, "5000", "--every", "9999", "--pause", "0.02", event=event)
+    # Steps that jump by 3, as with several updates in one dispatch, must not miss the stop.
+    steps = ("3000", "--stride", "3", "--every", "99999", "--pause", "0.02")
+    outcome = simulate(2, 2, *steps, event=event)
     assert outcome.codes == [0, 0]
     saved = outcome.numbers(r"saving (\d+)")
     assert saved[0] == saved[1]
     assert len(saved[0]) == 1
     assert steps_in(tmp_path) == saved[0]
-    assert outcome.numbers(r"preempted checksum (\d+)") == saved
+    assert outcome.numbers(r"preempted latest (\d+)") == saved
     assert outcome.seconds_after_event < 20
 
 
@@ -132,7 +134,7 @@ def test_sigterm_to_a_single_process_saves_and_ends_well(simulate, tmp_path):
     event = Event("step 3 ", send(signal.SIGTERM, 0))
     outcome = simulate(1, 1, "5000", "--every", "9999", "--pause", "0.02", event=event)
     assert outcome.codes == [0]
-    assert outcome.numbers(r"preempted checksum (\d+)") == [list(steps_in(tmp_path))]
+    assert outcome.numbers(r"preempted latest (\d+)") == [list(steps_in(tmp_path))]
 
 
 def test_a_killed_host_ends_the_others_and_leaves_a_whole_latest(simulate, tmp_path):
@@ -184,3 +186,11 @@ def test_an_exception_on_one_host_ends_all_quickly(simulate):
     assert outcome.codes[0] != 0
     assert "RuntimeError: injected" in outcome.logs[1]
     assert outcome.seconds_after_event < 60
+
+
+def test_storage_that_fails_during_the_run_is_one_sentence_and_no_wait(simulate):
+    start = time.monotonic()
+    outcome = simulate(1, 1, "50", "--every", "5", "--fault", "storage")
+    assert outcome.codes == [EXIT_USAGE]
+    assert "podvision: error: a checkpoint could not be written to" in outcome.logs[0]
+    assert time.monotonic() - start < 30

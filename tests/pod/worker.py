@@ -1,6 +1,6 @@
 """A tiny run on several hosts: a sharded state, one jitted update per step, checkpoints.
 
-Usage: python -m tests.pod.worker WORKDIR STEPS [--every N] [--pause S] [--fault NAME]
+Usage: python -m tests.pod.worker WORKDIR STEPS [--every N] [--pause S] [--stride N] [--fault NAME]
 
 Prints `step N` after each update and `restored N` on a resume; the tests read these lines.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("steps", type=int)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds per step")
-    parser.add_argument("--fault", default="", help="mismatch, private or raise")
+    parser.add_argument("--fault", default="", help="mismatch, private, raise or storage")
+    parser.add_argument("--stride", type=int, default=1, help="what a step counts as")
     parser.add_argument("--width", type=int, default=WIDTH)
     args = parser.parse_args(arguments)
 
@@ -41,20 +43,20 @@ def main(arguments: list[str]) -> int:
         distributed.assert_same("config", {"seed": int(host == 1)})
     workdir = f"{args.workdir}-{host}" if args.fault == "private" else args.workdir
     state = sharded_state(args.width)
-    with_store = CheckpointStore(workdir, CheckpointConfig(keep_latest=3), args.every)
-    start = with_store.latest()
+    store = CheckpointStore(workdir, CheckpointConfig(keep_latest=3), args.every)
+    start = store.latest()
     if start is not None:
-        state, data = with_store.restore(start, state)
+        state, data = store.restore(start, state)
         print(f"restored {start} position {data['examples']}", flush=True)
-    stopped = train(args, with_store, state, start or 0)
-    with_store.close()
-    print(f"{'preempted' if stopped else 'done'} checksum {with_store.latest()}", flush=True)
+    stopped = train(args, store, state, start or 0)
+    store.close()
+    print(f"{'preempted' if stopped else 'done'} latest {store.latest()}", flush=True)
     return 0
 
 
 def train(args: argparse.Namespace, store: CheckpointStore, state: TrainState, start: int) -> bool:
     """The loop; whether it was asked to stop."""
-    for step in range(start + 1, args.steps + 1):
+    for step in range(start + args.stride, args.steps + 1, args.stride):
         state = update(state)
         total = float(jnp.sum(state.params["kernel"]))
         print(f"step {step} sum {total!r}", flush=True)
@@ -64,6 +66,9 @@ def train(args: argparse.Namespace, store: CheckpointStore, state: TrainState, s
             print(f"saving {step}", flush=True)
         if stop:
             return True
+        if args.fault == "storage" and step == 3:
+            Path(args.workdir, "checkpoints").rename(Path(args.workdir, "gone"))
+            Path(args.workdir, "checkpoints").write_text("a file in the way")
         if args.fault == "raise" and jax.process_index() == 1 and step == 3:
             raise RuntimeError("injected")
         time.sleep(args.pause)
@@ -98,4 +103,6 @@ update = jax.jit(_update, donate_argnums=0)
 
 
 if __name__ == "__main__":
-    sys.exit(distributed.exit_hook(lambda: main(sys.argv[1:])))
+    code = distributed.exit_hook(lambda: main(sys.argv[1:]))
+    if code:
+        distributed.leave(code)

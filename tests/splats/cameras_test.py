@@ -55,11 +55,9 @@ def test_interpolation_passes_through_the_ends_at_even_speed():
     np.testing.assert_allclose(np.linalg.norm(camera_centres(poses), axis=1), 2, rtol=2e-3)
     steps = np.linalg.norm(np.diff(camera_centres(poses), axis=0), axis=1)
     assert steps.max() < 1.05 * steps.min()
-    np.testing.assert_allclose(
-        poses[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1),
-        np.tile(np.eye(3), (61, 1, 1)),
-        atol=1e-9,
-    )
+    rotations = poses[:, :3, :3]
+    product = rotations @ rotations.transpose(0, 2, 1)
+    np.testing.assert_allclose(product, np.tile(np.eye(3), (61, 1, 1)), atol=1e-9)
 
 
 def test_repeated_views_are_merged_and_single_ones_refused():

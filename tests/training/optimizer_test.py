@@ -119,6 +119,7 @@ def test_every_leaf_needs_a_rule_and_every_rule_a_leaf(rules, sentence):
         (OptimizerConfig(weight_decay=-0.1), "weight_decay = -0.1"),
         (OptimizerConfig(b1=1.0), "b1 = 1"),
         (OptimizerConfig(decay_rules=(("head/.*", True),)), "no weight decay rule matches"),
+        (OptimizerConfig(decay_rules=((".*[", True),)), "weight decay rules: '.*' is not a reg"),
     ],
 )
 def test_settings_that_would_not_train_are_refused(config, sentence):

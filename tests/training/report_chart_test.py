@@ -83,7 +83,15 @@ def test_there_are_always_two_to_nine_ticks_inside_the_range(low, span):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.05, "0.05"), (1e-4, "1e-4"), (2.5e-7, "2.5e-7"), (2e4, "20k"), (1.5e6, "1.5M")],
+    [
+        (0, "0"),
+        (0.05, "0.05"),
+        (1e-4, "1e-4"),
+        (2.5e-7, "2.5e-7"),
+        (2e4, "20k"),
+        (1.5e6, "1.5M"),
+        (1e14, "1e14"),
+    ],
 )
 def test_tick_labels_are_short(value, text):
     assert format_tick(value) == text

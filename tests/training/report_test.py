@@ -68,7 +68,7 @@ def make_folder(folder, *, name="tiny run", steps=30, state="done", reason="All 
         "checkpoint": {"best_metric": "psnr", "best_mode": "max"},
     }
     facts = {"config": config, "overrides": {"seed": 3}, "versions": {"jax": "0.1"}}
-    (folder / "config.json").write_text(json.dumps({**facts, "git_sha": "abc123"}))
+    (folder / "config.json").write_text(json.dumps({**facts, "revision": "abc123"}))
     log = EventLog(folder, clock=iter(np.arange(100.0, 10_000.0)).__next__)
     log.launch(0)
     writer = MetricWriter(folder, LogConfig(), name, config, main=True)
@@ -119,7 +119,7 @@ def test_key_facts_are_on_the_page(tmp_path):
         "tiny run done",
         "30 of 30 steps",
         "All updates were made.",
-        "1 of 2 guards that ran failed, 1 never ran.",
+        "Of 2 guards that ran 1 failed, 1 never ran.",
         "Best psnr24.50at step 20",
         "Last psnr23.00at step 30",
         "Loss0.03333from 1.000",
@@ -148,7 +148,7 @@ def test_everything_from_the_folder_is_escaped(tmp_path):
     table = {"title": HOSTILE, "columns": [HOSTILE], "rows": [[HOSTILE]]}
     (folder / "tables" / "parts.json").write_text(json.dumps(table))
     facts = json.loads((folder / "config.json").read_text())
-    facts |= {"overrides": [HOSTILE], "versions": {HOSTILE: HOSTILE}, "git_sha": HOSTILE}
+    facts |= {"overrides": [HOSTILE], "versions": {HOSTILE: HOSTILE}, "revision": HOSTILE}
     (folder / "config.json").write_text(json.dumps(facts))
     with (folder / "metrics.jsonl").open("a") as file:
         for step in (31, 32):
@@ -232,6 +232,17 @@ def test_a_guard_stop_names_the_guard_and_tells_its_sentence_once(tmp_path):
     assert words.count("A spike.") == 3, "the box, the folded table and the recording"
 
 
+def test_a_warning_is_no_failure_and_a_promise_is_no_finding(tmp_path):
+    guards = [
+        {"name": "nonfinite", "passed": False, "warning": True, "sentence": "one", "checked": 3},
+        {"name": "share-cap", "passed": True, "sentence": "no term above its cap", "checked": 0},
+    ]
+    (tmp_path / "guards.json").write_text(json.dumps(guards))
+    words = page_of(tmp_path).words
+    assert "Of 1 guards that ran 1 warned, 1 never ran." in words
+    assert "no term above its cap" not in words
+
+
 def test_train_and_eval_share_a_chart_where_the_metric_has_the_same_name(tmp_path):
     charts = dict(sections(read_run(make_folder(tmp_path / "run"))))
     (psnr,) = charts["Evaluation"]
@@ -263,6 +274,15 @@ def test_every_metric_is_on_a_chart_or_among_the_constants(tmp_path):
     }
     assert shown | constants(run).keys() | {"train/skipped"} == run.curves.keys()
     assert "train/learning_rate/a" in shown, "constant, but beside a rate that moves"
+
+
+def test_a_curve_equal_to_its_parent_is_not_drawn_twice(tmp_path):
+    writer = MetricWriter(tmp_path, LogConfig(), "x", {}, main=True)
+    for step in (1, 2):
+        writer.write(step, {"train/loss": step, "train/loss/only": step, "train/loss_set/0": step})
+    writer.close()
+    titles = [chart.title for _, charts in sections(read_run(tmp_path)) for chart in charts]
+    assert titles == ["Loss", "Loss set 0"]
 
 
 def test_the_newest_picture_is_large_and_exact_and_earlier_ones_follow_in_order(tmp_path):

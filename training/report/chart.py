@@ -123,7 +123,7 @@ def _multiples(low: float, high: float, count: int) -> list[float]:
 def format_tick(value: float) -> str:
     """Short: `0.05`, `1e-4`, `20k`, `1.5M`."""
     size = abs(value)
-    if size >= 1e15 or 0 < size < 1e-3:
+    if size >= 1e12 or 0 < size < 1e-3:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):

@@ -19,7 +19,7 @@ TITLES = {
     "mfu": ("Model FLOPs utilisation", "share of peak"),
     "psnr": ("PSNR", "dB"),
     "rankme": ("RankMe", "effective rank"),
-    "rankme_centred": ("RankMe, centred", "effective rank"),
+    "rankme_centered": ("RankMe, centred", "effective rank"),
 }
 SPELLINGS = {"knn": "kNN", "ssim": "SSIM", "dssim": "D-SSIM", "lpips": "LPIPS", "l1": "L1"}
 OPTIMISATION = (
@@ -36,7 +36,7 @@ EVALUATION_COLOUR = 1
 
 def sections(run: RunRecord) -> list[tuple[str, list[Chart]]]:
     """Titles and charts in the order of the page; sections without a curve are left out."""
-    curves = {name: curve for name, curve in run.curves.items() if len(curve[0]) > 1}
+    curves = _without_repeats(run.curves)
     groups = [
         ("Evaluation", _evaluation(curves)),
         ("Loss", _loss(curves)),
@@ -46,9 +46,20 @@ def sections(run: RunRecord) -> list[tuple[str, list[Chart]]]:
     shown = {id(line.values) for _, charts in groups for chart in charts for line in chart.series}
     rest = [name for name, curve in curves.items() if id(curve[1]) not in shown]
     rest = [name for name in rest if name not in TOLD_ELSEWHERE]
-    groups.append(("Further metrics", [_chart(curves, [name]) for name in rest]))
+    groups.append(("Further metrics", [_further(curves, name) for name in rest]))
     moving = [(title, [chart for chart in charts if moves(chart)]) for title, charts in groups]
     return [(title, charts) for title, charts in moving if charts]
+
+
+def _without_repeats(curves: dict[str, Curve]) -> dict[str, Curve]:
+    """Curves of two points or more that are not equal to their parent (one term, one rate)."""
+    kept = {}
+    for name, curve in curves.items():
+        parent = curves.get(name.rpartition("/")[0])
+        repeats = parent is not None and all(map(np.array_equal, parent, curve))
+        if len(curve[0]) > 1 and not repeats:
+            kept[name] = curve
+    return kept
 
 
 def constants(run: RunRecord) -> dict[str, float]:
@@ -158,6 +169,13 @@ def _chart(curves: dict[str, Curve], names: list[str]) -> Chart:
     title, unit = title_of(names[0])
     linear = names[0] == "train/learning_rate"  # the shape of a schedule is known by its look
     return Chart(title, unit, _series(curves, names), False if linear else None)
+
+
+def _further(curves: dict[str, Curve], name: str) -> Chart:
+    """Titled by all of the name but its first part: `train/loss_set/0` is "Loss set 0"."""
+    first, _, tail = name.partition("/")
+    title, unit = title_of((tail or first).replace("/", "_"))
+    return Chart(title, unit, _series(curves, [name]))
 
 
 def _series(curves: dict[str, Curve], names: list[str]) -> tuple[Series, ...]:

@@ -29,7 +29,7 @@ class RunRecord:
     """Everything that the page shows.
 
     Attributes:
-      facts: `config.json`: config, overrides, versions, git_sha, total_updates.
+      facts: `config.json`: config, overrides, versions, revision, total_updates.
       curves: metric name -> steps and values.
       guards: `guards.json`; None when the file is absent.
       problems: one sentence per file or line that could not be read.

@@ -106,7 +106,7 @@ def provenance(run: RunRecord) -> str:
     packages = [f"{k} {v}" for k, v in versions.items()] if isinstance(versions, dict) else []
     facts = {
         "Overrides": changed or "none",
-        "Commit": html.escape(str(run.facts.get("git_sha") or "unknown")),
+        "Commit": html.escape(str(run.facts.get("revision") or "unknown")),
         "Versions": html.escape(", ".join(packages) or "not written"),
     }
     items = "".join(f"<dt>{title}</dt><dd>{value}</dd>" for title, value in facts.items())

@@ -3,11 +3,11 @@
 CSS = (
     """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1c1f23;--soft:#6a7078;--line:#e4e5e3;
---grid:#efefed;--good:#1a7f4b;--bad:#c2352b;--warn:#9a6700;--badbg:#fdf1ef;
+--grid:#efefed;--good:#1a7f4b;--bad:#c2352b;--warn:#9a6700;--badbg:#fdf1ef;--warnbg:#fbf5e6;
 --c0:#2f6bd8;--c1:#d9740f;--c2:#1f8f5f;--c3:#8a4fc4;--c4:#c73a6a;--c5:#0f8f9c;--c6:#8a6d1f;
 --c7:#767c85}
 @media (prefers-color-scheme:dark){:root{--bg:#141618;--card:#1b1e21;--ink:#e6e8ea;--soft:#969da6;
---line:#2d3135;--grid:#25292c;--good:#4cc38a;--bad:#f2796d;--warn:#e0a83a;--badbg:#2c1b1a;
+--line:#2d3135;--grid:#25292c;--good:#4cc38a;--bad:#f2796d;--warn:#e0a83a;--badbg:#2c1b1a;--warnbg:#28220f;
 --c0:#6da3ff;--c1:#f5a04c;--c2:#55c596;--c3:#b98cf0;--c4:#f07da3;--c5:#4cc6d3;--c6:#cdaa52;
 --c7:#a0a7b0}}
 *{box-sizing:border-box}
@@ -64,6 +64,7 @@ svg .guide{stroke:var(--soft);opacity:0}
 border-radius:4px}
 .left{border-left:3px solid var(--warn);padding:2px 14px;margin:14px 0;color:var(--soft);
 font-size:14px}
+.warned{background:var(--warnbg);border-color:var(--warn)}
 .yes{color:var(--good)}.no{color:var(--bad)}.never{color:var(--warn)}
 .scroll{overflow-x:auto;max-height:430px;overflow-y:auto;border:1px solid var(--line);
 border-radius:10px;

@@ -1,4 +1,4 @@
-"""Damaged files of any kind end in a volume or a named reason: no other exception, no big memory."""
+"""Damaged files end in a volume or a named reason: no other exception, no big memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
-from tests.jepa3d.data.oct_files import make_dataset, random_pixels, save
 
 from jepa3d.data import SkipVolume, Volume, read_volume
+from tests.jepa3d.data.oct_files import make_dataset, random_pixels, save
 
 SYNTAXES = (None, RLELossless, JPEG2000Lossless, JPEGLSLossless)
 

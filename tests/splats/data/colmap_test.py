@@ -148,6 +148,15 @@ def test_damaged_bytes_never_crash_the_reader(tmp_path, name, binary, data):
         assert str(tmp_path) in str(error) or "parameters" in str(error)
 
 
+def test_a_track_length_beyond_any_file_is_refused(tmp_path):
+    write_model(tmp_path, _model())
+    content = bytearray((tmp_path / "points3D.bin").read_bytes())
+    content[8 + 43 : 8 + 51] = struct.pack("<Q", 2**64 - 1)
+    (tmp_path / "points3D.bin").write_bytes(content)
+    with pytest.raises(InputError, match="the track of point 0 needs"):
+        read_model(tmp_path)
+
+
 def test_unknown_models_are_named(tmp_path):
     write_model(tmp_path, _model())
     content = bytearray((tmp_path / "cameras.bin").read_bytes())

@@ -45,10 +45,9 @@ def test_bad_splits_are_config_errors(scene_folder):
 
 def test_adding_arguments_imports_nothing_heavy():
     script = (
-        "import sys, argparse, splats.data.command as c; c.add_arguments(argparse.ArgumentParser());"
+        "import sys, argparse, splats.data.command as c\n"
+        "c.add_arguments(argparse.ArgumentParser())\n"
         "print([m for m in ('numpy', 'scipy', 'PIL', 'jax') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    command_line = [sys.executable, "-c", script]
+    assert subprocess.check_output(command_line, text=True).strip() == "[]"

@@ -164,6 +164,18 @@ def test_the_cache_is_used_and_noticed_when_stale(scene_copy, tmp_path):
     )
 
 
+def test_damaged_and_unwritable_caches_are_one_sentence(scene_copy, tmp_path):
+    cache = tmp_path / "cache"
+    load_scene(scene_copy, cache=cache)
+    entry = next(iter(cache.iterdir()))
+    Image.new("RGB", (24, 18)).save(entry)
+    with pytest.raises(InputError, match="delete it"):
+        load_scene(scene_copy, cache=cache)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        load_scene(scene_copy, cache=tmp_path / "file" / "cache")
+
+
 def test_masks_and_alpha_mark_pixels_that_do_not_count(scene_copy):
     (scene_copy / "masks").mkdir()
     mask = np.zeros((18, 24), np.uint8)

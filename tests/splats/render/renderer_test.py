@@ -12,6 +12,7 @@ from tests.splats.render.scenes import brush_case, front_camera, make_camera, ra
 from training.errors import ConfigError
 
 WIDTH, HEIGHT = 40, 30
+RENDER = jax.jit(render, static_argnums=2)
 SETTINGS = RenderSettings(WIDTH, HEIGHT, pair_capacity=3000, backend="xla")
 
 
@@ -26,7 +27,7 @@ def test_images_match_gsplats_cuda_kernels(name, tile_size):
     gaussians, camera, expected = brush_case(name)
     height, width = expected.shape[:2]
     settings = RenderSettings(width, height, 2000, tile_size=tile_size, backend="xla")
-    output = jax.jit(render, static_argnums=2)(gaussians, camera, settings)
+    output = RENDER(gaussians, camera, settings)
     np.testing.assert_allclose(output.image, expected[..., :3], atol=2e-6)
     np.testing.assert_allclose(output.alpha, expected[..., 3], atol=2e-6)
     assert not bool(output.overflow)
@@ -38,7 +39,7 @@ def test_probe_gradients_are_the_screen_gradients(gaussians):
     weights = jax.random.normal(jax.random.key(2), (HEIGHT, WIDTH, 3))
 
     def value(gaussians, probe, absolute):
-        output = render(gaussians, camera, SETTINGS, means2d_probe=probe, absgrad_probe=absolute)
+        output = RENDER(gaussians, camera, SETTINGS, means2d_probe=probe, absgrad_probe=absolute)
         return jnp.sum(output.image * weights), output
 
     gradients, output = jax.grad(value, argnums=(1, 2), has_aux=True)(gaussians, zeros, zeros)
@@ -64,7 +65,7 @@ def test_vmap_and_scan_over_cameras_equal_single_views(gaussians):
     stacked: Camera = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cameras)
 
     def value(gaussians, camera):
-        return jnp.sum(render(gaussians, camera, SETTINGS).image ** 2)
+        return jnp.sum(RENDER(gaussians, camera, SETTINGS).image ** 2)
 
     single = [jax.value_and_grad(value)(gaussians, camera) for camera in cameras]
     batched = jax.jit(jax.vmap(jax.value_and_grad(value), in_axes=(None, 0)))(gaussians, stacked)
@@ -87,12 +88,12 @@ def test_dead_rows_are_not_drawn_and_get_zero_gradients(gaussians):
             for k, v in gaussians.items()}  # fmt: skip
 
     def value(gaussians, alive):
-        output = render({**gaussians, "alive": alive}, camera, SETTINGS)
+        output = RENDER({**gaussians, "alive": alive}, camera, SETTINGS)
         return jnp.sum(output.image**2), output
 
     (_, output), gradients = jax.value_and_grad(value, has_aux=True)(dead, alive)
     subset = {k: v[::2] for k, v in gaussians.items()}
-    expected = render(subset, camera, SETTINGS)
+    expected = RENDER(subset, camera, SETTINGS)
     np.testing.assert_allclose(output.image, expected.image, atol=1e-6)
     assert not np.asarray(output.visible)[1::2].any()
     for gradient in gradients.values():
@@ -115,7 +116,7 @@ def test_degenerate_gaussians_keep_image_and_gradients_finite(gaussians):
     }
 
     def value(gaussians):
-        output = render(gaussians, camera, RenderSettings(WIDTH, HEIGHT, 3000, antialiased=True))
+        output = RENDER(gaussians, camera, RenderSettings(WIDTH, HEIGHT, 3000, antialiased=True))
         return jnp.sum(output.image**2) + jnp.sum(output.alpha)
 
     result, gradients = jax.value_and_grad(value)(odd)
@@ -126,10 +127,10 @@ def test_degenerate_gaussians_keep_image_and_gradients_finite(gaussians):
 
 def test_overflow_is_flagged_and_growing_to_the_need_gives_the_full_image(gaussians):
     camera = front_camera(WIDTH, HEIGHT)
-    full = render(gaussians, camera, SETTINGS)
+    full = RENDER(gaussians, camera, SETTINGS)
     need = int(full.pairs_needed)
-    short = render(gaussians, camera, RenderSettings(WIDTH, HEIGHT, need - 1, backend="xla"))
-    exact = render(gaussians, camera, RenderSettings(WIDTH, HEIGHT, need, backend="xla"))
+    short = RENDER(gaussians, camera, RenderSettings(WIDTH, HEIGHT, need - 1, backend="xla"))
+    exact = RENDER(gaussians, camera, RenderSettings(WIDTH, HEIGHT, need, backend="xla"))
     assert bool(short.overflow) and int(short.pairs_needed) == need
     assert np.isfinite(short.image).all()
     assert not bool(exact.overflow)
@@ -141,7 +142,7 @@ def test_expected_depth_of_a_wall_is_its_distance():
     camera = make_camera(np.eye(4), 30, 30, WIDTH / 2, HEIGHT / 2)
     gaussians["means"] = gaussians["means"].at[:, 2].set(5.0)
     settings = RenderSettings(WIDTH, HEIGHT, 3000, render_depth=True)
-    output = render(gaussians, camera, settings)
+    output = RENDER(gaussians, camera, settings)
     seen = np.asarray(output.alpha) > 0.01
     assert seen.any() and output.image.shape == (HEIGHT, WIDTH, 3)
     np.testing.assert_allclose(np.asarray(output.depth)[seen], 5.0, rtol=1e-5)
@@ -157,15 +158,15 @@ def test_antialiasing_dims_gaussians_smaller_than_a_pixel():
         "sh0": jnp.ones((1, 1, 3)),
     }
     camera = front_camera(WIDTH, HEIGHT)
-    plain = render(gaussians, camera, SETTINGS)
-    filtered = render(gaussians, camera, RenderSettings(WIDTH, HEIGHT, 100, antialiased=True))
+    plain = RENDER(gaussians, camera, SETTINGS)
+    filtered = RENDER(gaussians, camera, RenderSettings(WIDTH, HEIGHT, 100, antialiased=True))
     assert 0 < float(filtered.alpha.max()) < 0.5 * float(plain.alpha.max())
 
 
 def test_background_shows_where_nothing_is_drawn(gaussians):
     background = jnp.array([0.2, 0.4, 0.6])
-    black = render(gaussians, front_camera(WIDTH, HEIGHT), SETTINGS)
-    colored = render(gaussians, front_camera(WIDTH, HEIGHT), SETTINGS, background=background)
+    black = RENDER(gaussians, front_camera(WIDTH, HEIGHT), SETTINGS)
+    colored = RENDER(gaussians, front_camera(WIDTH, HEIGHT), SETTINGS, background=background)
     expected = black.image + (1 - black.alpha)[:, :, None] * background[None, None, :]
     np.testing.assert_allclose(colored.image, expected, atol=1e-6)
 

@@ -1,0 +1,323 @@
+"""Speed of the Gaussian renderer and of a whole training step.
+
+CPU (default): one core, one thread, the 13,564 points of the fox scene at 134x240 and 269x480: a
+step is forward, loss with SSIM, backward and Adam. The aims are the times of OpenSplat 1.1.5, a
+compiled C++ trainer, on one core of a comparable machine; if the program `opensplat` is on PATH it
+is measured in the same run, by the difference of two step counts.
+
+GPU (`--gpu`): the 138,766 points of gsplat's garden asset, once and in a 5x5 grid, at 648x420 and
+1297x840, forward and forward with backward, beside gsplat where it is installed with CUDA.
+
+Run: PODVISION_DATA=<folder> python benchmarks/splats.py [--gpu] [--repeats 8] [--tile 8]
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import cast
+
+# This file has the name of the package that it measures: look for packages one folder up.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+if "--gpu" not in sys.argv:  # Before jax is imported: one core, one thread.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = (
+        "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 "
+        + os.environ.get("XLA_FLAGS", "")
+    )
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from splats import losses
+from splats.data import load_scene, neighbour_distances
+from splats.render import Camera, RenderSettings, harmonics, projection, render
+from splats.render.rasterize import rasterize, resolve_backend, resolve_tile_size
+from splats.render.renderer import camera_center
+from splats.render.tiles import build_pairs
+
+AIMS = {(134, 240): 99.0, (269, 480): 369.0}  # Milliseconds per step, OpenSplat 1.1.5, one thread.
+FOLDERS = {(134, 240): 4, (269, 480): 2}
+LEARNING_RATES = {
+    "means": 1.6e-4,
+    "scales": 5e-3,
+    "quats": 1e-3,
+    "opacities": 5e-2,
+    "sh0": 2.5e-3,
+    "shN": 1.25e-4,
+}
+
+
+def gaussians_of(points: np.ndarray, colors: np.ndarray) -> dict[str, jax.Array]:
+    """Gaussians as training begins: sized by their neighbours, opacity 0.1."""
+    count = len(points)
+    size = np.log(np.maximum(neighbour_distances(points), 1e-4))
+    arrays = {
+        "means": points,
+        "scales": np.repeat(size[:, None], 3, axis=1),
+        "quats": np.random.default_rng(0).normal(size=(count, 4)),
+        "opacities": np.full(count, np.log(0.1 / 0.9)),
+        "sh0": np.asarray(harmonics.rgb_to_constant(jnp.asarray(colors)))[:, None, :],
+        "shN": np.zeros((count, 15, 3)),
+    }
+    return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+
+
+def camera_of(world_to_camera, intrinsics) -> Camera:
+    k = np.asarray(intrinsics, np.float32)
+    values = (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+    return Camera(jnp.asarray(world_to_camera, jnp.float32), *(jnp.asarray(v) for v in values))
+
+
+def measure(function, *arguments, repeats: int) -> tuple[float, float]:
+    """Milliseconds of (median wall, least CPU) of a call that is compiled already."""
+    jax.block_until_ready(function(*arguments))
+    wall, cpu = [], []
+    for _ in range(repeats):
+        start, start_cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(function(*arguments))
+        wall.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - start_cpu)
+    return 1e3 * float(np.median(wall)), 1e3 * min(cpu)
+
+
+def enough_pairs(gaussians, camera, settings_with, guess: int = 4096) -> int:
+    """The capacity for this view with 10 % to spare, found as a trainer would: grow and retry."""
+    capacity = guess
+    while True:
+        output = jax.jit(render, static_argnums=2)(gaussians, camera, settings_with(capacity))
+        if not bool(output.overflow):
+            return int(1.1 * int(output.pairs_needed)) + 1
+        capacity = max(2 * capacity, int(output.pairs_needed))
+
+
+def stages(gaussians, camera, settings: RenderSettings, target):
+    """The parts of a step as separate compiled functions with their arguments, in order."""
+    tile_size = resolve_tile_size(settings.tile_size)
+    size = {"width": settings.width, "height": settings.height}
+    grid = (-(-settings.height // tile_size), -(-settings.width // tile_size))
+
+    def project(gaussians):
+        opacities = jax.nn.sigmoid(gaussians["opacities"])
+        projected = projection.project(
+            gaussians["means"],
+            gaussians["quats"],
+            jnp.exp(gaussians["scales"]),
+            camera,
+            **size,
+            opacities=opacities,
+        )
+        coefficients = jnp.concatenate([gaussians["sh0"], gaussians["shN"]], axis=1)
+        center = camera_center(camera.world_to_camera)
+        return projected, opacities, harmonics.view_colors(gaussians["means"], center, coefficients)
+
+    def pairs(projected, opacities):
+        return build_pairs(
+            projected.means2d,
+            projected.conics,
+            opacities,
+            projected.extents,
+            projected.depths,
+            projected.visible,
+            grid=grid,
+            tile_size=tile_size,
+            capacity=settings.pair_capacity,
+        )
+
+    def composite(means2d, conics, colors, opacities, listed):
+        image, _ = rasterize(
+            means2d,
+            conics,
+            colors,
+            opacities,
+            jnp.zeros(3),
+            listed.pair_gaussian,
+            listed.tile_offsets,
+            **size,
+            tile_size=tile_size,
+            backend=settings.backend,
+        )
+        return image
+
+    def loss(image):
+        return losses.photometric_loss(image, target)["loss"]
+
+    projected, opacities, colors = jax.jit(project)(gaussians)
+    listed = jax.jit(pairs)(projected, opacities)
+    screen = (projected.means2d, projected.conics, colors, opacities)
+    image = jax.jit(composite)(*screen, listed)
+    pulled = jax.jit(lambda *a: jax.vjp(lambda *s: composite(*s, a[-1]), *a[:-1])[1](target))
+    optimizer = optax.scale_by_adam(eps=1e-15)
+    moments = optimizer.init(gaussians)
+
+    def update(gaussians, moments, gradients):
+        updated, moments = optimizer.update(gradients, moments)
+        directions = cast(dict, updated)
+        return {k: gaussians[k] - LEARNING_RATES[k] * directions[k] for k in gaussians}, moments
+
+    def step(gaussians, moments):
+        value, gradients = jax.value_and_grad(lambda g: loss(render(g, camera, settings).image))(
+            gaussians
+        )
+        return value, update(gaussians, moments, gradients)
+
+    return {
+        "projection and colours": (jax.jit(project), (gaussians,)),
+        "pair list": (jax.jit(pairs), (projected, opacities)),
+        "compositing forward": (jax.jit(composite), (*screen, listed)),
+        "compositing forward + backward": (pulled, (*screen, listed)),
+        "loss forward + backward": (jax.jit(jax.value_and_grad(loss)), (image,)),
+        "Adam": (jax.jit(update), (gaussians, moments, gaussians)),
+        "whole training step": (jax.jit(step), (gaussians, moments)),
+    }
+
+
+def opensplat_step(program: str, scene: Path, factor: int) -> float:
+    """CPU milliseconds per step: (60 steps - 10 steps) / 50."""
+
+    def spent(steps: int, folder: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        options = ["-d", str(factor), "--num-downscales", "0", "--cpu", "-n", str(steps)]
+        subprocess.run(
+            [program, str(scene), *options, "-o", f"{folder}/out.ply"],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+    with tempfile.TemporaryDirectory() as folder:
+        return 1e3 * (spent(60, folder) - spent(10, folder)) / 50
+
+
+def cpu_report(data: Path, options) -> None:
+    folder = data / "splats/fox_pinhole"
+    opensplat = shutil.which("opensplat")
+    for (width, height), aim in AIMS.items():
+        scene = load_scene(folder, factor=FOLDERS[width, height], normalise=False)
+        view = int(scene.train[0])
+        gaussians = gaussians_of(scene.points, scene.point_colours / 255.0)
+        camera = camera_of(scene.world_to_camera[view], scene.intrinsics[view])
+        target = jnp.asarray(scene.view(view), jnp.float32) / 255.0
+
+        def settings(capacity, size=(width, height)):
+            return RenderSettings(size[0], size[1], capacity, tile_size=options.tile)
+
+        chosen = settings(enough_pairs(gaussians, camera, settings))
+        print(
+            f"\n{width}x{height}, {len(scene.points):,} Gaussians, {chosen.pair_capacity:,} slots"
+        )
+        print(f"{'part':34s} {'wall ms':>9s} {'CPU ms':>9s}")
+        cpu = float("nan")
+        for name, (function, arguments) in stages(gaussians, camera, chosen, target).items():
+            wall, cpu = measure(function, *arguments, repeats=options.repeats)
+            print(f"{name:34s} {wall:9.1f} {cpu:9.1f}", flush=True)
+        print(f"aim {aim:.0f} ms: the step takes {cpu / aim:.2f} of it")
+        if opensplat:
+            peer = opensplat_step(opensplat, folder, FOLDERS[width, height])
+            print(f"opensplat in this run: {peer:.1f} CPU ms, ratio {cpu / peer:.2f}")
+    if not opensplat:
+        print("\nopensplat is not on PATH: compared with the aims only")
+
+
+def gpu_report(data: Path, options) -> None:
+    asset = np.load(data / "splats/garden/test_garden.npz")
+    points, colors = asset["means3d"], asset["colors"]
+    colors = colors / 255.0 if colors.max() > 1.0 else colors
+    print(f"device {jax.devices()[0].device_kind}, backend {resolve_backend('auto')}")
+    for copies in (1, 5):
+        span = points.max(axis=0) - points.min(axis=0)
+        shifts = [(i, j, 0) for i in range(copies) for j in range(copies)]
+        tiled = np.concatenate([points + span * np.array(shift) for shift in shifts])
+        gaussians = gaussians_of(tiled, np.tile(colors, (copies**2, 1)))
+        for factor, (width, height) in ((1, (648, 420)), (2, (1297, 840))):
+            intrinsics = asset["Ks"][0] * np.array([[factor], [factor], [1]])
+            camera = camera_of(asset["viewmats"][0], intrinsics)
+
+            def settings(capacity, size=(width, height)):
+                return RenderSettings(size[0], size[1], capacity, tile_size=options.tile)
+
+            chosen = settings(enough_pairs(gaussians, camera, settings, 1 << 20))
+            forward = jax.jit(lambda g, c=camera, s=chosen: render(g, c, s).image)
+            backward = jax.jit(
+                jax.grad(lambda g, c=camera, s=chosen: jnp.sum(render(g, c, s).image ** 2))
+            )
+            ours = [measure(f, gaussians, repeats=options.repeats)[0] for f in (forward, backward)]
+            print(f"x{copies} {width}x{height} {len(tiled):,}: {ours[0]:.2f} / {ours[1]:.2f} ms")
+            peer = gsplat_times(gaussians, camera, width, height, options.repeats)
+            print(f"   gsplat: {peer}", flush=True)
+
+
+def gsplat_times(gaussians, camera, width: int, height: int, repeats: int) -> str:
+    """Forward and forward + backward of gsplat on the same scene, or why there is no figure."""
+    try:
+        import torch
+        from gsplat import rasterization
+    except ImportError as error:
+        return f"not measured ({error})"
+    if not torch.cuda.is_available():
+        return "not measured (torch has no CUDA device)"
+    parts = {k: torch.tensor(np.array(v), device="cuda") for k, v in gaussians.items()}
+    leaves = {k: v.requires_grad_() for k, v in parts.items()}
+    pose = torch.tensor(np.array(camera.world_to_camera), device="cuda")[None]
+    intrinsics = torch.eye(3, device="cuda")[None]
+    intrinsics[0, 0, 0], intrinsics[0, 1, 1] = float(camera.fx), float(camera.fy)
+    intrinsics[0, 0, 2], intrinsics[0, 1, 2] = float(camera.cx), float(camera.cy)
+
+    def draw():
+        return rasterization(
+            leaves["means"],
+            leaves["quats"],
+            leaves["scales"].exp(),
+            leaves["opacities"].sigmoid(),
+            torch.cat([leaves["sh0"], leaves["shN"]], dim=1),
+            pose,
+            intrinsics,
+            width,
+            height,
+            sh_degree=3,
+            packed=False,
+        )[0]
+
+    def timed(backward: bool) -> float:
+        times = []
+        for _ in range(repeats + 2):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            image = draw()
+            if backward:
+                (image**2).sum().backward()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        return 1e3 * float(np.median(times[2:]))
+
+    return f"{timed(False):.2f} / {timed(True):.2f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed of the Gaussian renderer.")
+    parser.add_argument("--gpu", action="store_true", help="the garden scene on an accelerator")
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--tile", type=int, default=0, help="8 or 16; 0 chooses by platform")
+    options = parser.parse_args()
+    data = os.environ.get("PODVISION_DATA")
+    if data is None or not Path(data, "splats").is_dir():
+        print("set PODVISION_DATA to the folder with the sample data; nothing was measured")
+        return
+    (gpu_report if options.gpu else cpu_report)(Path(data), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The collapse panel on features whose answer is known."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa3d.diagnostics import (
+    attention_entropy,
+    class_mean_distance,
+    cosine_statistics,
+    feature_spread,
+    mean_per_class,
+    predictor_panel,
+    rank_me,
+)
+
+WIDTH = 96
+
+
+def test_isotropic_features_have_nearly_full_rank(new_key):
+    features = jax.random.normal(new_key(), (4096, WIDTH))
+    assert float(rank_me(features, centered=True)) > 0.97 * WIDTH
+    assert float(rank_me(features, centered=False)) > 0.97 * WIDTH
+
+
+def test_orthonormal_columns_have_exactly_full_rank(new_key):
+    columns = jnp.linalg.qr(jax.random.normal(new_key(), (512, WIDTH)))[0]
+    assert float(rank_me(columns, centered=False)) == pytest.approx(WIDTH, rel=1e-3)
+
+
+def test_data_of_rank_eight_has_rank_eight(new_key):
+    left = jnp.linalg.qr(jax.random.normal(new_key(), (1024, 8)))[0]
+    right = jnp.linalg.qr(jax.random.normal(new_key(), (WIDTH, 8)))[0]
+    assert float(rank_me(left @ right.T, centered=False)) == pytest.approx(8.0, abs=0.01)
+
+
+def test_only_the_uncentred_rank_sees_a_constant_plus_noise(new_key):
+    noise = 1e-3 * jax.random.normal(new_key(), (4096, WIDTH))
+    features = jnp.ones((1, WIDTH)) + noise
+    assert float(rank_me(features, centered=False)) < 1.5
+    assert float(rank_me(features, centered=True)) > 0.97 * WIDTH
+
+
+def test_rank_agrees_with_numpy(new_key):
+    features = np.array(jax.random.normal(new_key(), (64, 16))) * np.linspace(0, 1, 16)[None]
+    share = np.linalg.svd(features, compute_uv=False)
+    share = share / share.sum()
+    expected = np.exp(-np.sum(share * np.log(share + 1e-12)))
+    assert float(rank_me(jnp.asarray(features), centered=False)) == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_spread_agrees_with_numpy_on_the_chosen_samples(new_key):
+    features = np.array(jax.random.normal(new_key(), (200, 8))) * np.arange(8)[None] + 3.0
+    chosen = np.arange(200) % 3 == 0
+    spread = feature_spread(jnp.asarray(features), jnp.asarray(chosen))
+    std = features[chosen].std(axis=0)
+    assert float(spread.mean) == pytest.approx(std.mean(), rel=1e-4)
+    assert float(spread.minimum) == pytest.approx(0.0, abs=1e-5)
+    assert float(spread.dead_fraction) == pytest.approx(1 / 8)
+
+
+def test_collapsed_features_have_no_relative_spread():
+    assert float(feature_spread(jnp.full((32, 4), 2.0)).relative) == pytest.approx(0.0, abs=1e-6)
+
+
+def brute_force_cosines(groups) -> float:
+    cosines = [
+        a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        for group in groups
+        for a, b in itertools.permutations(group, 2)
+    ]
+    return float(np.mean(cosines))
+
+
+def test_cosines_agree_with_all_pairs(new_key):
+    features = np.array(jax.random.normal(new_key(), (3, 5, 7))) + 0.5
+    found = cosine_statistics(jnp.asarray(features))
+    assert float(found.within_volume) == pytest.approx(brute_force_cosines(features), abs=1e-5)
+    by_position = features.swapaxes(0, 1)
+    assert float(found.same_position) == pytest.approx(brute_force_cosines(by_position), abs=1e-5)
+    pooled = features.mean(axis=1)[None]
+    assert float(found.between_volumes) == pytest.approx(brute_force_cosines(pooled), abs=1e-5)
+
+
+def test_cosines_leave_background_tokens_out(new_key):
+    features = np.array(jax.random.normal(new_key(), (2, 6, 4)))
+    weights = np.zeros((2, 6), np.float32)
+    weights[:, :3] = 1
+    found = cosine_statistics(jnp.asarray(features), jnp.asarray(weights))
+    expected = brute_force_cosines(features[:, :3])
+    assert float(found.within_volume) == pytest.approx(expected, abs=1e-5)
+
+
+def test_collapsed_volumes_have_cosine_one():
+    found = cosine_statistics(jnp.ones((4, 6, 8)))
+    np.testing.assert_allclose(np.array(found), 1.0, rtol=1e-5)
+
+
+def test_perfect_predictions_score_one(new_key):
+    target = jax.random.normal(new_key(), (64, 8))
+    np.testing.assert_allclose(np.array(predictor_panel(target, target)), 1.0, rtol=1e-5)
+    shrunk = predictor_panel(0.25 * target, target)
+    assert float(shrunk.std_ratio) == pytest.approx(0.25, rel=1e-5)
+
+
+def test_attention_entropy_is_log_of_keys_when_uniform_and_zero_when_peaked():
+    keys = jnp.eye(16)[None, :, None]
+    uniform = attention_entropy(jnp.zeros((1, 3, 1, 16)), keys)
+    np.testing.assert_allclose(np.array(uniform), np.log(16), rtol=1e-5)
+    np.testing.assert_allclose(np.array(attention_entropy(1e4 * keys, keys)), 0.0, atol=1e-5)
+
+
+def test_device_explains_all_or_nothing_of_the_variance():
+    labels = jnp.array([0, 0, 1, 1])
+    apart = jnp.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    alike = jnp.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])
+    assert float(class_mean_distance(apart, labels, 2)) == pytest.approx(1.0)
+    assert float(class_mean_distance(alike, labels, 2)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_breakdown_averages_each_device_alone():
+    means = mean_per_class(jnp.array([1.0, 3.0, 10.0]), jnp.array([0, 0, 1]), 2)
+    np.testing.assert_allclose(np.array(means), [2.0, 10.0])

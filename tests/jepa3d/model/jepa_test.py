@@ -1,0 +1,175 @@
+"""The model as a function: what sees what, equal ways to compute it, and initial values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa3d.config import LossConfig, ModelConfig, TransformerConfig
+from jepa3d.losses import jepa_loss, start_positional_mean
+from jepa3d.masks import mask_preset, sample_masks
+from jepa3d.model.jepa import encode, init_params, normalize_targets, predict
+from jepa3d.model.patches import patchify
+from jepa3d.model.presets import model_preset
+from training.errors import ConfigError
+
+CONFIG = model_preset("tiny")
+DEEP = dataclasses.replace(CONFIG, supervise_layers=(0, 1), context_head=True)
+
+
+def example(key, config, sets=2):
+    """Parameters, target parameters, volumes and masks of a batch of two."""
+    keys = jax.random.split(key, 4)
+    params, target = init_params(keys[0], config), init_params(keys[1], config)
+    volumes = jax.random.normal(keys[2], (2, *config.volume, config.channels))
+    masks = []
+    for index, mask in enumerate(mask_preset("default", config.grid)[:sets]):
+        samples = jax.random.split(jax.random.fold_in(keys[3], index), 2)
+
+        def sample(k, mask=mask):
+            return sample_masks(k, config.grid, mask)
+
+        masks.append(jax.vmap(sample)(samples))
+    return params, {"encoder": target["encoder"]}, volumes, masks
+
+
+def loss_of(config, params, target, volumes, masks):
+    prediction = predict(config, params, target, volumes, masks)
+    state = start_positional_mean(config.tokens, config.feature_dim)
+    out = jepa_loss(prediction, state, LossConfig(), config.grid)
+    terms = [*out.prediction, *(term for term in out.dense if term is not None)]
+    return sum(term.sum / term.weight for term in terms)
+
+
+def test_patches_equal_a_strided_convolution(new_key):
+    volumes = jax.random.normal(new_key(), (2, 8, 12, 8, 3))
+    kernel = jax.random.normal(new_key(), (5, 3, 2, 4, 4))  # torch order: out, channel, d, h, w
+    expected = jax.lax.conv_general_dilated(
+        volumes, kernel, (2, 4, 4), "VALID", dimension_numbers=("NDHWC", "OIDHW", "NDHWC")
+    )
+    found = patchify(volumes, (2, 4, 4)) @ kernel.reshape(5, -1).T
+    np.testing.assert_allclose(found, expected.reshape(2, -1, 5), atol=1e-4)
+
+
+def test_visible_features_do_not_depend_on_hidden_voxels(new_key):
+    params, _, volumes, masks = example(new_key(), CONFIG)
+    context_ids = masks[0][0]
+    before = encode(CONFIG, params["encoder"], volumes, context_ids)
+    hidden = np.ones((2, CONFIG.tokens), np.float32)
+    np.put_along_axis(hidden, np.array(context_ids), 0.0, axis=1)
+    depth, height, width = CONFIG.grid
+    voxels = hidden.reshape(2, depth, 1, height, 1, width, 1)
+    voxels = np.broadcast_to(voxels, (2, depth, 4, height, 16, width, 16))
+    noise = jax.random.normal(new_key(), volumes.shape) * voxels.reshape(volumes.shape)
+    after = encode(CONFIG, params["encoder"], volumes + noise, context_ids)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_encoding_all_tokens_by_id_equals_encoding_the_volume(new_key):
+    params, _, volumes, _ = example(new_key(), CONFIG)
+    ids = jnp.tile(jnp.arange(CONFIG.tokens), (2, 1))
+    whole = encode(CONFIG, params["encoder"], volumes)
+    np.testing.assert_allclose(encode(CONFIG, params["encoder"], volumes, ids), whole, atol=1e-5)
+
+
+def test_targets_have_mean_zero_and_variance_one_per_token_and_level(new_key):
+    features = 3.0 + 2.0 * jax.random.normal(new_key(), (2, 5, 96))
+    target = np.array(normalize_targets(features, 2)).reshape(2, 5, 2, 48)
+    np.testing.assert_allclose(target.mean(-1), 0.0, atol=1e-5)
+    np.testing.assert_allclose(target.var(-1), 1.0, rtol=1e-4)
+
+
+def test_no_gradient_reaches_the_target_encoder_and_every_parameter_gets_one(new_key):
+    params, target, volumes, masks = example(new_key(), DEEP)
+    gradient = jax.jit(jax.grad(lambda p, t: loss_of(DEEP, p, t, volumes, masks), (0, 1)))
+    ours, theirs = gradient(params, target)
+    assert all(float(jnp.abs(leaf).max()) == 0.0 for leaf in jax.tree.leaves(theirs))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(ours):
+        assert float(jnp.abs(leaf).max()) > 0.0, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("changes", [{"unroll": True}, {"remat": True}, {"attention": "chunked"}])
+@pytest.mark.parametrize("config", [CONFIG, DEEP], ids=["last", "levels"])
+def test_other_ways_to_compute_give_the_same_loss_and_gradient(new_key, config, changes):
+    arguments = example(new_key(), config)
+    other = dataclasses.replace(config, **changes)
+    value, gradient = jax.jit(jax.value_and_grad(lambda *a: loss_of(config, *a)))(*arguments)
+    again, same = jax.jit(jax.value_and_grad(lambda *a: loss_of(other, *a)))(*arguments)
+    assert float(again) == pytest.approx(float(value), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, same)
+
+
+def test_bfloat16_stays_near_float32_and_keeps_parameters_in_float32(new_key):
+    params, target, volumes, masks = example(new_key(), CONFIG)
+    half = dataclasses.replace(CONFIG, dtype="bfloat16")
+    exact = predict(CONFIG, params, target, volumes, masks)
+    rough = predict(half, params, target, volumes, masks)
+    assert rough.target_BxNxD.dtype == rough.sets[0].prediction_BxTxD.dtype == jnp.float32
+    np.testing.assert_allclose(rough.target_BxNxD, exact.target_BxNxD, atol=0.15)
+    assert not np.array_equal(rough.target_BxNxD, exact.target_BxNxD)
+    started = init_params(new_key(), half)
+    assert {leaf.dtype for leaf in jax.tree.leaves(started)} == {jnp.dtype("float32")}
+
+
+def test_initial_values_follow_the_reference(new_key):
+    config = dataclasses.replace(CONFIG, encoder=TransformerConfig(192, 3, 4))
+    params = init_params(new_key(), config)["encoder"]
+    for name, divided in (("qkv", False), ("fc1", False), ("out", True), ("fc2", True)):
+        for index in range(3):
+            expected = 0.02 / (2 * (index + 1)) ** 0.5 if divided else 0.02
+            assert float(params["layers"][name]["kernel"][index].std()) == pytest.approx(
+                expected, rel=0.05
+            )
+    assert float(jnp.abs(params["layers"]["qkv"]["bias"]).max()) == 0.0
+
+
+def test_supervised_levels_are_concatenated(new_key):
+    params, target, volumes, masks = example(new_key(), DEEP)
+    prediction = predict(DEEP, params, target, volumes, masks)
+    assert prediction.target_BxNxD.shape == (2, 64, 96)
+    assert (
+        prediction.sets[0].context_prediction_BxKxD.shape
+        == prediction.sets[0].context_target_BxKxD.shape
+    )
+
+
+def test_more_mask_sets_than_mask_tokens_are_refused(new_key):
+    config = dataclasses.replace(CONFIG, mask_tokens=1)
+    arguments = example(new_key(), config)
+    with pytest.raises(ConfigError, match=r"model\.mask_tokens is 1; raise it"):
+        predict(config, *arguments)
+
+
+def test_spacing_changes_features_only_when_given(new_key):
+    params, _, volumes, _ = example(new_key(), CONFIG)
+    one = jnp.ones((2, 3))
+    plain = encode(CONFIG, params["encoder"], volumes)
+    same = encode(CONFIG, params["encoder"], volumes, position_scale=one)
+    other = encode(CONFIG, params["encoder"], volumes, position_scale=2.0 * one)
+    np.testing.assert_allclose(same, plain, atol=1e-6)
+    assert float(jnp.abs(other - plain).max()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"volume": (15, 64, 64)},
+        {"rope": "spiral"},
+        {"dtype": "float16"},
+        {"attention": "flash3"},
+        {"supervise_layers": (2,)},
+        {"supervise_layers": (1, 0)},
+    ],
+)
+def test_senseless_settings_are_refused(changes):
+    with pytest.raises(ConfigError):
+        dataclasses.replace(CONFIG, **changes)
+
+
+def test_heads_must_split_the_width():
+    with pytest.raises(ConfigError, match="change heads"):
+        ModelConfig(encoder=TransformerConfig(48, 2, 5))

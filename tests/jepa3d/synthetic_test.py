@@ -1,0 +1,62 @@
+"""The phantom looks like a retina and its tree holds what preparation has to deal with."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from jepa3d.data import SkipVolume, read_volume
+from jepa3d.synthetic import DEVICES, retina, write_tree
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return write_tree(tmp_path_factory.mktemp("tree"), participants=4)
+
+
+def test_the_foveal_pit_is_a_dip_of_the_inner_surface():
+    volume = retina(np.random.default_rng(0), (32, 192, 128), pit=0.7).astype(float)
+    band = volume[14:18].mean(axis=0)
+    surface = np.argmax(band > 100, axis=0)
+    assert surface[60:68].mean() > surface[20:40].mean() + 5
+
+
+def test_left_and_right_eyes_are_mirror_images():
+    right = retina(np.random.default_rng(1), (16, 96, 64))
+    left = retina(np.random.default_rng(1), (16, 96, 64), left_eye=True)
+    mirrored = np.corrcoef(left[:, :, ::-1].ravel(), right.ravel())[0, 1]
+    assert mirrored > np.corrcoef(left.ravel(), right.ravel())[0, 1]
+
+
+def test_files_read_back_with_their_geometry(tree):
+    for device in DEVICES:
+        path = next((tree / "retinal_oct").rglob(f"{device.folder}/*/100[1-4]_*_l_*.dcm"))
+        volume = read_volume(path)
+        assert volume.metadata["device"] == device.folder
+        assert volume.metadata["laterality"] == "L"
+        np.testing.assert_allclose(volume.spacing_mm, (6 / 16, 0.01, 6 / 128), rtol=1e-3)
+
+
+def test_faulty_files_are_of_every_kind(tree):
+    reasons = set()
+    for path in tree.rglob("*.dcm"):
+        try:
+            read_volume(path)
+        except SkipVolume as skip:
+            reasons.add(skip.reason.value)
+    assert reasons == {"not_oct", "scan_pattern", "truncated_pixel_data"}
+
+
+def test_the_tree_is_a_function_of_its_seed(tree, tmp_path):
+    again = write_tree(tmp_path / "again", participants=4)
+    files = sorted(p.relative_to(tree) for p in tree.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    assert all((tree / f).read_bytes() == (again / f).read_bytes() for f in files)
+
+
+def test_a_small_tree_takes_well_under_a_second_of_cpu(tmp_path):
+    start = time.process_time()
+    write_tree(tmp_path / "tree", participants=4, faulty_files=False)
+    assert time.process_time() - start < 3.0

@@ -1,0 +1,107 @@
+"""The GPU kernel: its interpreted body against the XLA loop, and its lowering for CUDA."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from splats.render import RenderSettings, rasterize, render
+from splats.render.rasterize import _is_hopper_or_newer, resolve_backend
+from tests.splats.render.composite_test import ARGUMENTS, pairs_of
+from tests.splats.render.scenes import composite_fixture, front_camera, random_gaussians
+from training.errors import ConfigError
+
+
+def evaluate(name, backend, cotangents=None):
+    """Outputs and gradients of a compositing fixture."""
+    inputs, expected = composite_fixture(name)
+    height, width = expected["image"].shape[:2]
+    ct = tuple(jnp.asarray(expected[k], jnp.float32) for k in ("ct_image", "ct_alpha"))
+
+    @jax.jit
+    def run(inputs, probe):
+        pairs = pairs_of(inputs, width, height, 16)
+
+        def draw(*arguments):
+            return rasterize(
+                *arguments[:5],
+                pairs.pair_gaussian,
+                pairs.tile_offsets,
+                width=width,
+                height=height,
+                tile_size=16,
+                absgrad_probe=arguments[5],
+                backend=backend,
+            )
+
+        outputs, vjp = jax.vjp(draw, *(inputs[k] for k in ARGUMENTS), probe)
+        return outputs, vjp(ct)
+
+    return run(inputs, jnp.zeros_like(inputs["means2d"])), expected
+
+
+@pytest.mark.parametrize(
+    "name, tolerance", [("composite_f64", 1e-5), ("composite_f64_saturated", 1e-4)]
+)
+def test_interpreted_kernel_matches_float64_and_the_xla_loop(name, tolerance):
+    (outputs, gradients), expected = evaluate(name, "mosaic_gpu_interpret")
+    (xla_outputs, xla_gradients), _ = evaluate(name, "xla")
+    np.testing.assert_allclose(outputs[0], expected["image"], atol=2e-6)
+    np.testing.assert_allclose(outputs[1], expected["alpha"], atol=2e-6)
+    np.testing.assert_allclose(outputs[0], xla_outputs[0], atol=2e-6)
+    names = [f"grad_{k}" for k in ARGUMENTS] + ["absgrad_means2d"]
+    for key, gradient, xla_gradient in zip(names, gradients, xla_gradients):
+        scale = np.abs(expected[key]).max()
+        assert np.abs(np.asarray(gradient) - expected[key]).max() < tolerance * scale, key
+        np.testing.assert_allclose(gradient, xla_gradient, atol=tolerance * scale, err_msg=key)
+
+
+def render_gradient(backend):
+    gaussians, camera = random_gaussians(15), front_camera(30, 20)
+    settings = RenderSettings(30, 20, 200, tile_size=16, backend=backend)
+
+    def value(gaussians):
+        return jnp.sum(render(gaussians, camera, settings).image ** 2)
+
+    return jax.jit(jax.grad(value)), gaussians
+
+
+@pytest.mark.slow
+def test_whole_renderer_has_equal_gradients_through_the_interpreted_kernel():
+    (ours, gaussians), (xla, _) = (render_gradient(b) for b in ("mosaic_gpu_interpret", "xla"))
+    found, expected = ours(gaussians), xla(gaussians)
+    for name in gaussians:
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-5 * scale, err_msg=name)
+
+
+def test_forward_and_backward_lower_to_mosaic_gpu_kernels_for_cuda():
+    gradient, gaussians = render_gradient("mosaic_gpu")
+    text = gradient.trace(gaussians).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("custom_call @mosaic_gpu") == 2
+
+
+def test_small_tiles_are_refused_by_the_kernel():
+    gaussians, camera = random_gaussians(5), front_camera(40, 30)
+    settings = RenderSettings(40, 30, 100, tile_size=8, backend="mosaic_gpu")
+    with pytest.raises(ConfigError, match="tile_size 8"):
+        jax.eval_shape(lambda g: render(g, camera, settings), gaussians)
+
+
+@pytest.mark.parametrize(
+    "platform, capability, expected",
+    [("gpu", "9.0", True), ("gpu", "10.0", True), ("gpu", "8.6", False), ("cpu", None, False),
+     ("gpu", "gfx942", False), ("tpu", None, False)],
+)  # fmt: skip
+def test_the_kernel_is_chosen_on_hopper_and_newer_only(platform, capability, expected):
+    device = SimpleNamespace(platform=platform, compute_capability=capability)
+    assert _is_hopper_or_newer(device) is expected
+
+
+def test_auto_is_the_xla_loop_on_cpu():
+    assert resolve_backend("auto") == "xla"
+    assert resolve_backend("mosaic_gpu") == "mosaic_gpu"

@@ -1,0 +1,79 @@
+"""Start-up, stop and failure of a single process; several are in tests/pod."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from training import distributed
+from training.errors import CheckpointError, ConfigError, DataFault
+
+
+@pytest.fixture
+def local_signals(monkeypatch):
+    """Restores the SIGTERM handler and the request to stop."""
+    monkeypatch.setattr(distributed, "_stop_requested", False)
+    previous = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, previous)
+
+
+def test_sigterm_is_a_request_to_stop(local_signals):
+    distributed.initialise({"JAX_PLATFORMS": "cpu"})
+    assert not distributed.reached_preemption(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert distributed.reached_preemption(2)
+
+
+@pytest.mark.parametrize("count", ["", "two", "-1"])
+def test_incomplete_variables_are_refused_by_name(count):
+    environment = {"PODVISION_COORDINATOR": "127.0.0.1:1", "PODVISION_NUM_PROCESSES": count}
+    with pytest.raises(ConfigError, match="PODVISION_NUM_PROCESSES is"):
+        distributed.initialise(environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, True),
+        ({"JOB_COMPLETION_INDEX": "0"}, False),
+        ({"JOB_COMPLETION_INDEX": "0", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
+    ],
+)
+def test_other_hosts_are_looked_for_where_there_can_be_some(environment, several):
+    assert distributed._several_hosts({"JAX_PLATFORMS": "cpu", **environment}) == several
+
+
+def test_one_process_agrees_with_itself(tmp_path):
+    distributed.assert_same("config", {"seed": 1})
+    distributed.barrier("alone")
+    distributed.check_shared_folder(tmp_path / "new" / "folder")
+    assert distributed.is_main()
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_an_unwritable_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot be written by host 0 \(.+\); choose"):
+        distributed.check_shared_folder(tmp_path / "file" / "folder")
+
+
+def test_errors_for_the_user_become_their_exit_code_and_one_line(capsys):
+    def fails():
+        raise DataFault("3 of 100 examples are unreadable in shard 7; repair it")
+
+    assert distributed.exit_hook(fails) == 4
+    expected = "podvision: error: 3 of 100 examples are unreadable in shard 7; repair it\n"
+    assert capsys.readouterr().err == expected
+    assert distributed.exit_hook(fails, debug=True) == 4
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_other_errors_and_exit_codes_pass_through():
+    with pytest.raises(ZeroDivisionError):
+        distributed.exit_hook(lambda: 1 // 0)
+    assert distributed.exit_hook(lambda: 3) == 3
