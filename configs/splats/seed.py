@@ -16,6 +16,6 @@ from configs.splats import default_30k
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: folder of a scene."""
     config = default_30k.get_config(arg)
-    config.scene.split = {"mode": "fraction", "fraction": 0.8, "seed": 0}
-    config.model.initial_capacity = 524_288
+    split = {"mode": "fraction", "fraction": 0.8, "seed": 0}
+    config.update({"scene": {"split": split}, "model": {"initial_capacity": 524_288}})
     return config

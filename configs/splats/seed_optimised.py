@@ -22,6 +22,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer = plain(
         splat_optimizer(means=1e-4, scales=1e-3, quats=1e-3, opacities=1e-3, sh0=1e-3, shN=1e-3)
     )
-    config.densify.gradient = 1e-4
-    config.densify.small_scale = 0.02
+    config.update({"densify": {"gradient": 1e-4, "small_scale": 0.02}})
     return config
