@@ -3,8 +3,8 @@
     podvision train --config configs/splats/smoke.py --workdir runs/splats_smoke
     podvision train --config configs/splats/smoke.py:SCENE --workdir runs/splats_smoke
 
-Two CPU cores, about a minute; held-out PSNR from 14.7 to 27 dB. Nothing is downloaded: without SCENE the scene is ray cast on
-the spot.
+Two CPU cores, about a minute; held-out PSNR from 14.7 to 27 dB. Nothing is
+downloaded: without SCENE the scene is ray cast on the spot.
 """
 
 from ml_collections import ConfigDict
