@@ -7,8 +7,8 @@ proves nothing: read the skill against the positional mean, and the panel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -33,10 +33,7 @@ def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Eval
     """Metrics and pictures on a source; see `training.task.Task.evaluate`."""
     devices: tuple[str, ...] = getattr(source, "devices", ("unknown",))
     sampled = max(1, -(-PANEL_TOKENS // len(source)))
-    function = jax.jit(
-        partial(_evaluate_batch, task, len(devices), min(sampled, task.config.model.tokens)),
-        out_shardings=layout.replicated,
-    )
+    function = _compiled(task, len(devices), min(sampled, task.config.model.tokens), layout)
     params = {"predictor": state.params["predictor"], "encoder": state.params["encoder"]}
     sums, panel, drawn, seen = [], [], [], set()
     for batch, indices in evaluation_batches(source, _batch_size(task, layout), layout):
@@ -56,6 +53,13 @@ def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Eval
         for number, picture in enumerate(drawn)
     }
     return Evaluation(metrics, images)
+
+
+@lru_cache(maxsize=4)
+def _compiled(task: JepaTask, devices: int, sampled: int, layout: Layout) -> Callable:
+    """The compiled evaluation of a batch, kept from one evaluation of a run to the next."""
+    function = partial(_evaluate_batch, task, devices, sampled)
+    return jax.jit(function, out_shardings=layout.replicated)
 
 
 def _batch_size(task: JepaTask, layout: Layout) -> int:

@@ -17,7 +17,7 @@ import jax
 from training import distributed
 from training.checkpoints import CheckpointStore
 from training.config import TrainConfig
-from training.errors import GuardStop, PodvisionError
+from training.errors import DataFault, GuardStop, PodvisionError
 from training.evaluate import evaluate_state, read_evaluations, write_evaluation
 from training.events import EventLog
 from training.guards import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
@@ -73,6 +73,8 @@ def fit(
             reason = "all updates made" if outcome == "done" else "asked to stop; all is saved"
         except PodvisionError as error:
             reason = str(error)
+            if isinstance(error, DataFault):
+                run.book.record(Verdict("data-replaced", False, reason), STEP)
             raise
         finally:
             run.close(outcome, reason)
