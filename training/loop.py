@@ -9,6 +9,7 @@ process takes them alike.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -140,6 +141,7 @@ class Run:
         )
         self.evaluations = read_evaluations(workdir, self.step)
         self.ledger: list[dict[str, float]] = []
+        self.saved: deque[int] = deque(maxlen=2)  # steps whose saves were begun last
         self.events.launch(self.step)
 
     def train(self) -> str:
@@ -305,13 +307,7 @@ class Run:
             self.events.train(step, *lap)
 
     def _on_incident(self, incident: Incident, step: int, row: Mapping[str, float]) -> None:
-        evidence = Evidence(
-            losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
-            gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
-            key_data=jax.device_get(jax.random.key_data(self.state.key)),
-            key_impl=str(jax.random.key_impl(self.state.key)),
-            checkpoint=self._checkpoint_before(step),
-        )
+        evidence = self._evidence(step, row) if self.recorder.records_next else Evidence()
         folder = self.recorder.trip(step, incident.guard, incident.sentence, evidence)
         recorded = f"; recorded in {folder}" if folder else ""
         self.progress.say(f"{incident.guard}: {incident.sentence}{recorded}")
@@ -320,14 +316,24 @@ class Run:
             self._log(step, row)
             raise GuardStop(incident.guard, incident.sentence)
 
+    def _evidence(self, step: int, row: Mapping[str, float]) -> Evidence:
+        return Evidence(
+            losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
+            gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
+            key_data=jax.device_get(jax.random.key_data(self.state.key)),
+            key_impl=str(jax.random.key_impl(self.state.key)),
+            checkpoint=self._checkpoint_before(step),
+        )
+
     def _on_hang(self, sentence: str) -> None:
         """Called by the watchdog's thread: a hang is said and noted, it does not stop the run."""
         self.progress.say(sentence)
         self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
 
     def _checkpoint_before(self, step: int) -> Path | None:
-        earlier = [saved for saved in self.store.steps() if saved < step]
-        return Path(self.store.folder.step_path(earlier[-1])) if earlier else None
+        """Of the checkpoints, those that are still being written included."""
+        earlier = [saved for saved in (*self.store.steps(), *self.saved) if saved < step]
+        return Path(self.store.folder.step_path(max(earlier))) if earlier else None
 
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
@@ -367,6 +373,7 @@ class Run:
         return result.metrics
 
     def _save(self, metrics: Mapping[str, float] | None) -> None:
+        self.saved.append(self.step)
         with self._interlude("checkpoint"):
             self.store.save(
                 self.step,
