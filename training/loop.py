@@ -294,8 +294,10 @@ class Run:
                 self._log(step, row)
         for name in [*(watch.name for watch in self.watches), "hang", "data-replaced"]:
             self.book.count(name, len(rows))
-        self.watchdog.beat(chunk.first_step + len(rows), self.meter.median_seconds())
-        self.progress.step(chunk.first_step + len(rows))
+        last = chunk.first_step + len(rows)
+        median = self.meter.median_seconds() if self.plan.logs(last) else None
+        self.watchdog.beat(last, median)
+        self.progress.step(last)
 
     def _log(self, step: int, row: Mapping[str, float]) -> None:
         values = {f"train/{name}": value for name, value in row.items() if name != "replay"}
