@@ -9,6 +9,7 @@ process takes them alike.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import jax
 from training import distributed
 from training.checkpoints import CheckpointStore
 from training.config import TrainConfig
-from training.errors import GuardStop, PodvisionError
+from training.errors import DataFault, GuardStop, PodvisionError
 from training.evaluate import evaluate_state, read_evaluations, write_evaluation
 from training.events import EventLog
 from training.guards import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
@@ -73,6 +74,8 @@ def fit(
             reason = "all updates made" if outcome == "done" else "asked to stop; all is saved"
         except PodvisionError as error:
             reason = str(error)
+            if isinstance(error, DataFault):
+                run.book.record(Verdict("data-replaced", False, reason), STEP)
             raise
         finally:
             run.close(outcome, reason)
@@ -138,6 +141,7 @@ class Run:
         )
         self.evaluations = read_evaluations(workdir, self.step)
         self.ledger: list[dict[str, float]] = []
+        self.saved: deque[int] = deque(maxlen=2)  # steps whose saves were begun last
         self.events.launch(self.step)
 
     def train(self) -> str:
@@ -290,8 +294,10 @@ class Run:
                 self._log(step, row)
         for name in [*(watch.name for watch in self.watches), "hang", "data-replaced"]:
             self.book.count(name, len(rows))
-        self.watchdog.beat(chunk.first_step + len(rows), self.meter.median_seconds())
-        self.progress.step(chunk.first_step + len(rows))
+        last = chunk.first_step + len(rows)
+        median = self.meter.median_seconds() if self.plan.logs(last) else None
+        self.watchdog.beat(last, median)
+        self.progress.step(last)
 
     def _log(self, step: int, row: Mapping[str, float]) -> None:
         values = {f"train/{name}": value for name, value in row.items() if name != "replay"}
@@ -303,13 +309,7 @@ class Run:
             self.events.train(step, *lap)
 
     def _on_incident(self, incident: Incident, step: int, row: Mapping[str, float]) -> None:
-        evidence = Evidence(
-            losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
-            gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
-            key_data=jax.device_get(jax.random.key_data(self.state.key)),
-            key_impl=str(jax.random.key_impl(self.state.key)),
-            checkpoint=self._checkpoint_before(step),
-        )
+        evidence = self._evidence(step, row) if self.recorder.records_next else Evidence()
         folder = self.recorder.trip(step, incident.guard, incident.sentence, evidence)
         recorded = f"; recorded in {folder}" if folder else ""
         self.progress.say(f"{incident.guard}: {incident.sentence}{recorded}")
@@ -318,14 +318,24 @@ class Run:
             self._log(step, row)
             raise GuardStop(incident.guard, incident.sentence)
 
+    def _evidence(self, step: int, row: Mapping[str, float]) -> Evidence:
+        return Evidence(
+            losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
+            gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
+            key_data=jax.device_get(jax.random.key_data(self.state.key)),
+            key_impl=str(jax.random.key_impl(self.state.key)),
+            checkpoint=self._checkpoint_before(step),
+        )
+
     def _on_hang(self, sentence: str) -> None:
         """Called by the watchdog's thread: a hang is said and noted, it does not stop the run."""
         self.progress.say(sentence)
         self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
 
     def _checkpoint_before(self, step: int) -> Path | None:
-        earlier = [saved for saved in self.store.steps() if saved < step]
-        return Path(self.store.folder.step_path(earlier[-1])) if earlier else None
+        """Of the checkpoints, those that are still being written included."""
+        earlier = [saved for saved in (*self.store.steps(), *self.saved) if saved < step]
+        return Path(self.store.folder.step_path(max(earlier))) if earlier else None
 
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
@@ -366,6 +376,7 @@ class Run:
         return result.metrics
 
     def _save(self, metrics: Mapping[str, float] | None) -> None:
+        self.saved.append(self.step)
         with self._interlude("checkpoint"):
             self.store.save(
                 self.step,
