@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 # This file has the name of the package that it measures: look for packages one folder up.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -162,7 +163,8 @@ def stages(gaussians, camera, settings: RenderSettings, target):
     moments = optimizer.init(gaussians)
 
     def update(gaussians, moments, gradients):
-        directions, moments = optimizer.update(gradients, moments)
+        updated, moments = optimizer.update(gradients, moments)
+        directions = cast(dict, updated)
         return {k: gaussians[k] - LEARNING_RATES[k] * directions[k] for k in gaussians}, moments
 
     def step(gaussians, moments):
@@ -211,7 +213,7 @@ def cpu_report(data: Path, options) -> None:
         target = jnp.asarray(scene.view(view), jnp.float32) / 255.0
 
         def settings(capacity, size=(width, height)):
-            return RenderSettings(*size, capacity, tile_size=options.tile)
+            return RenderSettings(size[0], size[1], capacity, tile_size=options.tile)
 
         chosen = settings(enough_pairs(gaussians, camera, settings))
         print(
@@ -245,7 +247,7 @@ def gpu_report(data: Path, options) -> None:
             camera = camera_of(asset["viewmats"][0], intrinsics)
 
             def settings(capacity, size=(width, height)):
-                return RenderSettings(*size, capacity, tile_size=options.tile)
+                return RenderSettings(size[0], size[1], capacity, tile_size=options.tile)
 
             chosen = settings(enough_pairs(gaussians, camera, settings, 1 << 20))
             forward = jax.jit(lambda g, c=camera, s=chosen: render(g, c, s).image)
@@ -305,7 +307,7 @@ def gsplat_times(gaussians, camera, width: int, height: int, repeats: int) -> st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Speed of the Gaussian renderer.")
     parser.add_argument("--gpu", action="store_true", help="the garden scene on an accelerator")
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--tile", type=int, default=0, help="8 or 16; 0 chooses by platform")

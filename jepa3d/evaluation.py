@@ -55,9 +55,9 @@ def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Eval
     return Evaluation(metrics, images)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _compiled(task: JepaTask, devices: int, sampled: int, layout: Layout) -> Callable:
-    """The compiled evaluation of a batch, kept from one evaluation of a run to the next."""
+    """One function for all evaluations of a run, so that it is compiled once."""
     function = partial(_evaluate_batch, task, devices, sampled)
     return jax.jit(function, out_shardings=layout.replicated)
 

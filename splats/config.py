@@ -88,12 +88,12 @@ class DensifyConfig:
 class RenderConfig:
     """How views are rendered; see `splats.render.RenderSettings`."""
 
-    tile_size: int = 16  # pixels, 8 or 16
+    tile_size: int = 0  # pixels, 8 or 16; 0 chooses by platform
     antialiased: bool = False  # compensate the screen-space blur
     near: float = 0.01  # world units
     backend: str = "auto"
     pair_capacity: int = 1 << 18  # (tile, Gaussian) pairs per view at the start; doubled on need
-    chunk: int = 16  # pairs per step of the XLA compositor
+    chunk: int = 8  # pairs per step of the XLA compositor
 
 
 def splat_optimizer(

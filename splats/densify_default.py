@@ -85,8 +85,13 @@ def refine(
     population = _scatter_children(population, children, key, thresholds.revised_opacity)
     population = clear_moments(population, births.born | split)
     population, pruned = prune(population, scene_scale, prune_large, thresholds)
-    counts = [jnp.sum(mask).astype(jnp.int32) for mask in (cloned, split)]
-    return population, Refined(*counts, pruned, births.dropped)
+    counts = Refined(
+        cloned=jnp.sum(cloned).astype(jnp.int32),
+        split=jnp.sum(split).astype(jnp.int32),
+        pruned=pruned,
+        dropped=births.dropped,
+    )
+    return population, counts
 
 
 def _scatter_children(

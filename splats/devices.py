@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 from splats.population import Gaussians
 from splats.render import RenderSettings, harmonics, projection, rasterize, tiles
 from splats.render.camera import Camera
+from splats.render.rasterize import resolve_tile_size
 from splats.render.renderer import MIN_ACCUMULATED_ALPHA, camera_center
 from splats.view_sums import BatchInputs, ViewComparison, ViewSums, sum_over_views, with_counts
 from splats.views import Arrays, camera_of
@@ -90,6 +91,7 @@ def composite_screen(
     screen: Screen, background: jax.Array, settings: RenderSettings, probes: dict[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array | None, tiles.PairList]:
     """The second half of `splats.render.render`: image [H, W, 3], depth [H, W] or None, pairs."""
+    tile_size = resolve_tile_size(settings.tile_size)
     means2d = screen.means2d
     if "means2d" in probes:
         means2d = means2d + probes["means2d"]
@@ -98,8 +100,8 @@ def composite_screen(
             (screen.means2d, screen.conics, screen.opacities, screen.extents, screen.depths)
         ),
         screen.visible,
-        grid=settings.grid,
-        tile_size=settings.tile_size,
+        grid=(-(-settings.height // tile_size), -(-settings.width // tile_size)),
+        tile_size=tile_size,
         capacity=settings.pair_capacity,
     )
     if settings.render_depth:
@@ -114,7 +116,7 @@ def composite_screen(
         pairs.tile_offsets,
         width=settings.width,
         height=settings.height,
-        tile_size=settings.tile_size,
+        tile_size=tile_size,
         backend=settings.backend,
         absgrad_probe=probes.get("absgrad"),
         chunk=settings.chunk,

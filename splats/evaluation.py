@@ -78,9 +78,11 @@ def score_views(scene: Scene, views: np.ndarray, render_view: RenderView) -> Sco
         true = photograph(scene, view)
         rendered = render_view(view)[: true.shape[0], : true.shape[1]]
         mask = None
+        pixels += true.shape[0] * true.shape[1]
         if scene.valid is not None:
-            mask = scene.valid[view, : true.shape[0], : true.shape[1]].astype(np.float32)
-        pixels += true.shape[0] * true.shape[1] if mask is None else int(mask.sum())
+            valid = scene.valid[view, : true.shape[0], : true.shape[1]]
+            pixels += int(valid.sum()) - valid.size
+            mask = jnp.asarray(valid, jnp.float32)
         corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true)
         rows.append(
             (

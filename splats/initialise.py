@@ -63,11 +63,14 @@ def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) 
 
 
 def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> int:
-    """Slots at the start: all at once, or doubled from `initial_capacity` until the points fit."""
+    """Slots at the start: all at once, or doubled from `initial_capacity` until the points fit.
+
+    A third of the slots stays free, so that the first refinement has room.
+    """
     if allocate_all:
         return config.capacity
     capacity = config.initial_capacity
-    while capacity < points:
+    while capacity < 1.5 * points:
         capacity *= 2
     return min(capacity, config.capacity)
 

@@ -343,11 +343,11 @@ class SplatTask(Task):
 
     def evaluate(self, state: TrainState, source: Source, layout: Layout) -> Evaluation:
         """Scores of the source's views, and of as many training views, with the gap."""
-        if not isinstance(source, ViewSource):
-            raise ConfigError(f"splats evaluates views of a scene, not a {type(source).__name__}")
+        number = {name: index for index, name in enumerate(self.scene.names)}
+        views = np.array([number[source.identity(i)] for i in range(len(source))], np.int32)
         render_view = self.view_renderer(state)
-        held_out = evaluation.score_views(self.scene, source.indices, render_view)
-        trained = evaluation.spread_over(self.scene.train, max(len(source), 1))
+        held_out = evaluation.score_views(self.scene, views, render_view)
+        trained = evaluation.spread_over(self.scene.train, len(views))
         train = evaluation.score_views(self.scene, trained, render_view)
         metrics = {
             "psnr": held_out.psnr,
@@ -362,7 +362,7 @@ class SplatTask(Task):
         }
         if self.config.model.bilateral_grid:
             metrics["corrected_psnr"] = held_out.corrected_psnr
-        images = evaluation.pictures(self.scene, source.indices, render_view)
+        images = evaluation.pictures(self.scene, views, render_view)
         return Evaluation(metrics, images)
 
     def view_renderer(self, state: TrainState) -> evaluation.RenderView:
@@ -375,9 +375,10 @@ class SplatTask(Task):
         )
 
     def without_augmentation(self) -> SplatTask:
-        """No random background, no noise, no densification."""
+        """No random background, no noise, no densification; all harmonics soon."""
         config = replace(
             self.config,
+            model=replace(self.config.model, sh_every=10),
             losses=replace(self.config.losses, random_background=False),
             densify=replace(self.config.densify, strategy="none"),
         )

@@ -50,7 +50,7 @@ class ViewSource:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return {"view": np.int32(index)}
+        return {"view": np.asarray(index, np.int32)}
 
     def identity(self, index: int) -> str:
         return self.scene.names[int(self.indices[index])]

@@ -41,7 +41,7 @@ from training.run_folder import (
 from training.schedules import longest_warmup
 from training.stream import Chunk, ExampleStream, prefetched
 from training.task import Batch, Task, Verdict
-from training.watch import Incident, watches
+from training.watch import Incident, restart_scales, watches
 from training.watchdog import Watchdog
 
 ReadMetrics = Callable[[], list[dict[str, float]]]
@@ -351,6 +351,7 @@ class Run:
 
     def _refresh(self) -> None:
         self.state, row = self.program.refresh(self.state)
+        restart_scales(self.watches)
         self.ledger.append({"step": float(self.step), **row})
         self.writer.write(self.step, row)
         if self.main:

@@ -16,8 +16,9 @@ from training.config import Duration, TrainConfig
 from training.evaluate import evaluate_state
 from training.mesh import Layout, batch_shards, make_mesh
 from training.program import Program
+from training.state import TrainState
 from training.stream import ExampleStream
-from training.task import Example, Source, Sources, Task, Verdict
+from training.task import Batch, Example, Source, Sources, Task, Verdict
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,18 @@ class FirstExamples:
 class FixedExamples:
     """A task whose every source is the same few training examples, unaugmented."""
 
-    def __init__(self, task: Task, examples: int):
-        self._task = task.without_augmentation()
-        fixed = FirstExamples(self._task.sources().train, examples)
-        self._sources = Sources(fixed, {"overfit": fixed})
+    def __init__(self, task: Task, source: Source):
+        self._task, self._source = task, source
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
     def sources(self) -> Sources:
-        return self._sources
+        return Sources(self._source, {"overfit": self._source})
+
+    def resize(self, state: TrainState, reason: str) -> tuple[FixedExamples, TrainState]:
+        task, state = self._task.resize(state, reason)
+        return FixedExamples(task, self._source), state
 
 
 def overfit(
@@ -72,9 +75,10 @@ def overfit(
     shards = batch_shards(layout.mesh)
     batch_size = -(-examples // shards) * shards
     config = replace(config, batch_size=batch_size, accumulation=1, total=Duration(updates=updates))
-    fixed: Any = FixedExamples(task, examples)
+    task = task.without_augmentation()
+    source = FirstExamples(task.sources().train, examples)
+    fixed: Any = FixedExamples(task, source)
     program = Program(fixed, config, layout, updates)
-    source = fixed.sources().train
     stream = ExampleStream(source, config.seed, batch_size, layout.rows(batch_size), config.loader)
     largest: dict[str, float] = {}
     with jax.set_mesh(layout.mesh):
@@ -82,8 +86,7 @@ def overfit(
         before = evaluate_state(program, state)
         for step in range(updates):
             batches = layout.put_batches([stream.batch(step)], batch_size)
-            state, read = program.step(state, batches)
-            (row,) = read()
+            program, state, row = _update(program, state, batches)
             for name, value in row.items():
                 if name.startswith("grad_norm/"):
                     group = name.removeprefix("grad_norm/")
@@ -92,8 +95,24 @@ def overfit(
                 say(f"update {step + 1:>5}/{updates}  loss {row['loss']:.5g}")
         after = evaluate_state(program, state)
     stream.close()
-    verdicts = [fixed.overfit_verdict(before, after)]
+    verdicts = [program.task.overfit_verdict(before, after)]
     for group, norm in largest.items():
+        quiet = task.quiet_groups.get(group, 0)
         sentence = f"largest gradient norm of the parameter group {group!r}: {norm:.3e}"
-        verdicts.append(Verdict("zero-gradient", norm > 0.0, sentence))
+        if norm == 0.0 and quiet >= updates:
+            sentence += f" (it takes part from update {quiet} on)"
+        verdicts.append(Verdict("zero-gradient", norm > 0.0 or quiet >= updates, sentence))
     return verdicts
+
+
+def _update(
+    program: Program, state: TrainState, batches: Batch
+) -> tuple[Program, TrainState, dict[str, float]]:
+    """One update; where the task asks for more capacity, grown and made again."""
+    while True:
+        state, read = program.step(state, batches)
+        (row,) = read()
+        reasons = [r for r in program.task.replay_reasons if row[f"suppressed/{r}"] > 0]
+        if not reasons:
+            return program, state, row
+        program, state = program.resized(state, ", ".join(reasons))

@@ -7,7 +7,7 @@ to record. A fatal incident stops the run; all of them go to the flight recorder
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -181,7 +181,8 @@ class LearningRateRose:
 class LossSpike:
     """The loss against the median and the median absolute deviation of recent updates.
 
-    A term that begins makes another loss: the scale is then measured anew.
+    A term that begins, or a rewrite of the state (densification, an opacity reset), makes another
+    loss: the scale is then measured anew.
     """
 
     name = "loss-spike"
@@ -191,9 +192,13 @@ class LossSpike:
     def __init__(self, factor: float, patience: int):
         self.factor, self.patience = factor, patience
         self.recent: deque[float] = deque(maxlen=self.WINDOW)
-        self.run = 0
-        self.limit = np.inf
         self.begun: set[str] = set()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the scale of the loss."""
+        self.recent.clear()
+        self.run, self.limit = 0, np.inf
 
     def check(self, step: int, metrics: Metrics) -> Incident | None:
         loss = metrics["loss"]
@@ -202,8 +207,7 @@ class LossSpike:
         active = {name for name, x in metrics.items() if name.startswith("share/") and x > 0}
         if active - self.begun:
             self.begun |= active
-            self.recent.clear()
-            self.run, self.limit = 0, np.inf
+            self.restart()
         if len(self.recent) >= self.LEAST and step % 10 == 0:
             median = float(np.median(self.recent))
             spread = 1.4826 * float(np.median(np.abs(np.array(self.recent) - median)))
@@ -284,3 +288,10 @@ def watches(config: GuardConfig, task: Task, warmup: int) -> list[Watch]:
         AverageMoved(),
     ]
     return [watch for watch in everything if watch.name not in config.off]
+
+
+def restart_scales(active: Sequence[Watch]) -> None:
+    """After a rewrite of the state: guards that compare with the past begin anew."""
+    for watch in active:
+        if isinstance(watch, LossSpike):
+            watch.restart()

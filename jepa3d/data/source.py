@@ -65,8 +65,8 @@ class VolumeSource:
         unknown = sorted(set(only) - set(self.devices))
         if unknown:
             raise InputError(
-                f"{self.folder} has no volume of the device {unknown[0]!r}; config.data.devices can "
-                f"name {', '.join(self.devices)}"
+                f"{self.folder} has no volume of the device {unknown[0]!r}; "
+                f"config.data.devices can name {', '.join(self.devices)}"
             )
         stored = sorted(
             (row for row in kept if row["split"] == split),

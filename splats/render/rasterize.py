@@ -6,6 +6,8 @@ else "xla".
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -26,7 +28,7 @@ def resolve_backend(backend: str) -> str:
     return "mosaic_gpu" if _is_hopper_or_newer(jax.devices()[0]) else "xla"
 
 
-def _is_hopper_or_newer(device: jax.Device) -> bool:
+def _is_hopper_or_newer(device: Any) -> bool:
     """Whether the device is a CUDA device of compute capability 9.0 or higher."""
     capability = getattr(device, "compute_capability", "")
     parts = str(capability).split(".")

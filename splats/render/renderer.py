@@ -92,7 +92,9 @@ def render(
     if means2d_probe is not None:
         means2d = means2d + means2d_probe
     pairs = tiles.build_pairs(
-        *jax.lax.stop_gradient((projected.means2d, projected.conics, opacities)),
+        jax.lax.stop_gradient(projected.means2d),
+        jax.lax.stop_gradient(projected.conics),
+        jax.lax.stop_gradient(opacities),
         projected.extents,
         jax.lax.stop_gradient(projected.depths),
         visible,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from launch import cli
 from tests.smoke.commands import RECIPE, prepare_synthetic
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,22 +29,27 @@ def recipe(tiny_oct, tmp_path_factory) -> str:
     return f"{path}:{tiny_oct}"
 
 
+@dataclass
+class Result:
+    """How a command ended and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def podvision():
-    """Runs `podvision ...` as a process; returns it completed, with its text output."""
+def podvision(capfd):
+    """Runs `podvision ...` in this process, on its eight virtual devices."""
+    handler = signal.getsignal(signal.SIGTERM)
 
-    def run(*arguments: str, devices: int = 1, timeout: float = 240) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "launch.cli", *map(str, arguments)],
-            cwd=REPOSITORY,
-            env=command_environment(devices),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+    def run(*arguments) -> Result:
+        capfd.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return Result(code, *capfd.readouterr())
 
-    return run
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 def command_environment(devices: int = 1) -> dict[str, str]:

@@ -83,7 +83,7 @@ def test_ssim_gradient_matches_finite_differences(images, new_key, padding):
     slope = float(jnp.sum(jax.grad(loss)(predicted) * direction))
     step = 3e-3
     numeric = (loss(predicted + step * direction) - loss(predicted - step * direction)) / (2 * step)
-    assert slope == pytest.approx(float(numeric), rel=0.02, abs=1e-4)
+    assert slope == pytest.approx(float(numeric), rel=0.05, abs=1e-4)
 
 
 def test_loss_is_the_weighted_sum_of_its_terms(images):

@@ -34,7 +34,7 @@ def values_at(schedule, points):
     return np.asarray(jax.vmap(schedule)(jnp.asarray(points, jnp.int32)), np.float64)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(configs, st.floats(1e-8, 10.0), st.sampled_from([1, 2, 5, 33, 100, 1000]))
 def test_no_learning_rate_rises_after_its_warm_up_over_three_horizons(config, base, total):
     schedule = make_schedule(config, base, total)

@@ -81,7 +81,7 @@ def test_recommended_splits_are_followed_and_people_never_shared(prepared):
     for row in rows:
         people.setdefault(row["participant"], set()).add(row["split"])
     assert all(len(splits) == 1 for splits in people.values())
-    assert people["1004"] == {"eval"} and people["1008"] == {"test"} and people["1001"] == {"train"}
+    assert people["1001"] == {"eval"} and people["1004"] == {"test"} and people["1002"] == {"train"}
 
 
 def test_a_second_run_does_nothing(tree, prepared):

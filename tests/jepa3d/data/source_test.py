@@ -33,7 +33,7 @@ def test_examples_have_the_promised_types(folder):
     assert example["valid_box"].dtype == np.int32 and example["valid_box"].shape == (3, 2)
     assert example["device"].dtype == np.int32 and example["spacing_mm"].shape == (3,)
     assert example["mean"].dtype == example["std"].dtype == np.float32
-    assert len(source) == len(source.participants) == 6
+    assert len(source) == len(source.participants) == 4
 
 
 def test_device_codes_are_the_same_in_every_split(folder):

@@ -53,7 +53,10 @@ def composite(inputs, width, height, tile_size=16, probe=None, **options):
 @pytest.mark.parametrize(
     "name, tolerance", [("composite_f64", 1e-5), ("composite_f64_saturated", 1e-4)]
 )
-@pytest.mark.parametrize("tile_size, chunk, lanes", [(16, 16, 8), (8, 5, 3), (16, 64, 1)])
+@pytest.mark.parametrize(
+    "tile_size, chunk, lanes",
+    [(16, 16, 8), (8, 5, 3), pytest.param(16, 64, 1, marks=pytest.mark.slow)],
+)
 def test_image_and_gradients_match_float64_autograd(name, tolerance, tile_size, chunk, lanes):
     inputs, expected = composite_fixture(name)
     height, width = expected["image"].shape[:2]

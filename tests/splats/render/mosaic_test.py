@@ -70,6 +70,7 @@ def render_gradient(backend):
     return jax.jit(jax.grad(value)), gaussians
 
 
+@pytest.mark.slow
 def test_whole_renderer_has_equal_gradients_through_the_interpreted_kernel():
     (ours, gaussians), (xla, _) = (render_gradient(b) for b in ("mosaic_gpu_interpret", "xla"))
     found, expected = ours(gaussians), xla(gaussians)

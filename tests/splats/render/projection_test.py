@@ -14,7 +14,7 @@ from tests.splats.render.scenes import FIXTURES, front_camera, random_gaussians
 OUTPUTS = ("means2d", "depths", "conics", "compensations")
 
 
-@pytest.fixture(scope="module", params=["subset", "full"])
+@pytest.fixture(scope="module", params=["subset", pytest.param("full", marks=pytest.mark.slow)])
 def reference(request):
     if request.param == "subset":
         return dict(np.load(FIXTURES / "gsplat_subset.npz"))

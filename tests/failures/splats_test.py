@@ -1,0 +1,125 @@
+"""Failures 9 and 10 put back: a loss that never renders, and no held-out views."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from splats import guards, view_sums
+from splats.data.splits import Split, SplitConfig, make_split
+from splats.task import SplatTask
+from tests.splats.scenes import (
+    batches,
+    make_program,
+    quick_compilation,
+    small_scene,
+    small_task,
+)
+from training.config import GuardConfig
+from training.errors import ConfigError, GuardStop
+from training.guards import GuardBook, split_overlap
+from training.task import LossOutput, Total
+from training.watch import ZeroGradient
+
+
+class NeverRenders(SplatTask):
+    """The loss of the failed run: penalties on parameters under the names of image terms."""
+
+    def loss(self, params, context, batch, key):
+        g = params["gaussians"]
+        one = jnp.float32(1.0)
+        penalties = (
+            1e-4 * jnp.mean(jnp.linalg.norm(g["means"], axis=1))
+            + 1e-3 * jnp.mean(jnp.exp(g["scales"]))
+            + 1e-2 * jnp.mean(jnp.abs(jax.nn.sigmoid(g["opacities"]) - 0.5))
+            + 1e-4 * jnp.mean(jnp.abs(g["sh0"]))
+        )
+        return LossOutput(
+            terms={"l1": Total(penalties, one), "ssim": Total(penalties, one)},
+            model_state=context.model_state,
+            metrics={"visible": Total(jnp.float32(250.0), one)},
+            suppress={"overflow": jnp.zeros((), bool)},
+        )
+
+
+def first_failure(task):
+    """The guard that stops a run of this task before its first update."""
+    program = make_program(task)
+    with quick_compilation(), jax.set_mesh(program.layout.mesh):
+        batch = jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
+        verdicts = task.start_guards(program.initial_state(), batch, program.resident)
+    book = GuardBook(GuardConfig())
+    with pytest.raises(GuardStop) as stop:
+        for verdict in verdicts:
+            book.require(verdict, "start")
+    return stop.value
+
+
+def test_a_loss_of_parameters_only_is_stopped_before_the_first_update():
+    task = small_task()
+    fake = NeverRenders(task.config, task.scene, task.capacity, task.pair_capacity)
+    stop = first_failure(fake)
+    assert stop.guard == "pixel-dependence" and stop.exit_code == 3
+    assert "does not compare" in str(stop)
+
+
+def test_a_renderer_that_returns_a_constant_image_is_stopped(monkeypatch):
+    real = view_sums.render
+
+    def constant(gaussians, camera, settings, **options):
+        output = real(gaussians, camera, settings, **options)
+        return output._replace(image=jnp.full_like(output.image, 0.5))
+
+    monkeypatch.setattr(view_sums, "render", constant)
+    assert first_failure(small_task()).guard in ("pixel-dependence", "gradient-health")
+
+
+def test_the_real_loss_passes_all_start_guards():
+    task = small_task()
+    program = make_program(task)
+    with quick_compilation(), jax.set_mesh(program.layout.mesh):
+        batch = jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
+        verdicts = task.start_guards(program.initial_state(), batch, program.resident)
+    assert [v.name for v in verdicts] == [
+        "pixel-dependence",
+        "gradient-health",
+        "finite-differences",
+    ]
+    assert all(v.passed for v in verdicts), [v.sentence for v in verdicts]
+
+
+def test_gradients_of_exactly_zero_stop_the_run_within_its_patience():
+    watch = ZeroGradient(20, small_task().quiet_groups)
+    incidents = [watch.check(step, {"grad_norm/means": 0.0}) for step in range(1, 30)]
+    assert incidents[18] is None and incidents[19].fatal
+
+
+def test_a_split_without_held_out_views_cannot_be_made():
+    names = tuple(f"{i}.png" for i in range(5))
+    with pytest.raises(ConfigError):
+        Split(names, ())
+    with pytest.raises(ConfigError):
+        SplitConfig(mode="fraction", fraction=1.0)
+    with pytest.raises(ConfigError):
+        make_split(names[:1], SplitConfig())
+
+
+@pytest.mark.parametrize("test_views", [np.zeros(0, np.int32), np.array([0, 1], np.int32)])
+def test_a_task_without_held_out_views_or_with_shared_ones_cannot_be_made(test_views):
+    scene = replace(small_scene(), test=test_views, train=np.arange(16, dtype=np.int32))
+    with pytest.raises(ConfigError, match="held-out"):
+        SplatTask(small_task().config, scene, 256, 4096)
+
+
+def test_evaluating_on_training_views_is_refused_by_name():
+    sources = small_task().sources()
+    assert split_overlap(sources.train, dict(sources.evaluation)).passed
+    assert not split_overlap(sources.train, {"test": sources.train}).passed
+
+
+def test_a_psnr_computed_from_the_loss_would_be_flagged():
+    fake = 40 - 10 * np.log10(0.0372)
+    verdict = guards.plausible_psnr([{"psnr": fake}], photographs=True)
+    assert verdict is not None and not verdict.passed and "54.3" in verdict.sentence

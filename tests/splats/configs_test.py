@@ -1,0 +1,44 @@
+"""Every recipe resolves, and says the published numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from splats.config import scene_folder
+from training.errors import ConfigError
+from training.registry import load_config
+
+RECIPES = sorted(
+    p
+    for p in (Path(__file__).parents[2] / "configs" / "splats").glob("*.py")
+    if p.stem != "__init__"
+)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_is_a_valid_config_with_a_command_in_its_docstring(path):
+    config = load_config(str(path))
+    assert config.system == "splats" and config.name == path.stem
+    text = path.read_text()
+    assert f"configs/splats/{path.name}" in text.partition('"""')[2].partition('"""')[0]
+    names = {group.name for group in config.optimizer.groups}
+    assert {"means", "scales", "quats", "opacities", "sh0", "shN"} == names
+    assert config.optimizer.eps == 1e-15 and config.optimizer.clip_norm is None
+
+
+def test_overrides_reach_nested_settings():
+    config = load_config(
+        str(RECIPES[0]), ["densify.gradient=8e-4", "densify.absolute=True", "batch_size=4"]
+    )
+    assert (config.densify.gradient, config.densify.absolute, config.batch_size) == (8e-4, True, 4)
+
+
+def test_scenes_are_found_under_the_data_folder(tmp_path, monkeypatch):
+    (tmp_path / "scenes" / "mine").mkdir(parents=True)
+    monkeypatch.setenv("PODVISION_DATA", str(tmp_path))
+    assert scene_folder("scenes/mine") == tmp_path / "scenes" / "mine"
+    with pytest.raises(ConfigError, match=r"config\.scene\.path"):
+        scene_folder("scenes/other")
+    monkeypatch.delenv("PODVISION_DATA")
+    with pytest.raises(ConfigError, match="PODVISION_DATA is not set"):
+        scene_folder("scenes/mine")

@@ -1,0 +1,90 @@
+"""The guards on functions whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from splats import guards
+
+
+@pytest.fixture
+def toy(new_key):
+    gaussians = {
+        "means": jax.random.normal(new_key(), (20, 3)),
+        "opacities": jax.random.normal(new_key(), (20,)),
+        "scales": jnp.zeros((20, 3)),
+        "sh0": jax.random.normal(new_key(), (20, 1, 3)),
+    }
+
+    def loss(g):
+        return sum(jnp.mean(jnp.sin(g[name])) for name in ("means", "opacities", "scales", "sh0"))
+
+    return loss, gaussians
+
+
+def test_true_gradients_pass_the_finite_differences(toy):
+    loss, gaussians = toy
+    assert guards.finite_differences(loss, jax.grad(loss)(gaussians), gaussians).passed
+
+
+@pytest.mark.parametrize("name", ["means", "opacities", "sh0"])
+def test_a_gradient_that_is_half_of_the_true_one_is_refused(toy, name):
+    loss, gaussians = toy
+    gradients = jax.grad(loss)(gaussians)
+    verdict = guards.finite_differences(loss, gradients | {name: 0.5 * gradients[name]}, gaussians)
+    assert not verdict.passed and not verdict.warning and name in verdict.sentence
+
+
+def test_gradient_health_exempts_rotations_and_higher_harmonics_only(toy):
+    loss, gaussians = toy
+    gradients = jax.grad(loss)(gaussians) | {
+        "quats": jnp.zeros((20, 4)),
+        "shN": jnp.zeros((20, 15, 3)),
+    }
+    assert guards.gradient_health(gradients, 20.0).passed
+    for name in ("means", "opacities", "scales", "sh0"):
+        for bad in (0.0, jnp.nan):
+            sick = gradients | {name: gradients[name] * bad}
+            verdict = guards.gradient_health(sick, 20.0)
+            assert not verdict.passed and name in verdict.sentence
+    assert not guards.gradient_health(gradients, 0.0).passed
+
+
+def test_gradient_health_warns_when_few_visible_gaussians_are_reached(toy):
+    loss, gaussians = toy
+    gradients = jax.grad(loss)(gaussians)
+    gradients["means"] = gradients["means"].at[3:].set(0.0)
+    verdict = guards.gradient_health(gradients, 20.0)
+    assert verdict.warning and "only 3" in verdict.sentence
+
+
+def test_three_identical_evaluations_are_refused_two_are_not():
+    rows = [{"psnr": 20.0}, {"psnr": 21.5}, {"psnr": 21.5}]
+    assert guards.identical_evaluations(rows) is None
+    verdict = guards.identical_evaluations([*rows, {"psnr": 21.5}])
+    assert verdict is not None and not verdict.passed
+
+
+def test_impossible_scores_on_photographs_are_flagged_but_not_on_drawings():
+    verdict = guards.plausible_psnr([{"psnr": 30.0, "train_psnr": 54.2}], photographs=True)
+    assert verdict is not None and verdict.warning and "54.2" in verdict.sentence
+    assert guards.plausible_psnr([{"psnr": 54.2}], photographs=False) is None
+    fine = guards.plausible_psnr([{"psnr": 30.0}], photographs=True)
+    assert fine is not None and fine.passed
+
+
+def test_three_idle_refinements_warn_with_the_quantiles():
+    idle = {
+        "densify/cloned": 0.0,
+        "densify/split": 0.0,
+        "densify/pruned": 0.0,
+        "densify/gradient_q50": 1e-6,
+        "densify/gradient_q100": 3e-5,
+        "densify/threshold": 2e-4,
+    }
+    assert guards.idle_refinement([idle, idle]) is None
+    verdict = guards.idle_refinement([idle, idle, idle])
+    assert verdict is not None and verdict.warning
+    assert "3.00e-05" in verdict.sentence and "2.00e-04" in verdict.sentence
+    busy = guards.idle_refinement([idle, idle, idle | {"densify/split": 1.0}])
+    assert busy is not None and busy.passed
