@@ -24,6 +24,7 @@ from training.events import EventLog
 from training.guards import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
 from training.mesh import Layout, make_mesh
 from training.metrics import MetricWriter
+from training.overfit import read_verdict
 from training.plan import Plan, make_plan
 from training.progress import Meter, Progress
 from training.recorder import Evidence, Recorder
@@ -213,6 +214,13 @@ class Run:
         allowed = self.config.loader.max_replaced_fraction
         kept = f"less than {allowed:.1%} of the examples had to be replaced"
         self.book.declare("data-replaced", STEP, kept)
+        tested = read_verdict(self.workdir)
+        if tested is None:
+            self.book.declare("overfit", START, "no verdict of podvision overfit is in this folder")
+        else:
+            self.book.record(tested, START)
+        for name in self.config.guards.off:
+            self.book.declare(name, "off", "switched off by config.guards.off")
         known = "every config key is known and has the right type"
         self.book.record(Verdict("unread-config", True, known), START)
         if self.store.latest() is not None:
