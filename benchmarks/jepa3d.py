@@ -17,13 +17,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import cast
 
 BATCH = 2
 LEARNING_RATE, WEIGHT_DECAY, MOMENTUM = 1e-4, 0.04, 0.996
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Speed of a V-JEPA3D update.")
     parser.add_argument("--rounds", type=int, default=15, help="timed updates of each side")
     # One thread by default: with more, OpenMP's spinning barriers punish torch on a shared machine.
     parser.add_argument("--threads", type=int, default=1)
@@ -127,7 +128,7 @@ def build_ours():
 
         (value, positional), gradient = jax.value_and_grad(loss, has_aux=True)(state["params"])
         change, moments = optimizer.update(gradient, state["optimizer"], state["params"])
-        params = optax.apply_updates(state["params"], change)
+        params = cast(dict, optax.apply_updates(state["params"], change))
         target = jax.tree.map(
             lambda t, p: MOMENTUM * t + (1 - MOMENTUM) * p,
             state["target"]["encoder"],
@@ -175,7 +176,7 @@ def build_reference(weights, data, threads: int) -> Callable[[], float]:
             pred_num_attention_heads=config.predictor.heads,
             pred_num_hidden_layers=config.predictor.depth,
             pred_num_mask_tokens=config.mask_tokens,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # pyright: ignore[reportCallIssue] taken as **kwargs
         )
     )
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
@@ -204,7 +205,7 @@ def build_reference(weights, data, threads: int) -> Callable[[], float]:
             target = target_encoder(clip).last_hidden_state
             target = torch.nn.functional.layer_norm(target, target.shape[-1:])
         embedded = encoder.embeddings(clip)
-        total = 0.0
+        total = torch.zeros(())
         for index, (context_ids, target_ids) in enumerate(masks):
             visible = run(encoder.layer, gather(embedded, context_ids), context_ids)
             tokens = predictor.embeddings.predictor_embeddings(encoder.layernorm(visible))
@@ -221,9 +222,13 @@ def build_reference(weights, data, threads: int) -> Callable[[], float]:
         value.backward()
         optimizer.step()
         with torch.no_grad():
-            targets = list(target_encoder.parameters())
-            torch._foreach_mul_(targets, MOMENTUM)
-            torch._foreach_add_(targets, list(model.encoder.parameters()), alpha=1 - MOMENTUM)
+            targets: list[torch.Tensor] = list(target_encoder.parameters())
+            online: list[torch.Tensor] = list(model.encoder.parameters())
+            # The fused loop over tensors is what torch's own optimizers use, but is not exported.
+            torch._foreach_mul_(targets, MOMENTUM)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(  # pyright: ignore[reportPrivateImportUsage]
+                targets, online, alpha=1 - MOMENTUM
+            )
         return value.item()
 
     return step

@@ -8,7 +8,8 @@ proves nothing: read the skill against the positional mean, and the panel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa3d import diagnostics, pictures
-from jepa3d.losses import Measured, jepa_loss, skill
+from jepa3d.losses import Measured, added, jepa_loss, skill
 from jepa3d.model.jepa import predict
 from training.mesh import Layout
 from training.stream import evaluation_batches
@@ -85,10 +86,11 @@ def _evaluate_batch(
     result = jepa_loss(prediction, positional, task.config.loss, model.grid, weight)
     first = prediction.sets[0]
     error_BxT = jnp.mean(jnp.abs(first.prediction_BxTxD - first.target_BxTxD), axis=-1)
-    per_sample = sum(
+    errors = [
         jnp.mean(jnp.abs(one.prediction_BxTxD - one.target_BxTxD), axis=(1, 2))
         for one in prediction.sets
-    ) / len(prediction.sets)
+    ]
+    per_sample = reduce(add, errors) / len(errors)
     one_hot = jax.nn.one_hot(batch["device"], devices) * weight[:, None]
     # Foreground tokens in random order, then the others: background dominates a volume.
     order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
@@ -104,9 +106,9 @@ def _evaluate_batch(
     unknown = jnp.full((len(weight), model.tokens), -1.0)
     return {
         "sums": {
-            "prediction": _add(result.prediction),
-            "baseline_mean": _add(result.baseline_mean),
-            "baseline_position": _add(result.baseline_position),
+            "prediction": added(result.prediction),
+            "baseline_mean": added(result.baseline_mean),
+            "baseline_position": added(result.baseline_position),
             "device_loss": jnp.sum(one_hot * per_sample[:, None], axis=0),
             "device_count": jnp.sum(one_hot, axis=0),
             "moments": jnp.stack(
@@ -128,10 +130,6 @@ def _evaluate_batch(
             "visible": jnp.zeros_like(unknown).at[rows, first.context_ids_BxK].set(1.0),
         },
     }
-
-
-def _add(measured: Sequence[Measured]) -> Measured:
-    return Measured(sum(m.sum for m in measured), sum(m.weight for m in measured))
 
 
 def _losses(totals: Mapping[str, Any], devices: Sequence[str]) -> dict[str, float]:

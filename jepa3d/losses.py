@@ -14,6 +14,9 @@ Legend: B batch, N tokens of the grid, K context tokens, T target tokens, D feat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import jax
@@ -29,6 +32,11 @@ class Measured(NamedTuple):
 
     sum: jax.Array
     weight: jax.Array
+
+
+def added(parts: Sequence[Measured]) -> Measured:
+    """Sum over mask sets, at least one: every set counts the same."""
+    return Measured(reduce(add, (m.sum for m in parts)), reduce(add, (m.weight for m in parts)))
 
 
 class PositionalMean(NamedTuple):

@@ -20,7 +20,7 @@ from jepa3d.data.account import COLUMNS, account_of
 from jepa3d.data.augment import augment, normalise
 from jepa3d.data.source import VolumeSource
 from jepa3d.guards import collapse_verdict, decode_verdict, loss_verdict, spacing_verdict
-from jepa3d.losses import Measured, dense_weight, jepa_loss, skill, start_positional_mean
+from jepa3d.losses import added, dense_weight, jepa_loss, skill, start_positional_mean
 from jepa3d.masks import check_masks, mask_preset, sample_masks
 from jepa3d.model.counts import parameter_counts, volume_flops
 from jepa3d.model.jepa import init_params, predict
@@ -84,10 +84,15 @@ class JepaTask(Task):
         return terms
 
     @cached_property
+    def _train_source(self) -> VolumeSource:
+        data = self.config.data
+        return VolumeSource(data.folder, data.train_split, self.config.model.volume, data.devices)
+
+    @cached_property
     def _sources(self) -> Sources:
         data, volume = self.config.data, self.config.model.volume
         return Sources(
-            VolumeSource(data.folder, data.train_split, volume, data.devices),
+            self._train_source,
             {"validation": VolumeSource(data.folder, data.eval_split, volume, data.devices)},
         )
 
@@ -131,9 +136,8 @@ class JepaTask(Task):
                 volume, foreground = augment(key, volume, foreground, data.augment)
             return volume[..., None], foreground.reshape(-1)
 
-        columns = [batch[name] for name in ("volume", "mean", "std", "foreground")]
         volumes, foreground = jax.vmap(one, in_axes=(0, 0, 0, 0, None if keys is None else 0))(
-            *columns, keys
+            batch["volume"], batch["mean"], batch["std"], batch["foreground"], keys
         )
         return constrain_batch(volumes), foreground
 
@@ -159,16 +163,14 @@ class JepaTask(Task):
         result = jepa_loss(
             prediction, context.model_state, self.config.loss, self.config.model.grid
         )
-        terms = {"prediction": _joined(result.prediction)}
+        prediction_error = added(result.prediction)
+        terms = {"prediction": Total(*prediction_error)}
         if self.config.model.context_head:
-            terms["dense"] = _joined([m for m in result.dense if m is not None])
+            terms["dense"] = Total(*added([m for m in result.dense if m is not None]))
         one = jnp.ones((), jnp.float32)
-        total = Measured(*terms["prediction"])
         metrics = {
-            "skill_mean": Total(skill(total, Measured(*_joined(result.baseline_mean))), one),
-            "skill_position": Total(
-                skill(total, Measured(*_joined(result.baseline_position))), one
-            ),
+            "skill_mean": Total(skill(prediction_error, added(result.baseline_mean)), one),
+            "skill_position": Total(skill(prediction_error, added(result.baseline_position)), one),
         }
         if len(self.masks) > 1:
             for number, measured in enumerate(result.prediction):
@@ -179,12 +181,12 @@ class JepaTask(Task):
         return LossOutput(terms, jax.lax.stop_gradient(result.positional), metrics)
 
     def tables(self) -> dict[str, Table]:
-        index = self._sources.train.index
+        index = self._train_source.index
         rows: list[tuple] = list(account_of(index, 0, 0, 0.0).rows())
         return {"account": Table("Input files by device", COLUMNS, rows)}
 
     def start_guards(self, state: Any, batch: Batch, resident: PyTree) -> list[Verdict]:
-        return [decode_verdict(self._sources.train), spacing_verdict(self._sources.train)]
+        return [decode_verdict(self._train_source), spacing_verdict(self._train_source)]
 
     def evaluate(self, state: Any, source: Any, layout: Any) -> Evaluation:
         return evaluation.evaluate(self, state, source, layout)
@@ -202,8 +204,3 @@ class JepaTask(Task):
             f"{before.metrics['skill_position']:.3f} to {reached:.3f}; needed {OVERFIT_SKILL}"
         )
         return Verdict("overfit", reached >= OVERFIT_SKILL, sentence)
-
-
-def _joined(measured: Any) -> Total:
-    """Sum over mask sets: every set counts the same."""
-    return Total(sum(m.sum for m in measured), sum(m.weight for m in measured))

@@ -14,5 +14,5 @@ from configs.jepa3d import multi_domain
 def get_config(arg: str = "") -> ConfigDict:
     """The multi-domain recipe, restricted to one device."""
     config = multi_domain.get_config(arg)
-    config.data.devices = ("topcon_triton",)
+    config.update(data=dict(devices=("topcon_triton",)))
     return config

@@ -18,10 +18,11 @@ def get_config(arg: str = "") -> ConfigDict:
     config.batch_size = 128
     config.accumulation = 1
     config.total = dict(updates=30_000)
-    config.optimizer.learning_rate = 1.25e-4
+    config.update(optimizer=dict(learning_rate=1.25e-4))
     config.mask_preset = "default"
     config.loader = dict(workers=16, prefetch=3)
     config.evaluation = dict(every=dict(updates=1000), batch_size=128)
-    config.checkpoint.every = dict(updates=500)
-    config.checkpoint.keep_every = 5000
+    config.checkpoint = dict(
+        every=dict(updates=500), keep_latest=3, keep_every=5000, best_metric="skill_position"
+    )
     return config

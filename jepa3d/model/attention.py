@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +133,7 @@ def splash_attention(
     )
     scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
     out = jax.vmap(kernel)(*(x.swapaxes(1, 2) for x in (scaled, k, v)))
-    return out.swapaxes(1, 2)
+    return cast(jax.Array, out).swapaxes(1, 2)
 
 
 def _splash_block(length: int) -> int:

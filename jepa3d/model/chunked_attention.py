@@ -12,6 +12,7 @@ Inside this file arrays are [B, H, tokens, h] and float32.
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ def chunked_attention(
     q_, k_, v_ = (x.astype(jnp.float32).swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
     q_ = _pad_tokens(q_, query_block)
     k_, v_ = _pad_tokens(k_, key_block), _pad_tokens(v_, key_block)
-    out = _attend(q_, k_, v_, keys, query_block, key_block)
+    out = cast(jax.Array, _attend(q_, k_, v_, keys, query_block, key_block))
     return out[:, :, :queries].swapaxes(1, 2).astype(q.dtype)
 
 

@@ -60,7 +60,10 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
     tables = (jnp.ones((1, 2, narrow)), jnp.zeros((1, 2, narrow)))
     context = jnp.zeros((1, 1, config.feature_dim))
     predictor = Predictor(config).init(predictor_key, context, tables, 0)["params"]
-    return {"encoder": _scale_residuals(encoder), "predictor": _scale_residuals(predictor)}
+    return {
+        "encoder": _scale_residuals(cast(Params, encoder)),
+        "predictor": _scale_residuals(cast(Params, predictor)),
+    }
 
 
 def _scale_residuals(params: Params) -> Params:

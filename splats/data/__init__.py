@@ -23,7 +23,9 @@ _HOMES = {
     "random_blender_points": "initialisation",
 }
 
-__all__ = sorted(_HOMES)
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
