@@ -68,9 +68,16 @@ def _header(path: Path, data: bytes) -> tuple[dict, int]:
         raise CheckpointError(f"{path} has an unreadable header ({error}); copy it again") from None
 
 
-def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Writes tensors in name order; the same tensors give the same bytes."""
-    header, chunks, offset = {}, [], 0
+def write_safetensors(
+    path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes tensors in name order; the same tensors give the same bytes.
+
+    Args:
+        metadata: text about the file, stored in its header under `__metadata__`.
+    """
+    header: dict = {"__metadata__": metadata} if metadata else {}
+    chunks, offset = [], 0
     for name in sorted(tensors):
         array = np.asarray(tensors[name])
         if array.dtype not in _NAMES:

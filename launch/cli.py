@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("launch.evaluate", "restore a checkpoint and evaluate it"),
     "overfit": ("launch.overfit", "prove on a few fixed examples that a config can learn"),
     "prepare": ("launch.prepare", "prepare data: OCT volumes, COLMAP scenes"),
+    "import": ("launch.import_weights", "start from a model of another program"),
     "export": ("launch.export", "write a trained model in another format"),
     "predict": ("launch.predict", "use a trained model"),
     "report": ("launch.report", "write report.html of a work folder"),

@@ -18,7 +18,7 @@ from splats.data.scene import Scene
 from splats.losses import metric_ssim, psnr
 from splats.population import Gaussians
 from splats.render import RenderSettings, render
-from splats.views import camera_of
+from splats.views import Arrays, camera_of
 
 PICTURES = 3  # held-out views shown as true | rendered | error
 ERROR_GAIN = 4.0  # of the absolute error in pictures
@@ -41,14 +41,14 @@ _render = jax.jit(render, static_argnames="settings")
 
 
 def view_renderer(
-    scene: Scene, gaussians: Gaussians, settings: RenderSettings, active_degree: jax.Array
+    cameras: Arrays, gaussians: Gaussians, settings: RenderSettings, active_degree: jax.Array
 ) -> RenderView:
-    """Renders views of a scene on black; a view that needs more pairs gets them.
+    """Renders views on black; a view that needs more pairs gets them.
 
     Args:
+      cameras: world_to_camera [V, 4, 4] and intrinsics [V, 3, 3].
       gaussians: with `alive`, see `splats.render.render`.
     """
-    cameras = {"world_to_camera": scene.world_to_camera, "intrinsics": scene.intrinsics}
 
     def render_view(view: int) -> np.ndarray:
         nonlocal settings

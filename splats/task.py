@@ -33,9 +33,10 @@ from splats.devices import batch_sums
 from splats.initialise import initial_capacity, initial_gaussians, starting_points
 from splats.refinement import SplatState, new_splat_state
 from splats.render import RenderSettings
+from splats.saved_scene import check_saved_scene
 from splats.view_sums import BatchInputs, ViewComparison
 from splats.views import ViewSource, open_scene, view_arrays
-from training.errors import CheckpointError, ConfigError
+from training.errors import ConfigError
 from training.mesh import Layout
 from training.optimizer import label_by_rules
 from training.state import TrainState
@@ -78,12 +79,14 @@ class SplatTask(Task):
     Attributes:
       capacity: slots for Gaussians.
       pair_capacity: slots for the (tile, Gaussian) pairs of a view.
+      first_degree: harmonics in use from the first update on; 0 unless Gaussians were imported.
     """
 
     config: Config
     scene: Scene
     capacity: int
     pair_capacity: int
+    first_degree: int = 0
 
     replay_reasons = (OVERFLOW,)
 
@@ -179,7 +182,8 @@ class SplatTask(Task):
     def active_degree(self, applied: jax.Array) -> jax.Array:
         """Degree of the harmonics that is in use at an update."""
         model = self.config.model
-        return jnp.minimum(applied // model.sh_every, model.sh_degree)
+        raised = jnp.maximum(applied // model.sh_every, self.first_degree)
+        return jnp.minimum(raised, model.sh_degree)
 
     def probes(self, batch: Batch) -> dict[str, jax.Array] | None:
         densify = self.config.densify
@@ -298,6 +302,7 @@ class SplatTask(Task):
         return {
             "capacity": self.capacity,
             "pair_capacity": self.pair_capacity,
+            "first_degree": self.first_degree,
             "split": self.scene.split.to_dict(),
             "scene": self.scene.fingerprint,
             "scene_scale": self.scene_scale,
@@ -305,17 +310,13 @@ class SplatTask(Task):
         }
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> SplatTask:
-        """Raises CheckpointError where a view that is held out now has been trained on."""
-        leaked = set(metadata["split"]["train"]) & set(self.scene.split.test)
-        if leaked:
-            raise CheckpointError(
-                f"{len(leaked)} held-out views (first: {min(leaked)}) were trained on by this "
-                "checkpoint; use the split of the run that wrote it (config.scene.split)"
-            )
+        """Raises CheckpointError where the checkpoint belongs to another split or world."""
+        check_saved_scene(metadata, self.scene)
         return replace(
             self,
             capacity=int(metadata["capacity"]),
             pair_capacity=max(self.pair_capacity, int(metadata["pair_capacity"])),
+            first_degree=int(metadata.get("first_degree", 0)),
         )
 
     def describe(self) -> Description:
@@ -367,8 +368,12 @@ class SplatTask(Task):
 
     def view_renderer(self, state: TrainState) -> evaluation.RenderView:
         """A function from a view of the scene to its rendering, float32 [H, W, 3] on the host."""
+        cameras = {
+            "world_to_camera": self.scene.world_to_camera,
+            "intrinsics": self.scene.intrinsics,
+        }
         return evaluation.view_renderer(
-            self.scene,
+            cameras,
             state.params["gaussians"] | {"alive": state.model_state.alive},
             self.settings,
             self.active_degree(state.applied),

@@ -27,6 +27,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def release_compiled_programs():
+    """Drops compiled programs after each module: a whole session would hold many gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def new_key():
     """A function that returns a fresh PRNG key at each call, so that no test reuses one."""

@@ -1,8 +1,9 @@
 """The train loop: `fit` trains or resumes a task in a work folder. Read this file top-down.
 
-One pass: take the next batches, dispatch the step, look at the metrics of the call before (the
-device stays busy meanwhile), then refresh, evaluate and save where the plan says so, and stop if
-any host was asked to. Decisions depend on the step and on replicated numbers only, so that every
+One pass: take the next batches, refresh the state if it is due, dispatch the step, look at the
+metrics of the call before (the device stays busy meanwhile), evaluate and save where the plan says
+so, and stop if any host was asked to. A refresh of step N comes before the update that follows it:
+a checkpoint of step N holds the state before, and a resumed run makes the refresh first. Decisions depend on the step and on replicated numbers only, so that every
 process takes them alike.
 """
 
@@ -36,6 +37,7 @@ from training.run_folder import (
     ledger_table,
     mark,
     open_run_folder,
+    read_ledger,
     write_config,
     write_table,
 )
@@ -141,7 +143,7 @@ class Run:
             on_hang=self._on_hang,
         )
         self.evaluations = read_evaluations(workdir, self.step)
-        self.ledger: list[dict[str, float]] = []
+        self.ledger = read_ledger(workdir, self.step)
         self.saved: deque[int] = deque(maxlen=2)  # steps whose saves were begun last
         self.events.launch(self.step)
 
@@ -162,6 +164,8 @@ class Run:
                     chunk = next(chunks, None)
                 if chunk is None:
                     break
+                if self.plan.refreshes(chunk.first_step):
+                    self._refresh()
                 self._remember(chunk)
                 read = self._dispatch(chunk.device)
                 self.step = chunk.first_step + chunk.updates
@@ -178,7 +182,7 @@ class Run:
                 if stop and pending is not None:
                     self._consume(*pending)
                     pending = None
-                self._refresh_evaluate_save(stop)
+                self._evaluate_and_save(stop)
                 if stop and self.step < self.plan.total:
                     self.store.wait()
                     self._mark(PREEMPTED)
@@ -348,10 +352,8 @@ class Run:
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
 
-    def _refresh_evaluate_save(self, stop: bool) -> None:
+    def _evaluate_and_save(self, stop: bool) -> None:
         metrics = None
-        if self.plan.refreshes(self.step):
-            self._refresh()
         if self.plan.evaluates(self.step):
             metrics = self._evaluate()
         if stop or self.plan.saves(self.step):

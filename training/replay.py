@@ -71,11 +71,11 @@ def _advance(
 ) -> tuple[Program, TrainState]:
     """Makes the updates and refreshes between the checkpoint and the recorded step."""
     first, size = int(state.step), program.config.batch_size
-    if first == until:
-        return program, state
-    say(f"re-running steps {first + 1} to {until} from the checkpoint of step {first}")
+    if first < until:
+        say(f"re-running steps {first + 1} to {until} from the checkpoint of step {first}")
     with contextlib.closing(_stream(program)) as stream:
         for step in range(first, until):
+            program, state = _refreshed(program, plan, state, step)
             batches = program.layout.put_batches([stream.batch(step)], size)
             state, read = program.step(state, batches)
             (row,) = read()
@@ -84,12 +84,18 @@ def _advance(
                     f"step {step + 1} grew the capacity of the model, which replay cannot follow; "
                     "replay a step before it, or one after a later checkpoint"
                 )
-            if plan.refreshes(step + 1):
-                state, ledger = program.refresh(state)
-                reason = program.task.resize_reason(ledger)
-                if reason is not None:
-                    program, state = program.resized(state, reason)
-    return program, state
+    return _refreshed(program, plan, state, until)
+
+
+def _refreshed(
+    program: Program, plan: Plan, state: TrainState, step: int
+) -> tuple[Program, TrainState]:
+    """The state after the refresh that is due before the update that follows `step`, if any is."""
+    if not plan.refreshes(step):
+        return program, state
+    state, ledger = program.refresh(state)
+    reason = program.task.resize_reason(ledger)
+    return (program, state) if reason is None else program.resized(state, reason)
 
 
 def _stream(program: Program) -> ExampleStream:

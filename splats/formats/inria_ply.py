@@ -15,6 +15,16 @@ from splats.formats.harmonics import COUNTS
 from splats.ply import read_ply, write_ply
 from training.errors import InputError
 
+_REQUIRED = (
+    *"xyz",
+    *(f"f_dc_{i}" for i in range(3)),
+    "opacity",
+    *(f"scale_{i}" for i in range(3)),
+    *(f"rot_{i}" for i in range(4)),
+)
+_NORMALS = ("nx", "ny", "nz")  # part of the layout, without meaning
+_MOST_REST = 3 * (max(COUNTS) - 1)
+
 
 def write_inria_ply(path: Path | str, cloud: GaussianCloud, *, normals: bool = True) -> None:
     """Writes `cloud`; `normals` adds the zero normals that some old readers ask for."""
@@ -34,23 +44,22 @@ def write_inria_ply(path: Path | str, cloud: GaussianCloud, *, normals: bool = T
     write_ply(path, {"vertex": table})
 
 
-def read_inria_ply(path: Path | str) -> GaussianCloud:
-    """Reads any order of the properties, with or without normals; others are ignored.
+def read_inria_ply(path: Path | str, *, strict: bool = False) -> GaussianCloud:
+    """Reads any order of the properties, with or without normals.
+
+    Args:
+      strict: refuse tables and properties that the layout does not know, instead of ignoring them.
 
     Raises InputError for text files, missing properties and cut-off files.
     """
-    vertex = read_ply(path, allow_text=False).get("vertex")
+    tables = read_ply(path, allow_text=False)
+    if strict:
+        _refuse_unknown(path, tables)
+    vertex = tables.get("vertex")
     names = () if vertex is None else vertex.dtype.names or ()
     if vertex is None or not names:
         raise InputError(f"{path} has no vertices; give a Gaussian splat PLY.")
-    required = [
-        *"xyz",
-        *(f"f_dc_{i}" for i in range(3)),
-        "opacity",
-        *(f"scale_{i}" for i in range(3)),
-        *(f"rot_{i}" for i in range(4)),
-    ]
-    missing = [name for name in required if name not in names]
+    missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise InputError(
             f"{path} lacks the properties {', '.join(missing)}; it is not a Gaussian splat PLY."
@@ -74,3 +83,20 @@ def read_inria_ply(path: Path | str) -> GaussianCloud:
         vertex["opacity"],
         np.concatenate([columns("f_dc_", 3)[:, None, :], rest], axis=1),
     )
+
+
+def _refuse_unknown(path: Path | str, tables: dict[str, np.ndarray]) -> None:
+    """Raises InputError where a part of the file would not be used."""
+    others = [name for name in tables if name != "vertex"]
+    known = {*_REQUIRED, *_NORMALS, *(f"f_rest_{i}" for i in range(_MOST_REST))}
+    dtype = tables["vertex"].dtype if "vertex" in tables else np.dtype([])
+    unknown = [name for name in dtype.names or () if name not in known]
+    if others or unknown:
+        listed = ", ".join([f"element {name}" for name in others] + unknown[:8])
+        raise InputError(
+            f"{path} holds what no Gaussian splat PLY has ({listed}); export it again as plain "
+            "PLY, not compressed"
+        )
+    whole = [name for name in dtype.names or () if dtype[name].kind != "f"]
+    if whole:
+        raise InputError(f"{path} stores {whole[0]} as {dtype[whole[0]]}; floats are needed.")

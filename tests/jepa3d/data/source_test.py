@@ -50,10 +50,10 @@ def test_threads_and_copies_see_the_same_records(folder):
     alone = [source[i]["volume"].tobytes() for i in range(len(source))]
     fresh = pickle.loads(pickle.dumps(source))
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda i: fresh[i % 6]["volume"].tobytes(), range(60)))
+        together = list(pool.map(lambda i: fresh[i % 4]["volume"].tobytes(), range(40)))
     assert together == alone * 10
     with pytest.raises(IndexError):
-        source[6]
+        source[4]
 
 
 def test_fingerprint_depends_on_content_only(folder, tmp_path):

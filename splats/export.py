@@ -1,0 +1,102 @@
+"""`podvision export` of a trained scene: its Gaussians as a file that viewers read.
+
+The cloud is brought back to the data set's own world (means, sizes, orientations and harmonics),
+unless the normalised world of training is asked for. Harmonics above the degree in use at the step
+are never rendered and not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from splats.formats import FORMATS, CleanedCloud, GaussianCloud, clean, transform
+from training.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from splats.task import SplatTask
+    from training.program import Program
+    from training.state import TrainState
+
+NAMES = tuple(suffix.removeprefix(".") for suffix in FORMATS)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Finds the format, before anything is loaded; sets `args.format` where it is None.
+
+    Raises:
+      ConfigError: an unknown format, or an output whose ending says another one.
+    """
+    name = args.output.name.lower()
+    implied = next((known for known in NAMES if name.endswith(f".{known}")), None)
+    wanted = args.format or implied
+    if wanted not in NAMES:
+        found = repr(args.format) if args.format else f"the ending of {args.output}"
+        raise ConfigError(f"{found} is no format of splats; use {', '.join(NAMES)}")
+    if implied != wanted:
+        raise ConfigError(
+            f"--format {wanted} needs an --output that ends in .{wanted}, not {args.output.name}"
+        )
+    args.format = wanted
+
+
+def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
+    """Writes `args.output`; returns lines that say what was written and what was left out."""
+    cleaned = trained_cloud(program.task, state, args.normalised)  # type: ignore[arg-type]
+    if not len(cleaned.cloud):
+        raise InputError(f"no Gaussian of step {step} is alive and finite; nothing was written")
+    write_file(args.output, cleaned.cloud, args.format)
+    world = "the normalised world" if args.normalised else "the world of the data set"
+    megabytes = args.output.stat().st_size / 1e6
+    lines = [
+        f"step {step}: {len(cleaned.cloud):,} Gaussians of degree {cleaned.cloud.degree} in "
+        f"{world} written to {args.output} ({megabytes:.2f} MB)",
+        f"left out: {cleaned.dead:,} free slots, {cleaned.non_finite:,} Gaussians not finite",
+    ]
+    if args.format == "splat" and cleaned.cloud.degree:
+        lines.append("this format holds no harmonics: colours do not depend on the direction")
+    return lines
+
+
+def write_file(path: Path, cloud: GaussianCloud, name: str) -> None:
+    """Writes a cloud in the named format, complete or not at all.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        FORMATS[f".{name}"](partial, cloud)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def trained_cloud(task: SplatTask, state: TrainState, normalised: bool = False) -> CleanedCloud:
+    """The living Gaussians of a state.
+
+    Args:
+      normalised: keep the world of training instead of that of the data set.
+    """
+    arrays = jax.device_get(state.params["gaussians"])
+    degree = int(task.active_degree(state.applied))
+    harmonics = arrays["sh0"]
+    if "shN" in arrays:
+        harmonics = np.concatenate([harmonics, arrays["shN"]], axis=1)
+    cloud = GaussianCloud.of(
+        arrays["means"],
+        arrays["scales"],
+        arrays["quats"],
+        arrays["opacities"],
+        harmonics[:, : (degree + 1) ** 2],
+    )
+    cleaned = clean(cloud, jax.device_get(state.model_state.alive))
+    if normalised:
+        return cleaned
+    moved = transform(cleaned.cloud, np.linalg.inv(task.scene.normalisation))
+    return CleanedCloud(moved, cleaned.dead, cleaned.non_finite)

@@ -1,0 +1,173 @@
+"""`podvision predict` of a trained scene: frames along a camera path, as PNG files or a film.
+
+The path is `orbit[:FRAMES]`, a JSON file of `splats.cameras`, or the folder of a scene, whose views
+become the frames. JSON and folders are in the data set's own world. Frames are drawn on black.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from splats.cameras import CameraPath, orbit, path_of_capture, read_path
+from splats.data.capture import read_capture
+from splats.data.normalisation import camera_centres, transform_cameras
+from splats.data.scene import Scene
+from splats.evaluation import view_renderer
+from splats.film import open_film, require_encoder
+from training.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from splats.task import SplatTask
+    from training.program import Program
+    from training.state import TrainState
+
+ORBIT_FRAMES = 120
+FILM = ".mp4"
+# Smallest share of the rays' directions that must differ, for a common point to be well defined.
+LEAST_CONVERGENCE = 0.02
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ConfigError for an input that cannot be a path or a film without its encoder."""
+    name, _, count = args.input.partition(":")
+    if name == "orbit":
+        if count and (not count.isdigit() or int(count) < 1):
+            raise ConfigError(f"--input {args.input}: write orbit:FRAMES with a number from 1")
+    elif not Path(args.input).exists():
+        raise InputError(
+            f"--input {args.input} does not exist; give orbit[:FRAMES], a camera path in JSON or "
+            "the folder of a scene"
+        )
+    if args.output.suffix.lower() == FILM:
+        require_encoder()
+
+
+def predict(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
+    """Renders the path of `args.input` to `args.output`; returns a line that says what."""
+    task: SplatTask = program.task  # type: ignore[assignment]
+    path = camera_path(args.input, task)
+    frames = rendered(task, state, path)
+    try:
+        if args.output.suffix.lower() == FILM:
+            write_film(args.output, path, frames)
+        else:
+            write_frames(args.output, frames)
+    except OSError as error:
+        raise InputError(f"{args.output} cannot be written ({error.strerror or error})") from error
+    return [
+        f"step {step}: {len(path)} frames of {path.width} x {path.height} written to {args.output}"
+    ]
+
+
+def camera_path(text: str, task: SplatTask) -> CameraPath:
+    """The frames to render, in the world of the Gaussians.
+
+    Raises:
+      InputError: the file or folder is no path, or the views do not look at a common place.
+    """
+    name, _, count = text.partition(":")
+    if name == "orbit":
+        return orbit_of_scene(task.scene, int(count or ORBIT_FRAMES))
+    source = Path(text)
+    if source.is_dir():
+        path = shrunk(path_of_capture(read_capture(source)), task.config.scene.factor or 1)
+    else:
+        path = read_path(source)
+    moved = transform_cameras(task.scene.normalisation, path.world_to_camera)
+    return replace(path, world_to_camera=moved)
+
+
+def shrunk(path: CameraPath, factor: int) -> CameraPath:
+    """The same frames with `factor` times fewer pixels a side, rounded as photographs are."""
+    if factor == 1:
+        return path
+    width, height = (max(1, int(side / factor + 0.5)) for side in (path.width, path.height))
+    ratio = np.array([width / path.width, height / path.height])
+    return replace(path, intrinsics=path.intrinsics * np.tile(ratio, 2), width=width, height=height)
+
+
+def orbit_of_scene(scene: Scene, count: int) -> CameraPath:
+    """A circle around the point that the views look at, at their median distance and height.
+
+    Raises:
+      InputError: the views look in one direction, so that they have no common point.
+    """
+    poses = scene.world_to_camera.astype(np.float64)
+    centres, forward = camera_centres(poses), poses[:, 2, :3]
+    up = -poses[:, 1, :3].mean(axis=0)
+    up /= np.linalg.norm(up)
+    focus = common_point(centres, forward)
+    offsets = centres - focus
+    height = float(np.median(offsets @ up))
+    reach = np.linalg.norm(offsets - (offsets @ up)[:, None] * up, axis=1)
+    radius = float(np.median(reach))
+    turned = orbit(
+        count,
+        centre=focus.tolist(),
+        radius=float(np.hypot(radius, height)),
+        elevation=float(np.degrees(np.arctan2(height, radius))),
+        up=up.tolist(),
+    )
+    width, height_pixels = (int(side) for side in scene.sizes[0])
+    fx, fy, cx, cy = scene.intrinsics[0][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    return CameraPath(turned, np.tile([fx, fy, cx, cy], (count, 1)), width, height_pixels)
+
+
+def common_point(centres: np.ndarray, forward: np.ndarray) -> np.ndarray:
+    """The point [3] nearest to all optical axes, by least squares.
+
+    Args:
+      centres, forward: [view, 3], places and unit directions.
+
+    Raises:
+      InputError: nearly parallel axes.
+    """
+    across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+    total = across.sum(axis=0)
+    if np.linalg.eigvalsh(total)[0] < LEAST_CONVERGENCE * len(centres):
+        raise InputError(
+            "the views of this scene look in nearly one direction, so there is nothing to orbit "
+            "around; pass --input the folder of a scene or a camera path in JSON"
+        )
+    return np.linalg.solve(total, np.einsum("vij,vj->i", across, centres))
+
+
+def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[np.ndarray]:
+    """The frames of a path, uint8 [height, width, 3], one at a time."""
+    intrinsics = np.zeros((len(path), 3, 3), np.float32)
+    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = path.intrinsics
+    intrinsics[:, 2, 2] = 1.0
+    cameras = {
+        "world_to_camera": path.world_to_camera.astype(np.float32),
+        "intrinsics": intrinsics,
+    }
+    render_view = view_renderer(
+        cameras,
+        state.params["gaussians"] | {"alive": state.model_state.alive},
+        replace(task.settings, width=path.width, height=path.height, render_depth=False),
+        task.active_degree(state.applied),
+    )
+    for frame in range(len(path)):
+        yield np.rint(255.0 * np.clip(render_view(frame), 0.0, 1.0)).astype(np.uint8)
+
+
+def write_frames(folder: Path, frames: Iterator[np.ndarray]) -> None:
+    """Writes `frame_00000.png`, ... into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"frame_{number:05d}.png")
+
+
+def write_film(file: Path, path: CameraPath, frames: Iterator[np.ndarray]) -> None:
+    """Writes an MP4 file, at the path's frames per second."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open_film(file, path.width, path.height, path.frames_per_second) as add:
+        for frame in frames:
+            add(frame)
