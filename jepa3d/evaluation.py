@@ -20,7 +20,7 @@ from jepa3d.losses import Measured, jepa_loss, skill
 from jepa3d.model.jepa import predict
 from training.mesh import Layout
 from training.stream import evaluation_batches
-from training.task import Batch, Evaluation, Source, Verdict
+from training.task import Batch, Evaluation, Source
 
 if TYPE_CHECKING:
     from jepa3d.task import JepaTask
@@ -169,18 +169,3 @@ def _panel(panel: Mapping[str, np.ndarray]) -> dict[str, float]:
     if len(panel["pooled"]) > 1:
         values["rankme_volumes"] = diagnostics.rank_me(jnp.asarray(panel["pooled"]), centered=True)
     return {name: float(value) for name, value in values.items()}
-
-
-def collapse_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
-    """Collapse by the panel: one direction left, or no variation, on foreground features."""
-    now = history[-1]
-    rank, ratio = now["rankme"], now["feature_std_relative"]
-    collapsed = rank < 1.5 and ratio < 0.05
-    best = max(row["rankme"] for row in history)
-    sentence = (
-        f"RankMe of the foreground features is {rank:.1f} (best so far {best:.1f}), their spread "
-        f"over their norm {ratio:.3f}"
-    )
-    if collapsed:
-        sentence = f"the features have collapsed: {sentence}; lower the learning rate, raise ema"
-    return Verdict("collapse", not collapsed, sentence)

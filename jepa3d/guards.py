@@ -1,8 +1,10 @@
-"""What a V-JEPA3D run checks about its data before the first update."""
+"""What a V-JEPA3D run checks: its data before the first update, and each evaluation."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from jepa3d.data.source import VolumeSource
 from training.task import Verdict
@@ -39,3 +41,39 @@ def spacing_verdict(source: VolumeSource) -> Verdict:
         sources[notes.get("in_plane", "given with the file")] += 1
     found = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sources.most_common())
     return Verdict("spacing", True, f"voxel sizes of {len(source)} volumes from: {found}")
+
+
+def collapse_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
+    """Collapse by the panel: one direction left, or no variation, on foreground features."""
+    now = history[-1]
+    rank, ratio = now["rankme"], now["feature_std_relative"]
+    collapsed = rank < 1.5 and ratio < 0.05
+    best = max(row["rankme"] for row in history)
+    sentence = (
+        f"RankMe of the foreground features is {rank:.1f} (best so far {best:.1f}), their spread "
+        f"over their norm {ratio:.3f}"
+    )
+    if collapsed:
+        sentence = f"the features have collapsed: {sentence}; lower the learning rate, raise ema"
+    return Verdict("collapse", not collapsed, sentence)
+
+
+def loss_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
+    """The evaluation loss is a positive number and differs from that of the step before."""
+    now = history[-1]
+    loss, step = now["loss"], now.get("step", 0)
+    before = [row for row in history[:-1] if row.get("step", 0) < step]
+    problem = ""
+    if loss == 0.0:
+        problem = "is exactly 0: no token is hidden, or the target is compared with itself"
+    elif not math.isfinite(loss):
+        problem = f"is {loss}: look at the volumes of the evaluation split"
+    elif before and loss == before[-1]["loss"]:
+        problem = f"is {loss:g}, to the last bit that of step {before[-1]['step']:.0f}"
+        problem = f"{problem}: nothing that it depends on has changed"
+    if problem:
+        return Verdict(
+            "evaluation-loss", False, f"the evaluation loss at step {step:.0f} {problem}"
+        )
+    sentence = f"the evaluation loss of {len(history)} evaluations is positive and changes"
+    return Verdict("evaluation-loss", True, sentence)

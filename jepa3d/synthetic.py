@@ -247,7 +247,8 @@ def write_tree(
 ) -> Path:
     """Writes an AI-READI-like tree with both eyes of each participant.
 
-    Participants take the devices in turn; the recommended splits are 6 train : 1 val : 1 test.
+    Participants take the devices in turn. Of six with the same device four are recommended for
+    training, one for validation and one for the test, so that every split has every device.
     With `faulty_files` one file of each kind is added that preparation must skip: a radial scan, a
     truncated file, a height map beside the volumes, and a manifest row without its file.
 
@@ -372,7 +373,6 @@ def _write_height_map(root: Path, generator: np.random.Generator, person: str) -
 
 def _write_participants(root: Path, participants: int) -> None:
     columns = ("participant_id", "clinical_site", "study_group", "age", "recommended_split")
-    splits = ("train",) * 3 + ("val",) + ("train",) * 3 + ("test",)
     groups = ("healthy", "pre_diabetes_lifestyle_controlled", "insulin_dependent")
     rows = [
         {
@@ -380,11 +380,17 @@ def _write_participants(root: Path, participants: int) -> None:
             "clinical_site": "synthetic",
             "study_group": groups[number % len(groups)],
             "age": str(40 + number),
-            "recommended_split": splits[number % len(splits)],
+            "recommended_split": _recommended_split(number),
         }
         for number in range(participants)
     ]
     _write_table(root / "participants.tsv", columns, rows)
+
+
+def _recommended_split(number: int) -> str:
+    """The split of participant `number`: another of each device's six for each device."""
+    rank, device = divmod(number, len(DEVICES))
+    return {device % 6: "val", (device + 3) % 6: "test"}.get(rank % 6, "train")
 
 
 def _write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) -> None:

@@ -19,7 +19,7 @@ from jepa3d.config import Config, MaskConfig
 from jepa3d.data.account import COLUMNS, account_of
 from jepa3d.data.augment import augment, normalise
 from jepa3d.data.source import VolumeSource
-from jepa3d.guards import decode_verdict, spacing_verdict
+from jepa3d.guards import collapse_verdict, decode_verdict, loss_verdict, spacing_verdict
 from jepa3d.losses import Measured, dense_weight, jepa_loss, skill, start_positional_mean
 from jepa3d.masks import check_masks, mask_preset, sample_masks
 from jepa3d.model.counts import parameter_counts, volume_flops
@@ -190,7 +190,7 @@ class JepaTask(Task):
         return evaluation.evaluate(self, state, source, layout)
 
     def evaluation_guards(self, history: Any) -> list[Verdict]:
-        return [evaluation.collapse_verdict(history)]
+        return [loss_verdict(history), collapse_verdict(history)]
 
     def without_augmentation(self) -> Self:
         return dataclasses.replace(self, augmented=False)

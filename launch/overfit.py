@@ -1,12 +1,13 @@
 """Prove that a config can learn: train on a few fixed examples until they are known by heart.
 
 Exit code 0 if the system's own success metric was reached and every parameter group had a
-gradient, 3 if not. Nothing is written.
+gradient, 3 if not. Nothing is written, but the verdict where --workdir asks for it.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from launch import arguments
 
@@ -15,6 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
     parser.add_argument("--examples", type=int, default=4, help="how many fixed examples (4)")
     parser.add_argument("--updates", type=int, default=300, help="how many updates (300)")
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        metavar="DIR",
+        help="leave the verdict in the work folder of the run to come, for its report",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,12 +33,15 @@ def run(args: argparse.Namespace) -> int:
 def overfit(args: argparse.Namespace) -> int:
     from training.errors import EXIT_DONE, EXIT_GUARD, ConfigError
     from training.overfit import overfit as train_on_fixed
+    from training.overfit import write_verdict
     from training.registry import load_config, make_task
 
     if args.examples < 1 or args.updates < 1:
         raise ConfigError("--examples and --updates must be at least 1")
     config = load_config(args.config, args.overrides)
     verdicts = train_on_fixed(make_task(config), config, args.examples, args.updates, print)
+    if args.workdir is not None:
+        write_verdict(args.workdir, verdicts)
     for verdict in verdicts:
         print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name:<14} {verdict.sentence}")
     return EXIT_DONE if all(verdict.passed for verdict in verdicts) else EXIT_GUARD

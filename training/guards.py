@@ -37,10 +37,14 @@ class GuardBook:
             verdict.name, {"name": verdict.name, "when": when, "checked": 0, "passed": True}
         )
         row["checked"] += 1
-        if row["passed"]:
+        stops = not verdict.passed and not verdict.warning and not switched_off
+        # The first finding stays, unless a warning was followed by a stop.
+        if row["passed"] or (stops and row.pop("warning", False)):
             note = "switched off by config.guards.off; " if switched_off else ""
             row |= {"passed": verdict.passed, "sentence": note + verdict.sentence}
-        return not verdict.passed and not verdict.warning and not switched_off
+            if not verdict.passed and not stops:
+                row["warning"] = True
+        return stops
 
     def require(self, verdict: Verdict, when: str) -> None:
         """Raises GuardStop where the verdict stops the run."""

@@ -1,14 +1,16 @@
 """The train loop: `fit` trains or resumes a task in a work folder. Read this file top-down.
 
-One pass: take the next batches, dispatch the step, look at the metrics of the call before (the
-device stays busy meanwhile), then refresh, evaluate and save where the plan says so, and stop if
-any host was asked to. Decisions depend on the step and on replicated numbers only, so that every
+One pass: take the next batches, refresh the state if it is due, dispatch the step, look at the
+metrics of the call before (the device stays busy meanwhile), evaluate and save where the plan says
+so, and stop if any host was asked to. A refresh of step N comes before the update that follows it:
+a checkpoint of step N holds the state before, and a resumed run makes the refresh first. Decisions depend on the step and on replicated numbers only, so that every
 process takes them alike.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +19,13 @@ import jax
 from training import distributed
 from training.checkpoints import CheckpointStore
 from training.config import TrainConfig
-from training.errors import GuardStop, PodvisionError
+from training.errors import DataFault, GuardStop, PodvisionError
 from training.evaluate import evaluate_state, read_evaluations, write_evaluation
 from training.events import EventLog
 from training.guards import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
 from training.mesh import Layout, make_mesh
 from training.metrics import MetricWriter
+from training.overfit import read_verdict
 from training.plan import Plan, make_plan
 from training.progress import Meter, Progress
 from training.recorder import Evidence, Recorder
@@ -34,6 +37,7 @@ from training.run_folder import (
     ledger_table,
     mark,
     open_run_folder,
+    read_ledger,
     write_config,
     write_table,
 )
@@ -73,6 +77,8 @@ def fit(
             reason = "all updates made" if outcome == "done" else "asked to stop; all is saved"
         except PodvisionError as error:
             reason = str(error)
+            if isinstance(error, DataFault):
+                run.book.record(Verdict("data-replaced", False, reason), STEP)
             raise
         finally:
             run.close(outcome, reason)
@@ -137,7 +143,8 @@ class Run:
             on_hang=self._on_hang,
         )
         self.evaluations = read_evaluations(workdir, self.step)
-        self.ledger: list[dict[str, float]] = []
+        self.ledger = read_ledger(workdir, self.step)
+        self.saved: deque[int] = deque(maxlen=2)  # steps whose saves were begun last
         self.events.launch(self.step)
 
     def train(self) -> str:
@@ -157,6 +164,8 @@ class Run:
                     chunk = next(chunks, None)
                 if chunk is None:
                     break
+                if self.plan.refreshes(chunk.first_step):
+                    self._refresh()
                 self._remember(chunk)
                 read = self._dispatch(chunk.device)
                 self.step = chunk.first_step + chunk.updates
@@ -173,7 +182,7 @@ class Run:
                 if stop and pending is not None:
                     self._consume(*pending)
                     pending = None
-                self._refresh_evaluate_save(stop)
+                self._evaluate_and_save(stop)
                 if stop and self.step < self.plan.total:
                     self.store.wait()
                     self._mark(PREEMPTED)
@@ -209,6 +218,13 @@ class Run:
         allowed = self.config.loader.max_replaced_fraction
         kept = f"less than {allowed:.1%} of the examples had to be replaced"
         self.book.declare("data-replaced", STEP, kept)
+        tested = read_verdict(self.workdir)
+        if tested is None:
+            self.book.declare("overfit", START, "no verdict of podvision overfit is in this folder")
+        else:
+            self.book.record(tested, START)
+        for name in self.config.guards.off:
+            self.book.declare(name, "off", "switched off by config.guards.off")
         known = "every config key is known and has the right type"
         self.book.record(Verdict("unread-config", True, known), START)
         if self.store.latest() is not None:
@@ -290,8 +306,10 @@ class Run:
                 self._log(step, row)
         for name in [*(watch.name for watch in self.watches), "hang", "data-replaced"]:
             self.book.count(name, len(rows))
-        self.watchdog.beat(chunk.first_step + len(rows), self.meter.median_seconds())
-        self.progress.step(chunk.first_step + len(rows))
+        last = chunk.first_step + len(rows)
+        median = self.meter.median_seconds() if self.plan.logs(last) else None
+        self.watchdog.beat(last, median)
+        self.progress.step(last)
 
     def _log(self, step: int, row: Mapping[str, float]) -> None:
         values = {f"train/{name}": value for name, value in row.items() if name != "replay"}
@@ -303,13 +321,7 @@ class Run:
             self.events.train(step, *lap)
 
     def _on_incident(self, incident: Incident, step: int, row: Mapping[str, float]) -> None:
-        evidence = Evidence(
-            losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
-            gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
-            key_data=jax.device_get(jax.random.key_data(self.state.key)),
-            key_impl=str(jax.random.key_impl(self.state.key)),
-            checkpoint=self._checkpoint_before(step),
-        )
+        evidence = self._evidence(step, row) if self.recorder.records_next else Evidence()
         folder = self.recorder.trip(step, incident.guard, incident.sentence, evidence)
         recorded = f"; recorded in {folder}" if folder else ""
         self.progress.say(f"{incident.guard}: {incident.sentence}{recorded}")
@@ -318,22 +330,30 @@ class Run:
             self._log(step, row)
             raise GuardStop(incident.guard, incident.sentence)
 
+    def _evidence(self, step: int, row: Mapping[str, float]) -> Evidence:
+        return Evidence(
+            losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
+            gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
+            key_data=jax.device_get(jax.random.key_data(self.state.key)),
+            key_impl=str(jax.random.key_impl(self.state.key)),
+            checkpoint=self._checkpoint_before(step),
+        )
+
     def _on_hang(self, sentence: str) -> None:
         """Called by the watchdog's thread: a hang is said and noted, it does not stop the run."""
         self.progress.say(sentence)
         self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
 
     def _checkpoint_before(self, step: int) -> Path | None:
-        earlier = [saved for saved in self.store.steps() if saved < step]
-        return Path(self.store.folder.step_path(earlier[-1])) if earlier else None
+        """Of the checkpoints, those that are still being written included."""
+        earlier = [saved for saved in (*self.store.steps(), *self.saved) if saved < step]
+        return Path(self.store.folder.step_path(max(earlier))) if earlier else None
 
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
 
-    def _refresh_evaluate_save(self, stop: bool) -> None:
+    def _evaluate_and_save(self, stop: bool) -> None:
         metrics = None
-        if self.plan.refreshes(self.step):
-            self._refresh()
         if self.plan.evaluates(self.step):
             metrics = self._evaluate()
         if stop or self.plan.saves(self.step):
@@ -366,6 +386,7 @@ class Run:
         return result.metrics
 
     def _save(self, metrics: Mapping[str, float] | None) -> None:
+        self.saved.append(self.step)
         with self._interlude("checkpoint"):
             self.store.save(
                 self.step,

@@ -168,25 +168,34 @@ class Layout:
 
     def put_batch(self, local: dict[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
         """Global arrays `[batch_size, ...]` from this process's rows, in the order of `rows`."""
-        return {name: self._put(name, x, batch_size, 0) for name, x in local.items()}
+        return self._put(local, batch_size, 0)
 
     def put_batches(
         self, local: Sequence[dict[str, np.ndarray]], batch_size: int
     ) -> dict[str, jax.Array]:
         """Global arrays `[updates, batch_size, ...]` from consecutive batches of this process."""
         stacked = {name: np.stack([batch[name] for batch in local]) for name in local[0]}
-        return {name: self._put(name, x, batch_size, 1) for name, x in stacked.items()}
+        return self._put(stacked, batch_size, 1)
 
-    def _put(self, name: str, array: np.ndarray, batch_size: int, axis: int) -> jax.Array:
+    def _put(
+        self, local: dict[str, np.ndarray], batch_size: int, axis: int
+    ) -> dict[str, jax.Array]:
         expected = len(self.rows(batch_size))
-        if array.shape[axis] != expected:
-            # Different sizes on different processes would hang the next collective.
-            raise ConfigError(
-                f"batch[{name!r}] has {array.shape[axis]} rows here instead of {expected}"
-            )
-        shape = (*array.shape[:axis], batch_size, *array.shape[axis + 1 :])
+        for name, array in local.items():
+            if array.shape[axis] != expected:
+                # Different sizes on different processes would hang the next collective.
+                raise ConfigError(
+                    f"batch[{name!r}] has {array.shape[axis]} rows here instead of {expected}"
+                )
         sharding = NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, ("data", "fsdp")))
-        return jax.make_array_from_process_local_data(sharding, array, shape)
+        if jax.process_count() == 1:  # one call for all arrays: half the host time
+            return jax.device_put(local, sharding)
+        return {
+            name: jax.make_array_from_process_local_data(
+                sharding, x, (*x.shape[:axis], batch_size, *x.shape[axis + 1 :])
+            )
+            for name, x in local.items()
+        }
 
     def replicate(self, tree: PyTree) -> PyTree:
         """The same host values on every device; every process must pass identical values."""

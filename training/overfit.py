@@ -1,13 +1,15 @@
 """The overfit test: a few fixed examples, no augmentation, the system's own success metric.
 
 A config that cannot learn four examples by heart will not learn a data set. Every parameter group
-must also have had a gradient. Nothing is written: no work folder, no checkpoints.
+must also have had a gradient. No checkpoint is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +21,8 @@ from training.program import Program
 from training.state import TrainState
 from training.stream import ExampleStream
 from training.task import Batch, Example, Source, Sources, Task, Verdict
+
+VERDICT_FILE = "overfit.json"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,25 @@ class FixedExamples:
     def resize(self, state: TrainState, reason: str) -> tuple[FixedExamples, TrainState]:
         task, state = self._task.resize(state, reason)
         return FixedExamples(task, self._source), state
+
+
+def write_verdict(workdir: Path, verdicts: Sequence[Verdict]) -> None:
+    """Leaves `overfit.json`, so that the report of a run says whether it could have learnt."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    content = {
+        "passed": all(verdict.passed for verdict in verdicts),
+        "sentence": "; ".join(verdict.sentence for verdict in verdicts),
+    }
+    (workdir / VERDICT_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def read_verdict(workdir: Path) -> Verdict | None:
+    """What `write_verdict` left in a work folder, as a warning where it failed; None if nothing."""
+    path = workdir / VERDICT_FILE
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Verdict("overfit", content["passed"], content["sentence"], warning=True)
 
 
 def overfit(

@@ -100,6 +100,11 @@ class Recorder:
         self._held: deque[tuple[int, Mapping[str, np.ndarray]]] = deque(maxlen=held_batches)
         self._process, self._process_count = process, process_count
 
+    @property
+    def records_next(self) -> bool:
+        """Whether the next trip will be written."""
+        return is_recorded(self.trips + 1)
+
     def remember(
         self,
         step: int,

@@ -1,15 +1,17 @@
 """Re-runs one recorded step exactly, on one device, and finds the first offending tensor.
 
-The state before the step is rebuilt: the newest earlier checkpoint, then the updates in between
-from the same example order. The step itself uses the recorded batch.
+The state before the step is rebuilt: the newest earlier checkpoint, then the updates and refreshes
+in between from the same example order. The step itself uses the recorded batch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +19,14 @@ import numpy as np
 
 from training.checkpoints import CheckpointReader
 from training.config import MeshConfig
-from training.errors import CheckpointError
+from training.errors import CheckpointError, InputError
 from training.mesh import Layout, make_mesh
 from training.paths import named_leaves
-from training.plan import make_plan
+from training.plan import Plan, make_plan
 from training.program import Program
 from training.recorder import Recording, read_recording
 from training.registry import make_task
+from training.resume import fresh_state
 from training.run_folder import read_config
 from training.state import TrainState
 from training.step import make_step
@@ -39,57 +42,91 @@ def replay(workdir: Path, step: int, say: Callable[[str], None]) -> dict[str, fl
       CheckpointError: no checkpoint before it is left.
     """
     recording = read_recording(workdir, step)
-    config = replace(read_config(workdir), mesh=MeshConfig(data=1, fsdp=1, model=1), accumulation=1)
+    config = replace(read_config(workdir), mesh=MeshConfig(data=1, fsdp=1, model=1))
     reader = CheckpointReader(workdir, config.checkpoint)
     earlier = [saved for saved in reader.steps() if saved < step]
     task = make_task(config)
     if earlier:
         task = task.with_metadata(reader.describe(earlier[-1]).task)
     layout = Layout(make_mesh(config.mesh, jax.devices()[:1]))
-    total = make_plan(config, len(task.sources().train), task.refresh_cadence).total
-    program = Program(task, config, layout, total)
+    plan = make_plan(config, len(task.sources().train), task.refresh_cadence)
+    program = Program(task, config, layout, plan.total)
     say(f"step {step}: {recording.record.get('guard')}: {recording.record.get('reason')}")
     with jax.set_mesh(layout.mesh):
         if earlier:
             state, _ = reader.restore(earlier[-1], program.abstract_state)
-        elif step <= config.checkpoint.every.resolve(
-            "checkpoint.every", config.batch_size, len(task.sources().train)
-        ):
-            state = program.initial_state()
+        elif step <= plan.save_every:
+            state = fresh_state(program)
         else:
-            raise CheckpointError(f"no checkpoint before step {step} is left in {workdir}")
-        state = _advance(program, state, step - 1, say)
+            raise CheckpointError(
+                f"no checkpoint before step {step} is left in {workdir}; keep more of them "
+                "(config.checkpoint.keep_latest, keep_every) and replay soon after the step"
+            )
+        program, state = _advance(program, plan, state, step - 1, say)
         return _examine(program, state, recording, say)
 
 
 def _advance(
-    program: Program, state: TrainState, until: int, say: Callable[[str], None]
-) -> TrainState:
-    """Makes the updates between the checkpoint and the recorded step."""
+    program: Program, plan: Plan, state: TrainState, until: int, say: Callable[[str], None]
+) -> tuple[Program, TrainState]:
+    """Makes the updates and refreshes between the checkpoint and the recorded step."""
     first, size = int(state.step), program.config.batch_size
-    if first == until:
-        return state
-    say(f"re-running steps {first + 1} to {until} from the checkpoint of step {first}")
-    source = program.task.sources().train
-    rows = program.layout.rows(size)
-    stream = ExampleStream(source, program.config.seed, size, rows, program.config.loader)
-    for step in range(first, until):
-        state, _ = program.step(state, program.layout.put_batches([stream.batch(step)], size))
-    stream.close()
-    return state
+    if first < until:
+        say(f"re-running steps {first + 1} to {until} from the checkpoint of step {first}")
+    with contextlib.closing(_stream(program)) as stream:
+        for step in range(first, until):
+            program, state = _refreshed(program, plan, state, step)
+            batches = program.layout.put_batches([stream.batch(step)], size)
+            state, read = program.step(state, batches)
+            (row,) = read()
+            if row["replay"] > 0:
+                raise InputError(
+                    f"step {step + 1} grew the capacity of the model, which replay cannot follow; "
+                    "replay a step before it, or one after a later checkpoint"
+                )
+    return _refreshed(program, plan, state, until)
+
+
+def _refreshed(
+    program: Program, plan: Plan, state: TrainState, step: int
+) -> tuple[Program, TrainState]:
+    """The state after the refresh that is due before the update that follows `step`, if any is."""
+    if not plan.refreshes(step):
+        return program, state
+    state, ledger = program.refresh(state)
+    reason = program.task.resize_reason(ledger)
+    return (program, state) if reason is None else program.resized(state, reason)
+
+
+def _stream(program: Program) -> ExampleStream:
+    config = program.config
+    source, rows = program.task.sources().train, program.layout.rows(config.batch_size)
+    return ExampleStream(source, config.seed, config.batch_size, rows, config.loader)
+
+
+def _recorded_batch(program: Program, recording: Recording) -> dict[str, np.ndarray]:
+    """The batch of the recording, read again where the recorder no longer held it."""
+    if recording.batch:
+        return recording.batch
+    with contextlib.closing(_stream(program)) as stream:
+        return stream.batch(recording.record["step"] - 1)
 
 
 def _examine(
     program: Program, state: TrainState, recording: Recording, say: Callable[[str], None]
 ) -> dict[str, float]:
-    say(f"first offending tensor: {first_offender(program, state, recording.batch)}")
-    batch = program.layout.put_batch(recording.batch, program.config.batch_size)
+    host = _recorded_batch(program, recording)
+    batch = program.layout.put_batch(host, program.config.batch_size)
+    batches = program.layout.put_batches([host], program.config.batch_size)
+    _, read = program.step(jax.tree.map(jnp.copy, state), batches)  # the step takes its buffers
+    (row,) = read()
+    offender = bad_input(state, host)
+    if not offender and not np.all(np.isfinite(list(row.values()))):
+        offender = bad_operation(program, state, batches)
+    say(f"first offending tensor: {offender or 'none: every value of the re-run is finite'}")
     for term, groups in program.term_gradients(state, batch).items():
         norms = "  ".join(f"{group} {norm:.4e}" for group, norm in groups.items())
         say(f"gradient norms of {term}: {norms}")
-    stacked = program.layout.put_batches([recording.batch], program.config.batch_size)
-    _, read = program.step(state, stacked)
-    (row,) = read()
     recorded = recording.record.get("losses", {})
     for name, value in row.items():
         if name.split("/")[0] == "loss":
@@ -98,24 +135,41 @@ def _examine(
     return row
 
 
-def first_offender(program: Program, state: TrainState, batch: dict[str, np.ndarray]) -> str:
-    """The first array with a NaN or an infinity: in the batch, the state, or the computation."""
+def bad_input(state: TrainState, batch: dict[str, np.ndarray]) -> str:
+    """The first array of the batch or of the state with a NaN or an infinity, or ""."""
     for name, array in batch.items():
         if np.issubdtype(array.dtype, np.floating) and not np.all(np.isfinite(array)):
-            rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-            return f"batch[{name!r}] in row(s) {', '.join(map(str, rows[:8]))}"
-    for name, leaf in named_leaves(state.params).items():
-        if not bool(jnp.all(jnp.isfinite(leaf))):
-            return f"params/{name}"
-    device_batch = program.layout.put_batches([batch], program.config.batch_size)
-    return _offending_operation(program, state, device_batch)
+            rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[:8]
+            examples = ", ".join(str(batch["index"][row]) for row in rows)
+            where = ", ".join(map(str, rows))
+            return f"batch[{name!r}] in row(s) {where}, which are the example(s) {examples}"
+    for part in ("params", "ema", "model_state", "opt_state"):
+        for name, leaf in named_leaves(getattr(state, part)).items():
+            number = jnp.issubdtype(leaf.dtype, jnp.floating)
+            if number and not bool(jnp.all(jnp.isfinite(leaf))):
+                return f"{part}/{name}"
+    return ""
 
 
-def _offending_operation(program: Program, state: TrainState, batches: Batch) -> str:
-    """Where the first NaN is made, by running the step operation by operation."""
+def bad_operation(program: Program, state: TrainState, batches: Batch) -> str:
+    """The first operation of the step that makes a NaN, or else an infinity, and its line.
+
+    NaN comes first: an infinity may be meant, as in the mask of an attention.
+    """
+    for check in (jax.debug_nans, jax.debug_infs):
+        found = _offending_operation(program, state, batches, check)
+        if found:
+            return found
+    return ""
+
+
+def _offending_operation(
+    program: Program, state: TrainState, batches: Batch, check: Callable[[bool], Any]
+) -> str:
+    """Where the first one is made, by running the step operation by operation."""
     step = make_step(program.task, program.optimizer, program.settings)
     try:
-        with jax.debug_nans(True), jax.debug_infs(True):
+        with check(True):
             jax.block_until_ready(jax.jit(step)(state, batches, program.resident))
     except FloatingPointError as error:
         frames = [
@@ -125,4 +179,4 @@ def _offending_operation(program: Program, state: TrainState, batches: Batch) ->
         ]
         where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
         return f"{str(error).splitlines()[0]}{where}"
-    return "none: every value of the re-run is finite"
+    return ""

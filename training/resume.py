@@ -37,7 +37,7 @@ def open_state(
     latest = store.latest()
     if latest is None:
         program = Program(task, config, layout, total_updates)
-        return program, _fresh_state(program)
+        return program, fresh_state(program)
     saved = store.describe(latest)
     check_resume(saved.config, config_json, allow=allow)
     program = Program(task.with_metadata(saved.task), config, layout, total_updates)
@@ -47,7 +47,8 @@ def open_state(
     return program, state
 
 
-def _fresh_state(program: Program) -> TrainState:
+def fresh_state(program: Program) -> TrainState:
+    """The state of step 0, with what `config.checkpoint.init_from` hands over."""
     state, settings = program.initial_state(), program.config.checkpoint
     if settings.init_from is None:
         return state

@@ -86,6 +86,16 @@ def ledger_table(ledger: Sequence[Mapping[str, float]]) -> Table:
     return Table("Ledger of refreshes", columns, rows)
 
 
+def read_ledger(workdir: Path, before: int) -> list[dict[str, float]]:
+    """The ledger rows of earlier launches for steps before `before`, oldest first."""
+    path = workdir / "tables" / "ledger.json"
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows = [dict(zip(content["columns"], row)) for row in content["rows"]]
+    return [row for row in rows if row["step"] < before]
+
+
 def read_config(workdir: Path) -> TrainConfig:
     """The typed config of a work folder.
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_check
 import jax
 import numpy as np
 
+from training.errors import ConfigError
+
 if TYPE_CHECKING:
     from training.mesh import Layout
     from training.state import TrainState
@@ -259,7 +261,7 @@ class Task(Protocol):
 
     def resize(self, state: TrainState, reason: str) -> tuple[Self, TrainState]:
         """A task and state of larger capacity (host side, rare; the step is compiled anew)."""
-        raise NotImplementedError(f"this task cannot grow (reason: {reason})")
+        raise ConfigError(f"this system has no capacity that could grow (asked because: {reason})")
 
     def metadata(self) -> dict[str, Any]:
         """JSON saved in each checkpoint: what `with_metadata` needs to rebuild the shapes."""

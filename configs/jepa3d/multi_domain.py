@@ -3,8 +3,8 @@
     podvision prepare jepa3d --input AI-READI --output data/oct
     podvision train --config configs/jepa3d/multi_domain.py --workdir runs/multi_domain
 
-Hardware: one v4-8 or one 80 GB GPU; for a v4-32 see v4_32.py. 150 epochs of 541 volumes are 2,536
-updates of 32 volumes, about 3.8 TFLOP each: minutes to an hour of compute, whatever the loader can
+Hardware: one v4-8 or one 80 GB GPU; for a v4-32 see v4_32.py. 150 epochs of 541 volumes are 2,535
+updates of 32 volumes, about 5.8 TFLOP each: minutes to an hour of compute, whatever the loader can
 deliver. Expected: skill against the positional mean above 0 within the first tenth and rising,
 RankMe far from 1. Training was not run at this size on an accelerator by the authors yet.
 """

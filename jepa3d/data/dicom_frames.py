@@ -121,7 +121,7 @@ def _native_frames(
         )
     header.stream.seek(start)
     raw = header.stream.read(frames * frame_bytes)
-    if raw[:4] == _ITEM and length > frames * frame_bytes + 1:
+    if raw[:4] == _ITEM:  # no image begins with the four bytes that begin a compressed one
         raise SkipVolume(
             SkipReason.CORRUPT_FRAMES,
             f"{header.transfer_syntax.name} is declared but the pixels are a compressed stream",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import socket
 import subprocess
@@ -13,9 +15,11 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.failures.toy_run import CONFIG, ToyRun
 from tests.training.toy import ToyTask
+from training.config import Duration, EvaluationConfig
 from training.errors import GuardStop
+from training.loop import fit
 from training.mesh import Layout
-from training.overfit import overfit
+from training.overfit import overfit, write_verdict
 
 PROCESS = """
 import sys
@@ -108,3 +112,26 @@ def test_23_the_overfit_test_passes_a_task_that_can_learn():
 def test_23_the_overfit_test_fails_a_task_whose_loss_falls_but_which_does_not_learn():
     failed = {verdict.name for verdict in verdicts(MutedTask()) if not verdict.passed}
     assert "overfit" in failed
+
+
+def test_23_a_run_without_an_overfit_test_says_so_and_one_with_it_shows_its_verdict(tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        total=Duration(updates=2),
+        evaluation=EvaluationConfig(every=Duration(updates=2), batch_size=8),
+    )
+    assert fit(ToyTask(), config, tmp_path / "without") == "done"
+    row = overfit_row(tmp_path / "without")
+    assert row["checked"] == 0 and row["sentence"].startswith("no verdict of podvision overfit")
+    assert "Never ran" in (tmp_path / "without" / "report.html").read_text()
+
+    failed = overfit(MutedTask(), CONFIG, 4, 20, print)
+    write_verdict(tmp_path / "with", failed)
+    assert fit(ToyTask(), config, tmp_path / "with") == "done"
+    row = overfit_row(tmp_path / "with")
+    assert row["warning"] and not row["passed"] and "needed below 0.01" in row["sentence"]
+
+
+def overfit_row(workdir):
+    rows = json.loads((workdir / "guards.json").read_text())
+    return next(row for row in rows if row["name"] == "overfit")

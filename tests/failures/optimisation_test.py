@@ -29,7 +29,16 @@ def test_a_healthy_run_is_left_alone():
     assert min(run.column("grad_norm")) > 0
 
 
-def test_1_a_norm_measured_after_the_gradients_were_cleared_stops_the_run(monkeypatch):
+ZERO = (
+    ((), "gradient norm before clipping was exactly zero at step 5, for 5 updates in a row", 5),
+    (("grad-norm",), "'all' was exactly zero for 20 updates up to step 20: the loss does not", 20),
+)
+
+
+@pytest.mark.parametrize(("off", "said", "updates"), ZERO, ids=["grad-norm", "zero-gradient"])
+def test_1_a_norm_measured_after_the_gradients_were_cleared_stops_the_run(
+    monkeypatch, off, said, updates
+):
     apply = step._apply
 
     def clear_then_measure(task, adam, settings, state, g):
@@ -40,10 +49,10 @@ def test_1_a_norm_measured_after_the_gradients_were_cleared_stops_the_run(monkey
         return new, metrics | {f"grad_norm/{name}": norm for name, norm in norms.items()}
 
     monkeypatch.setattr(step, "_apply", clear_then_measure)
-    run = ToyRun()
-    with pytest.raises(GuardStop, match="'all' was exactly zero for 20 updates") as caught:
+    run = ToyRun(guards=GuardConfig(off=off))
+    with pytest.raises(GuardStop, match=said) as caught:
         run.train(100)
-    assert caught.value.exit_code == EXIT_GUARD and len(run.rows) == 20
+    assert caught.value.exit_code == EXIT_GUARD and len(run.rows) == updates
     assert run.column("update_norm")[0] > 0, "as in the original, the parameters did move"
 
 
@@ -54,9 +63,12 @@ class DetachedTask(ToyTask):
         return super().loss(jax.lax.stop_gradient(params), context, batch, key)
 
 
-def test_1_gradients_that_really_are_zero_stop_the_run():
-    with pytest.raises(GuardStop, match="the loss does not depend on it"):
-        ToyRun(DetachedTask()).train(100)
+@pytest.mark.parametrize(("off", "said", "updates"), ZERO, ids=["grad-norm", "zero-gradient"])
+def test_1_gradients_that_really_are_zero_stop_the_run(off, said, updates):
+    run = ToyRun(DetachedTask(), guards=GuardConfig(off=off))
+    with pytest.raises(GuardStop, match=said):
+        run.train(100)
+    assert len(run.rows) == updates
 
 
 def test_1_the_norm_that_is_logged_is_that_of_the_gradients_at_the_parameters_before():

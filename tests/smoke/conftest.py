@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +59,4 @@ def command_environment(devices: int = 1) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(REPOSITORY),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        # Runs of one session share what they compiled; compiling is most of a tiny run.
-        "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"podvision-{os.getpid()}"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }

@@ -16,7 +16,7 @@ GUARDS = re.findall(
     loss-spike share-cap hang batch-arithmetic phase-window batch-keys optimizer-groups
     split-overlap checkpoint-diff unread-config unique-ids data-replaced ema-moved collapse spacing
     decode overfit pixel-dependence finite-differences held-out-split gradient-health
-    identical-evaluations plausible-psnr idle-refinement overflow
+    identical-evaluations plausible-psnr idle-refinement overflow evaluation-loss
     """,
 )
 

@@ -1,0 +1,173 @@
+"""Failure 8: a target that never moves, features that collapse, an evaluation loss of zero."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jepa3d import evaluation
+from jepa3d import task as jepa_task
+from jepa3d.guards import collapse_verdict, loss_verdict
+from tests.failures.toy_run import ToyRun
+from training import step
+from training.config import EmaConfig
+from training.errors import EXIT_GUARD, GuardStop
+from training.metrics import read_metrics
+from training.optimizer import global_norm
+
+
+@pytest.fixture
+def train(podvision, tiny_recipe, oct_records, tmp_path):
+    """Trains the tiny recipe for at most 12 updates; returns the command's outcome."""
+
+    def run(*overrides):
+        where = ("--config", tiny_recipe(oct_records), "--workdir", tmp_path / "run")
+        return podvision("train", *where, *overrides)
+
+    return run
+
+
+def guard(tmp_path, name):
+    rows = json.loads((tmp_path / "run" / "guards.json").read_text())
+    (row,) = [row for row in rows if row["name"] == name]
+    return row
+
+
+def with_average(change):
+    """The step, with another average; the size of its change is measured as in the original."""
+    apply = step._apply
+
+    def faulty(task, optimizer, settings, state, gradients):
+        new, metrics = apply(task, optimizer, settings, state, gradients)
+        ema = change(state.ema, task.ema_select(new.params), metrics["ema_decay"])
+        moved = global_norm(jax.tree.map(jnp.subtract, ema, state.ema))
+        return dataclasses.replace(new, ema=ema), metrics | {"ema_update_norm": moved}
+
+    return faulty
+
+
+def never_called(average, params, decay):
+    del params, decay
+    return average
+
+
+def in_bfloat16(average, params, decay):
+    decay = decay.astype(jnp.bfloat16)  # 0.99925 rounds to 1
+
+    def mix(a, p):
+        mixed = decay * a.astype(jnp.bfloat16) + (1 - decay) * p.astype(jnp.bfloat16)
+        return mixed.astype(jnp.float32)
+
+    return jax.tree.map(mix, average, params)
+
+
+def test_8_a_target_encoder_whose_update_is_never_called_stops_the_run(
+    train, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(step, "_apply", with_average(never_called))
+    result = train()
+    assert result.code == EXIT_GUARD
+    assert "did not move in 10 updates up to step 10" in result.err
+    assert "the target encoder is frozen [guard ema-moved;" in result.err
+    losses = [row["train/loss"] for row in read_metrics(tmp_path / "run") if "train/loss" in row]
+    assert losses[-1] < losses[0], "as in the original, the loss had been falling"
+    assert not guard(tmp_path, "ema-moved")["passed"]
+
+
+def test_8_an_average_in_bfloat16_is_found_out_too(monkeypatch):
+    monkeypatch.setattr(step, "_apply", with_average(in_bfloat16))
+    run = ToyRun(ema=EmaConfig(kind="constant", start=0.99925))
+    with pytest.raises(GuardStop, match="ema-moved"):
+        run.train(20)
+
+
+def collapsed_init(init):
+    """All features are one constant vector plus noise of a thousandth of its size."""
+
+    def start(self, key):
+        params, state = init(self, key)
+        norm = params["encoder"]["norm"]
+        vector = jax.random.normal(jax.random.key(5), norm["bias"].shape)
+        params["encoder"]["norm"] = {"scale": 1e-3 * norm["scale"], "bias": vector}
+        return params, state
+
+    return start
+
+
+def test_8_collapsed_features_stop_the_run_at_the_evaluation(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(jepa_task.JepaTask, "init", collapsed_init(jepa_task.JepaTask.init))
+    result = train()
+    assert result.code == EXIT_GUARD
+    assert "the features have collapsed: RankMe of the foreground features is 1.0" in result.err
+    panel = json.loads((tmp_path / "run" / "eval" / "0.json").read_text())
+    assert panel["rankme_centered"] > 4, "the centred rank alone would have called this healthy"
+
+
+def test_8_collapse_after_good_evaluations_names_the_best_rank():
+    rows = [
+        {"step": 0.0, "rankme": 9.2, "feature_std_relative": 0.95},
+        {"step": 6.0, "rankme": 1.1, "feature_std_relative": 0.001},
+    ]
+    assert collapse_verdict(rows[:1]).passed
+    verdict = collapse_verdict(rows)
+    assert not verdict.passed and "best so far 9.2" in verdict.sentence
+
+
+def compared_with_itself(predict):
+    def faulty(*arguments):
+        result = predict(*arguments)
+        sets = tuple(one._replace(prediction_BxTxD=one.target_BxTxD) for one in result.sets)
+        return result._replace(sets=sets)
+
+    return faulty
+
+
+def over_no_token(predict):
+    def faulty(*arguments):
+        result = predict(*arguments)
+        hidden = [jnp.zeros_like(one.target_BxTxD) for one in result.sets]
+        sets = tuple(
+            one._replace(prediction_BxTxD=one.prediction_BxTxD * zero, target_BxTxD=zero)
+            for one, zero in zip(result.sets, hidden)
+        )
+        return result._replace(sets=sets)
+
+    return faulty
+
+
+@pytest.mark.parametrize("fault", [compared_with_itself, over_no_token])
+def test_8_an_evaluation_loss_of_exactly_zero_stops_the_run(train, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(evaluation, "predict", fault(evaluation.predict))
+    evaluation._compiled.cache_clear()
+    result = train()
+    evaluation._compiled.cache_clear()
+    assert result.code == EXIT_GUARD
+    assert "the evaluation loss at step 0 is exactly 0: no token is hidden" in result.err
+    assert not (tmp_path / "run" / "checkpoints" / "4").exists()
+
+
+def test_8_a_training_loss_of_exactly_zero_stops_the_run(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(jepa_task, "predict", compared_with_itself(jepa_task.predict))
+    result = train("--config.guards.constant_term_updates=4", "--config.evaluation.at_start=False")
+    assert result.code == EXIT_GUARD
+    assert "term 'prediction' was exactly 0 for 4 updates up to step 4" in result.err
+
+
+def row(step, loss):
+    return {"step": float(step), "loss": loss}
+
+
+def test_8_the_evaluation_loss_must_be_positive_finite_and_change():
+    assert loss_verdict([row(0, 0.8), row(6, 0.7), row(12, 0.8)]).passed
+    assert loss_verdict([row(6, 0.8), row(6, 0.8)]).passed, "evaluated again after a resume"
+    for history, said in (
+        ([row(0, 0.8), row(6, 0.8)], "to the last bit that of step 0"),
+        ([row(0, 0.0)], "exactly 0"),
+        ([row(0, float("nan"))], "is nan"),
+    ):
+        verdict = loss_verdict(history)
+        assert not verdict.passed and said in verdict.sentence
