@@ -1,18 +1,21 @@
-"""Frames to an MP4 file (H.264), by the optional package imageio-ffmpeg."""
+"""Frames to an MP4 file (H.264), by the ffmpeg of the optional package imageio-ffmpeg.
+
+The program is started directly: the package's own writer forks in a way that JAX warns about.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from training.errors import ConfigError, InputError
 
-QUALITY = 8  # of imageio-ffmpeg, 0 to 10
+QUALITY = "18"  # constant rate factor of x264: 0 lossless, 23 the encoder's default
 
 
 def require_encoder() -> None:
@@ -41,17 +44,25 @@ def open_film(
     require_encoder()
     import imageio_ffmpeg
 
-    fps: Any = frames_per_second  # declared as int there; fractions are passed on
-    size = (width + width % 2, height + height % 2)
-    writer = imageio_ffmpeg.write_frames(
-        str(file), size, fps=fps, quality=QUALITY, macro_block_size=1
+    size = f"{width + width % 2}x{height + height % 2}"
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{frames_per_second}"]
+    target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", QUALITY, "-f", "mp4", str(file)]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *source, "-i", "-"]
+    encoder = subprocess.Popen(
+        [*command, *target], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
+    pipe = encoder.stdin
+    assert pipe is not None
     padding = ((0, height % 2), (0, width % 2), (0, 0))
+
+    def add(frame: np.ndarray) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the encoder's own words follow below
+            pipe.write(np.pad(frame, padding, "edge").tobytes())
+
     try:
-        writer.send(None)
-        yield lambda frame: writer.send(np.ascontiguousarray(np.pad(frame, padding, "edge")))
-    except OSError as error:
-        reason = str(error).strip().splitlines()[-1:] or ["unknown reason"]
-        raise InputError(f"the film {file} cannot be written ({reason[0]})") from error
+        yield add
     finally:
-        writer.close()
+        _, said = encoder.communicate()
+    if encoder.returncode:
+        words = said.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise InputError(f"the film {file} cannot be written ({words[-1]})")

@@ -7,6 +7,7 @@ import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,6 +49,11 @@ def workdir(data, tmp_path_factory) -> Path:
     return folder / "run"
 
 
+def reopened(workdir: Path) -> tuple[Any, Any, int]:
+    """Program, state and step of the newest checkpoint."""
+    return restored(workdir, "latest")
+
+
 def embeddings(file: Path) -> tuple[dict[str, np.ndarray], dict]:
     with np.load(file) as found:
         arrays = {name: found[name] for name in found}
@@ -56,7 +62,7 @@ def embeddings(file: Path) -> tuple[dict[str, np.ndarray], dict]:
 
 def expected(workdir: Path, source: VolumeSource, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Tokens of the target encoder for a prepared record, and its foreground; computed plainly."""
-    program, state, _ = restored(workdir, "latest")
+    program, state, _ = reopened(workdir)
     example, floor = source[index], program.config.data.sigma_floor
     volume = example["volume"].astype(np.float32) / 255 - example["mean"]
     volume = volume / max(float(example["std"]), floor)
@@ -129,7 +135,7 @@ def test_an_impossible_input_is_refused_before_anything_is_loaded(
 def test_exported_weights_are_the_target_encoder_and_the_predictor(workdir, tmp_path, capsys):
     path = tmp_path / "model.safetensors"
     assert main(["export", "--workdir", str(workdir), "--output", str(path)]) == 0
-    program, state, _ = restored(workdir, "latest")
+    program, state, _ = reopened(workdir)
     tensors = read_safetensors(path)
     assert all(name.split(".")[0] in ("encoder", "predictor") for name in tensors)
     params = import_weights(tensors, program.config.model)

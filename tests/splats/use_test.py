@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -92,6 +93,11 @@ def exported(trained, tmp_path_factory) -> Path:
     return path
 
 
+def reopened(workdir: Path) -> tuple[Any, Any, int]:
+    """Program, state and step of the newest checkpoint."""
+    return restored(workdir, "latest")
+
+
 def evaluation(workdir: Path, step: int) -> dict[str, float]:
     """Runs the command and reads what it wrote."""
     assert main(["evaluate", "--workdir", str(workdir)]) == 0
@@ -123,7 +129,7 @@ def test_the_exported_world_is_that_of_the_data_set(trained, exported, scene, tm
     arguments = ["--workdir", str(trained), "--output", str(path), "--normalised"]
     assert main(["export", *arguments]) == 0
     original, normalised = read_cloud(exported), read_cloud(path)
-    program, _, _ = restored(trained, "latest")
+    program, _, _ = reopened(trained)
     loaded = program.task.scene
 
     def pixels(means: np.ndarray, pose: np.ndarray, fx: float, cx: float) -> np.ndarray:
@@ -146,7 +152,7 @@ def test_the_exported_world_is_that_of_the_data_set(trained, exported, scene, tm
 
 
 def test_dead_and_non_finite_gaussians_are_left_out_and_counted(trained):
-    program, state, _ = restored(trained, "latest")
+    program, state, _ = reopened(trained)
     gaussians = state.params["gaussians"]
     broken = gaussians | {"means": gaussians["means"].at[7, 1].set(np.nan)}
     alive = state.model_state.alive.at[:3].set(False)
@@ -159,7 +165,7 @@ def test_dead_and_non_finite_gaussians_are_left_out_and_counted(trained):
 
 
 def test_harmonics_that_are_not_in_use_yet_are_not_written(trained):
-    program, state, _ = restored(trained, "latest")
+    program, state, _ = reopened(trained)
     assert trained_cloud(program.task, state).cloud.degree == 1
     early = replace(state, step=jax.numpy.int32(3))
     assert trained_cloud(program.task, early).cloud.degree == 0
@@ -263,7 +269,7 @@ def test_rendered_views_of_the_scene_are_those_of_evaluation(trained, scene, tmp
     arguments = ["--workdir", str(trained), "--input", str(scene)]
     assert main(["predict", *arguments, "--output", str(tmp_path / "folder")]) == 0
     drawn = frames(tmp_path / "folder")
-    program, state, _ = restored(trained, "latest")
+    program, state, _ = reopened(trained)
     render_view = program.task.view_renderer(state)
     assert len(drawn) == 10 and drawn[0].shape == (HEIGHT, WIDTH, 3)
     for number in (0, 7):
@@ -282,7 +288,7 @@ def test_an_orbit_circles_what_the_views_look_at_and_shows_it(trained, tmp_path)
     assert main(["predict", *arguments]) == 0
     drawn = frames(tmp_path / "o")
     assert len(drawn) == 3 and all(frame.std() > 10 for frame in drawn)
-    program, _, _ = restored(trained, "latest")
+    program, _, _ = reopened(trained)
     scene = program.task.scene
     path = orbit_of_scene(scene, 8)
     poses = scene.world_to_camera.astype(np.float64)
@@ -318,6 +324,14 @@ def test_a_film_has_the_frames_of_the_path(trained, tmp_path):
     assert main(["predict", *arguments]) == 0
     count, _ = ffmpeg.count_frames_and_secs(str(film))
     assert count == 5
+
+
+def test_a_film_that_cannot_be_written_gives_the_encoders_reason(trained, tmp_path, capsys):
+    pytest.importorskip("imageio_ffmpeg")
+    (tmp_path / "film.mp4").mkdir()
+    arguments = ["--workdir", str(trained), "--input", "orbit:2"]
+    assert main(["predict", *arguments, "--output", str(tmp_path / "film.mp4")]) == 2
+    assert "cannot be written (" in capsys.readouterr().err
 
 
 def test_a_film_without_its_package_says_what_to_install(trained, tmp_path, monkeypatch, capsys):
