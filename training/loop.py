@@ -3,8 +3,8 @@
 One pass: take the next batches, refresh the state if it is due, dispatch the step, look at the
 metrics of the call before (the device stays busy meanwhile), evaluate and save where the plan says
 so, and stop if any host was asked to. A refresh of step N comes before the update that follows it:
-a checkpoint of step N holds the state before, and a resumed run makes the refresh first. Decisions depend on the step and on replicated numbers only, so that every
-process takes them alike.
+a checkpoint of step N holds the state before, and a resumed run makes the refresh first. Decisions
+depend on the step and on replicated numbers only, so that every process takes them alike.
 """
 
 from __future__ import annotations
