@@ -27,6 +27,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiling takes longer than running here, so most optimisations are left out."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def new_key():
     """A function that returns a fresh PRNG key at each call, so that no test reuses one."""
