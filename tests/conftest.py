@@ -34,6 +34,14 @@ def release_compiled_programs():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiling takes longer than running here, so most optimisations are left out."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def new_key():
     """A function that returns a fresh PRNG key at each call, so that no test reuses one."""

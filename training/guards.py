@@ -19,7 +19,46 @@ from training.errors import ConfigError, GuardStop
 from training.program import Program
 from training.stream import ExampleStream, gather_positions, host_rows_are_unique
 from training.task import Batch, Source, Task, Verdict
+from training.typed import suggestion
 
+# Every guard of every system: what `config.guards.off` may name, and what docs/failures.md explains.
+GUARDS = tuple(
+    [
+        "grad-norm",
+        "schedule",
+        "learning-rate-rose",
+        "nonfinite",
+        "consecutive-skips",
+        "zero-gradient",
+        "constant-term",
+        "loss-spike",
+        "share-cap",
+        "hang",
+        "batch-arithmetic",
+        "phase-window",
+        "batch-keys",
+        "optimizer-groups",
+        "split-overlap",
+        "checkpoint-diff",
+        "unread-config",
+        "unique-ids",
+        "data-replaced",
+        "ema-moved",
+        "collapse",
+        "spacing",
+        "decode",
+        "overfit",
+        "pixel-dependence",
+        "finite-differences",
+        "held-out-split",
+        "gradient-health",
+        "identical-evaluations",
+        "plausible-psnr",
+        "idle-refinement",
+        "overflow",
+        "evaluation-loss",
+    ]
+)
 START, STEP, LOG, EVALUATION = "start", "every step", "log steps", "evaluation"
 
 
@@ -27,6 +66,11 @@ class GuardBook:
     """Collects verdicts for `guards.json` and stops the run at the first that failed."""
 
     def __init__(self, config: GuardConfig):
+        for name in config.off:
+            if name not in GUARDS:
+                raise ConfigError(
+                    f"config.guards.off names {name!r}, which is no guard{suggestion(name, GUARDS)}"
+                )
         self.off = frozenset(config.off)
         self.rows: dict[str, dict[str, Any]] = {}
 

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from training.guards import GUARDS
+
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
 PARAGRAPHS = dict(re.findall(r"^### (\S+)\n\n(.+?)(?=\n#|\Z)", TEXT, re.MULTILINE | re.DOTALL))
-GUARDS = re.findall(
-    r"\S+",
-    """
-    grad-norm schedule learning-rate-rose nonfinite consecutive-skips zero-gradient constant-term
-    loss-spike share-cap hang batch-arithmetic phase-window batch-keys optimizer-groups
-    split-overlap checkpoint-diff unread-config unique-ids data-replaced ema-moved collapse spacing
-    decode overfit pixel-dependence finite-differences held-out-split gradient-health
-    identical-evaluations plausible-psnr idle-refinement overflow evaluation-loss
-    """,
-)
 
 
 @pytest.mark.parametrize("guard", GUARDS)

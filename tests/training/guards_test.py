@@ -166,3 +166,8 @@ def test_the_proof_of_a_system_can_stop_the_run_or_only_warn():
     warned = dataclasses.replace(blind, warning=True)
     book = start(task_with(start_guards=lambda *_: [warned]))
     assert book.rows["sees-pixels"]["passed"] is False
+
+
+def test_a_misspelt_guard_in_off_is_refused_with_a_suggestion():
+    with pytest.raises(ConfigError, match="did you mean loss-spike"):
+        GuardBook(GuardConfig(off=("loss-spikes",)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,19 @@ from training.errors import ConfigError
 
 CONFIG = model_preset("tiny")
 DEEP = dataclasses.replace(CONFIG, supervise_layers=(0, 1), context_head=True)
+ENCODE = jax.jit(encode, static_argnums=0)
+PREDICT = jax.jit(predict, static_argnums=0)
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def example(key, config, sets=2):
+@functools.cache
+def example(config, sets=2):
     """Parameters, target parameters, volumes and masks of a batch of two."""
+    return jax.jit(drawn, static_argnums=(1, 2))(jax.random.key(11), config, sets)
+
+
+def drawn(key, config, sets):
     keys = jax.random.split(key, 4)
     params, target = init_params(keys[0], config), init_params(keys[1], config)
     volumes = jax.random.normal(keys[2], (2, *config.volume, config.channels))
@@ -45,6 +55,21 @@ def loss_of(config, params, target, volumes, masks):
     return sum(term.sum / term.weight for term in terms)
 
 
+@functools.cache
+def value_and_gradients(config):
+    """The loss and its gradients in parameters and target parameters, compiled once."""
+
+    def loss(params, target, volumes, masks):
+        return loss_of(config, params, target, volumes, masks)
+
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(
+        *example(
+            dataclasses.replace(config, unroll=False, remat=False, attention=CONFIG.attention),
+            sets=1,
+        )
+    )
+
+
 def test_patches_equal_a_strided_convolution(new_key):
     volumes = jax.random.normal(new_key(), (2, 8, 12, 8, 3))
     kernel = jax.random.normal(new_key(), (5, 3, 2, 4, 4))  # torch order: out, channel, d, h, w
@@ -56,24 +81,24 @@ def test_patches_equal_a_strided_convolution(new_key):
 
 
 def test_visible_features_do_not_depend_on_hidden_voxels(new_key):
-    params, _, volumes, masks = example(new_key(), CONFIG)
+    params, _, volumes, masks = example(CONFIG)
     context_ids = masks[0][0]
-    before = encode(CONFIG, params["encoder"], volumes, context_ids)
+    before = ENCODE(CONFIG, params["encoder"], volumes, context_ids)
     hidden = np.ones((2, CONFIG.tokens), np.float32)
     np.put_along_axis(hidden, np.array(context_ids), 0.0, axis=1)
     depth, height, width = CONFIG.grid
     voxels = hidden.reshape(2, depth, 1, height, 1, width, 1)
     voxels = np.broadcast_to(voxels, (2, depth, 4, height, 16, width, 16))
     noise = jax.random.normal(new_key(), volumes.shape) * voxels.reshape(volumes.shape)
-    after = encode(CONFIG, params["encoder"], volumes + noise, context_ids)
+    after = ENCODE(CONFIG, params["encoder"], volumes + noise, context_ids)
     np.testing.assert_array_equal(before, after)
 
 
-def test_encoding_all_tokens_by_id_equals_encoding_the_volume(new_key):
-    params, _, volumes, _ = example(new_key(), CONFIG)
+def test_encoding_all_tokens_by_id_equals_encoding_the_volume():
+    params, _, volumes, _ = example(CONFIG)
     ids = jnp.tile(jnp.arange(CONFIG.tokens), (2, 1))
-    whole = encode(CONFIG, params["encoder"], volumes)
-    np.testing.assert_allclose(encode(CONFIG, params["encoder"], volumes, ids), whole, atol=1e-5)
+    whole = ENCODE(CONFIG, params["encoder"], volumes)
+    np.testing.assert_allclose(ENCODE(CONFIG, params["encoder"], volumes, ids), whole, atol=1e-5)
 
 
 def test_targets_have_mean_zero_and_variance_one_per_token_and_level(new_key):
@@ -83,41 +108,46 @@ def test_targets_have_mean_zero_and_variance_one_per_token_and_level(new_key):
     np.testing.assert_allclose(target.var(-1), 1.0, rtol=1e-4)
 
 
-def test_no_gradient_reaches_the_target_encoder_and_every_parameter_gets_one(new_key):
-    params, target, volumes, masks = example(new_key(), DEEP)
-    gradient = jax.jit(jax.grad(lambda p, t: loss_of(DEEP, p, t, volumes, masks), (0, 1)))
-    ours, theirs = gradient(params, target)
+def test_no_gradient_reaches_the_target_encoder_and_every_parameter_gets_one():
+    _, (ours, theirs) = value_and_gradients(DEEP)
     assert all(float(jnp.abs(leaf).max()) == 0.0 for leaf in jax.tree.leaves(theirs))
     for path, leaf in jax.tree_util.tree_leaves_with_path(ours):
         assert float(jnp.abs(leaf).max()) > 0.0, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("changes", [{"unroll": True}, {"remat": True}, {"attention": "chunked"}])
-@pytest.mark.parametrize("config", [CONFIG, DEEP], ids=["last", "levels"])
-def test_other_ways_to_compute_give_the_same_loss_and_gradient(new_key, config, changes):
-    arguments = example(new_key(), config)
-    other = dataclasses.replace(config, **changes)
-    value, gradient = jax.jit(jax.value_and_grad(lambda *a: loss_of(config, *a)))(*arguments)
-    again, same = jax.jit(jax.value_and_grad(lambda *a: loss_of(other, *a)))(*arguments)
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        pytest.param(DEEP, {"unroll": True}, id="levels, unrolled"),
+        pytest.param(DEEP, {"remat": True}, id="levels, rematerialised"),
+        pytest.param(DEEP, {"attention": "chunked"}, id="levels, chunked attention"),
+        pytest.param(
+            CONFIG, {"unroll": True, "remat": True, "attention": "chunked"}, id="last, all three"
+        ),
+    ],
+)
+def test_other_ways_to_compute_give_the_same_loss_and_gradient(config, changes):
+    value, gradient = value_and_gradients(config)
+    again, same = value_and_gradients(dataclasses.replace(config, **changes))
     assert float(again) == pytest.approx(float(value), rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, same)
 
 
 def test_bfloat16_stays_near_float32_and_keeps_parameters_in_float32(new_key):
-    params, target, volumes, masks = example(new_key(), CONFIG)
+    params, target, volumes, masks = example(CONFIG)
     half = dataclasses.replace(CONFIG, dtype="bfloat16")
-    exact = predict(CONFIG, params, target, volumes, masks)
-    rough = predict(half, params, target, volumes, masks)
+    exact = PREDICT(CONFIG, params, target, volumes, masks)
+    rough = PREDICT(half, params, target, volumes, masks)
     assert rough.target_BxNxD.dtype == rough.sets[0].prediction_BxTxD.dtype == jnp.float32
     np.testing.assert_allclose(rough.target_BxNxD, exact.target_BxNxD, atol=0.15)
     assert not np.array_equal(rough.target_BxNxD, exact.target_BxNxD)
-    started = init_params(new_key(), half)
+    started = jax.eval_shape(lambda key: init_params(key, half), new_key())
     assert {leaf.dtype for leaf in jax.tree.leaves(started)} == {jnp.dtype("float32")}
 
 
 def test_initial_values_follow_the_reference(new_key):
     config = dataclasses.replace(CONFIG, encoder=TransformerConfig(192, 3, 4))
-    params = init_params(new_key(), config)["encoder"]
+    params = jax.jit(init_params, static_argnums=1)(new_key(), config)["encoder"]
     for name, divided in (("qkv", False), ("fc1", False), ("out", True), ("fc2", True)):
         for index in range(3):
             expected = 0.02 / (2 * (index + 1)) ** 0.5 if divided else 0.02
@@ -127,9 +157,9 @@ def test_initial_values_follow_the_reference(new_key):
     assert float(jnp.abs(params["layers"]["qkv"]["bias"]).max()) == 0.0
 
 
-def test_supervised_levels_are_concatenated(new_key):
-    params, target, volumes, masks = example(new_key(), DEEP)
-    prediction = predict(DEEP, params, target, volumes, masks)
+def test_supervised_levels_are_concatenated():
+    params, target, volumes, masks = example(DEEP)
+    prediction = PREDICT(DEEP, params, target, volumes, masks)
     assert prediction.target_BxNxD.shape == (2, 64, 96)
     assert (
         prediction.sets[0].context_prediction_BxKxD.shape
@@ -137,19 +167,19 @@ def test_supervised_levels_are_concatenated(new_key):
     )
 
 
-def test_more_mask_sets_than_mask_tokens_are_refused(new_key):
+def test_more_mask_sets_than_mask_tokens_are_refused():
     config = dataclasses.replace(CONFIG, mask_tokens=1)
-    arguments = example(new_key(), config)
+    arguments = example(CONFIG)
     with pytest.raises(ConfigError, match=r"model\.mask_tokens is 1; raise it"):
         predict(config, *arguments)
 
 
-def test_spacing_changes_features_only_when_given(new_key):
-    params, _, volumes, _ = example(new_key(), CONFIG)
+def test_spacing_changes_features_only_when_given():
+    params, _, volumes, _ = example(CONFIG)
     one = jnp.ones((2, 3))
-    plain = encode(CONFIG, params["encoder"], volumes)
-    same = encode(CONFIG, params["encoder"], volumes, position_scale=one)
-    other = encode(CONFIG, params["encoder"], volumes, position_scale=2.0 * one)
+    plain = ENCODE(CONFIG, params["encoder"], volumes)
+    same = ENCODE(CONFIG, params["encoder"], volumes, position_scale=one)
+    other = ENCODE(CONFIG, params["encoder"], volumes, position_scale=2.0 * one)
     np.testing.assert_allclose(same, plain, atol=1e-6)
     assert float(jnp.abs(other - plain).max()) > 1e-4
 
