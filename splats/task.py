@@ -33,6 +33,7 @@ from splats.devices import batch_sums
 from splats.initialise import initial_capacity, initial_gaussians, starting_points
 from splats.refinement import SplatState, new_splat_state
 from splats.render import RenderSettings
+from splats.render.rasterize import check_backend
 from splats.saved_scene import check_saved_scene
 from splats.view_sums import BatchInputs, ViewComparison
 from splats.views import ViewSource, open_scene, view_arrays
@@ -63,6 +64,7 @@ OVERFIT_PSNR = 24.0  # dB on the fitted views
 
 def make_task(config: Config) -> SplatTask:
     """The task of a config: loads the scene and sizes the slots."""
+    check_backend(config.render.backend, jax.devices()[0])
     scene = open_scene(config)
     points = len(scene.points)
     if config.model.initialisation == "random":

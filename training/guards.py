@@ -21,7 +21,7 @@ from training.stream import ExampleStream, gather_positions, host_rows_are_uniqu
 from training.task import Batch, Source, Task, Verdict
 from training.typed import suggestion
 
-# Every guard of every system: what `config.guards.off` may name, and what docs/failures.md explains.
+# Every guard of every system: what `config.guards.off` may name and docs/failures.md explains.
 GUARDS = (
     "grad-norm",
     "schedule",

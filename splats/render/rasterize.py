@@ -1,7 +1,7 @@
 """One interface to all compositors.
 
-Backends: "xla" runs on every platform; "auto" picks a kernel where one is known to fit the device,
-else "xla".
+Backends: "xla" runs on every platform; "mosaic_gpu" is a kernel for CUDA devices of compute capability
+9.0 and higher. "auto" is "xla" until the kernel has run, and been timed, on such a device.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from splats.render.composite import composite
 from splats.render.layout import Plan
+from training.errors import ConfigError
 
 # Measured on one CPU core (docs/splats_render.md); accelerators want wide steps.
 CPU_LANES = 32
@@ -22,10 +23,17 @@ ACCELERATOR_TILE_SIZE = 16
 
 
 def resolve_backend(backend: str) -> str:
-    """Replaces "auto" by the backend for the default device."""
-    if backend != "auto":
-        return backend
-    return "mosaic_gpu" if _is_hopper_or_newer(jax.devices()[0]) else "xla"
+    """Replaces "auto" by the backend that has been run on hardware."""
+    return "xla" if backend == "auto" else backend
+
+
+def check_backend(backend: str, device: Any) -> None:
+    """Raises ConfigError where the kernel is asked for on a device that cannot run it."""
+    if backend == "mosaic_gpu" and not _is_hopper_or_newer(device):
+        raise ConfigError(
+            f"config.render.backend = 'mosaic_gpu' needs a CUDA device of compute capability 9.0 or "
+            f"higher, and this is {device.device_kind}; use auto or xla"
+        )
 
 
 def _is_hopper_or_newer(device: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from splats.render import RenderSettings, rasterize, render
-from splats.render.rasterize import _is_hopper_or_newer, resolve_backend
+from splats.render.rasterize import check_backend, resolve_backend
 from tests.splats.render.composite_test import ARGUMENTS, pairs_of
 from tests.splats.render.scenes import composite_fixture, front_camera, random_gaussians
 from training.errors import ConfigError
@@ -97,11 +98,13 @@ def test_small_tiles_are_refused_by_the_kernel():
     [("gpu", "9.0", True), ("gpu", "10.0", True), ("gpu", "8.6", False), ("cpu", None, False),
      ("gpu", "gfx942", False), ("tpu", None, False)],
 )  # fmt: skip
-def test_the_kernel_is_chosen_on_hopper_and_newer_only(platform, capability, expected):
-    device = SimpleNamespace(platform=platform, compute_capability=capability)
-    assert _is_hopper_or_newer(device) is expected
+def test_the_kernel_is_refused_but_on_hopper_and_newer(platform, capability, expected):
+    device = SimpleNamespace(platform=platform, compute_capability=capability, device_kind="some")
+    check_backend("xla", device)
+    with contextlib.nullcontext() if expected else pytest.raises(ConfigError, match="compute capability"):
+        check_backend("mosaic_gpu", device)
 
 
-def test_auto_is_the_xla_loop_on_cpu():
+def test_auto_is_the_xla_loop():
     assert resolve_backend("auto") == "xla"
     assert resolve_backend("mosaic_gpu") == "mosaic_gpu"
