@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -43,9 +44,9 @@ import optax
 
 from splats import losses
 from splats.data import load_scene, neighbour_distances
-from splats.render import Camera, RenderSettings, harmonics, projection, render
+from splats.render import Camera, RenderSettings, harmonics, render
 from splats.render.rasterize import rasterize, resolve_backend, resolve_tile_size
-from splats.render.renderer import camera_center
+from splats.render.renderer import project_to_screen
 from splats.render.tiles import build_pairs
 
 AIMS = {(134, 240): 99.0, (269, 480): 369.0}  # Milliseconds per step, OpenSplat 1.1.5, one thread.
@@ -106,31 +107,19 @@ def enough_pairs(gaussians, camera, settings_with, guess: int = 4096) -> int:
 def stages(gaussians, camera, settings: RenderSettings, target):
     """The parts of a step as separate compiled functions with their arguments, in order."""
     tile_size = resolve_tile_size(settings.tile_size)
-    size = {"width": settings.width, "height": settings.height}
     grid = (-(-settings.height // tile_size), -(-settings.width // tile_size))
 
     def project(gaussians):
-        opacities = jax.nn.sigmoid(gaussians["opacities"])
-        projected = projection.project(
-            gaussians["means"],
-            gaussians["quats"],
-            jnp.exp(gaussians["scales"]),
-            camera,
-            **size,
-            opacities=opacities,
-        )
-        coefficients = jnp.concatenate([gaussians["sh0"], gaussians["shN"]], axis=1)
-        center = camera_center(camera.world_to_camera)
-        return projected, opacities, harmonics.view_colors(gaussians["means"], center, coefficients)
+        return project_to_screen(gaussians, camera, settings)[0]
 
-    def pairs(projected, opacities):
+    def pairs(screen):
         return build_pairs(
-            projected.means2d,
-            projected.conics,
-            opacities,
-            projected.extents,
-            projected.depths,
-            projected.visible,
+            screen.means2d,
+            screen.conics,
+            screen.opacities,
+            screen.extents,
+            screen.depths,
+            screen.visible,
             grid=grid,
             tile_size=tile_size,
             capacity=settings.pair_capacity,
@@ -145,20 +134,24 @@ def stages(gaussians, camera, settings: RenderSettings, target):
             jnp.zeros(3),
             listed.pair_gaussian,
             listed.tile_offsets,
-            **size,
+            width=settings.width,
+            height=settings.height,
             tile_size=tile_size,
             backend=settings.backend,
         )
         return image
 
+    def pulled(means2d, conics, colors, opacities, listed):
+        drawn = partial(composite, listed=listed)
+        return jax.vjp(drawn, means2d, conics, colors, opacities)[1](target)
+
     def loss(image):
         return losses.photometric_loss(image, target)["loss"]
 
-    projected, opacities, colors = jax.jit(project)(gaussians)
-    listed = jax.jit(pairs)(projected, opacities)
-    screen = (projected.means2d, projected.conics, colors, opacities)
+    projected = jax.jit(project)(gaussians)
+    listed = jax.jit(pairs)(projected)
+    screen = (projected.means2d, projected.conics, projected.channels, projected.opacities)
     image = jax.jit(composite)(*screen, listed)
-    pulled = jax.jit(lambda *a: jax.vjp(lambda *s: composite(*s, a[-1]), *a[:-1])[1](target))
     optimizer = optax.scale_by_adam(eps=1e-15)
     moments = optimizer.init(gaussians)
 
@@ -175,9 +168,9 @@ def stages(gaussians, camera, settings: RenderSettings, target):
 
     return {
         "projection and colours": (jax.jit(project), (gaussians,)),
-        "pair list": (jax.jit(pairs), (projected, opacities)),
+        "pair list": (jax.jit(pairs), (projected,)),
         "compositing forward": (jax.jit(composite), (*screen, listed)),
-        "compositing forward + backward": (pulled, (*screen, listed)),
+        "compositing forward + backward": (jax.jit(pulled), (*screen, listed)),
         "loss forward + backward": (jax.jit(jax.value_and_grad(loss)), (image,)),
         "Adam": (jax.jit(update), (gaussians, moments, gaussians)),
         "whole training step": (jax.jit(step), (gaussians, moments)),

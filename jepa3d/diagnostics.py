@@ -5,7 +5,7 @@ arrays.
 `weights` selects tokens (1 foreground, 0 background): background dominates OCT volumes and can look
 healthy while retina features have collapsed.
 
-Legend: S samples (tokens or volumes), B volumes, N tokens, D feature width, C classes (devices).
+Legend: S samples (tokens or volumes), B volumes, N tokens, D feature width.
 """
 
 from __future__ import annotations
@@ -34,13 +34,6 @@ class Cosines(NamedTuple):
     within_volume: jax.Array  # different tokens of one volume
     same_position: jax.Array  # one token position, different volumes
     between_volumes: jax.Array  # mean features of different volumes
-
-
-class PredictorPanel(NamedTuple):
-    """How predicted features relate to their targets."""
-
-    std_ratio: jax.Array  # std over samples of predictions over that of targets
-    cosine: jax.Array  # mean cosine between prediction and target
 
 
 def rank_me(features_SxD: jax.Array, centered: bool) -> jax.Array:
@@ -101,47 +94,6 @@ def cosine_statistics(features_BxNxD: jax.Array, weights_BxN: jax.Array | None =
         same_position=_pair_mean(unit, weights, axis=0),
         between_volumes=_pair_mean(volumes, present, axis=0),
     )
-
-
-def predictor_panel(prediction_SxD: jax.Array, target_SxD: jax.Array) -> PredictorPanel:
-    """Spread of predictions against targets, and their cosine."""
-    prediction, target = prediction_SxD.astype(jnp.float32), target_SxD.astype(jnp.float32)
-    spread = [jnp.sqrt(x.var(axis=0).mean()) for x in (prediction, target)]
-    cosine = jnp.sum(_unit(prediction) * _unit(target), axis=-1).mean()
-    tiny = jnp.finfo(jnp.float32).tiny
-    return PredictorPanel(spread[0] / jnp.maximum(spread[1], tiny), cosine)
-
-
-def attention_entropy(q: jax.Array, k: jax.Array) -> jax.Array:
-    """Mean entropy in nats of attention rows per head: [heads]; log(keys) if uniform.
-
-    Args:
-        q: [batch, queries, heads, head_dim] a sample of queries, position encoding applied.
-        k: [batch, keys, heads, head_dim].
-    """
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q.astype(jnp.float32), k.astype(jnp.float32))
-    log_weights = jax.nn.log_softmax(scores * q.shape[-1] ** -0.5, axis=-1)
-    return -jnp.sum(jnp.exp(log_weights) * log_weights, axis=-1).mean(axis=(0, 2))
-
-
-def mean_per_class(values_B: jax.Array, labels_B: jax.Array, classes: int) -> jax.Array:
-    """Mean of a per-volume quantity per device: [classes]; NaN where a class is empty."""
-    member_BxC = jax.nn.one_hot(labels_B, classes)
-    return (values_B @ member_BxC) / member_BxC.sum(axis=0)
-
-
-def class_mean_distance(pooled_BxD: jax.Array, labels_B: jax.Array, classes: int) -> jax.Array:
-    """Feature drift between devices: share of variance of volume features explained by the device.
-
-    0 for features that do not know the device, 1 for features that know nothing else.
-    """
-    x = pooled_BxD.astype(jnp.float32)
-    x = x - x.mean(axis=0)[None]
-    member_BxC = jax.nn.one_hot(labels_B, classes)
-    counts_C = member_BxC.sum(axis=0)
-    means_CxD = member_BxC.T @ x / jnp.maximum(counts_C, 1.0)[:, None]
-    between = jnp.sum(counts_C * jnp.sum(means_CxD**2, axis=-1))
-    return between / jnp.maximum(jnp.sum(x * x), jnp.finfo(jnp.float32).tiny)
 
 
 def _shares(weights_S: jax.Array | None, samples: int) -> jax.Array:

@@ -15,117 +15,17 @@ device.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from splats.population import Gaussians
-from splats.render import RenderSettings, harmonics, projection, rasterize, tiles
-from splats.render.camera import Camera
-from splats.render.rasterize import resolve_tile_size
-from splats.render.renderer import MIN_ACCUMULATED_ALPHA, camera_center
+from splats.render.renderer import Screen, composite_screen, project_to_screen
 from splats.view_sums import BatchInputs, ViewComparison, ViewSums, sum_over_views, with_counts
 from splats.views import Arrays, camera_of
 
 BATCH_AXES = ("data", "fsdp")
-
-
-class Screen(NamedTuple):
-    """Gaussians as one camera sees them; leaves have the leading axis of Gaussians."""
-
-    means2d: jax.Array  # [n, 2]
-    conics: jax.Array  # [n, 3]
-    channels: jax.Array  # [n, 3 or 4] colour and, on request, depth
-    opacities: jax.Array  # [n]
-    extents: jax.Array  # [n, 2]
-    depths: jax.Array  # [n]
-    visible: jax.Array  # [n] bool
-
-
-def project_shard(
-    gaussians: Gaussians,
-    alive: jax.Array,
-    camera: Camera,
-    settings: RenderSettings,
-    active_degree: jax.Array,
-) -> Screen:
-    """The first half of `splats.render.render`: no pixel is touched."""
-    opacities = jax.nn.sigmoid(gaussians["opacities"])
-    projected = projection.project(
-        gaussians["means"],
-        gaussians["quats"],
-        jnp.exp(gaussians["scales"]),
-        camera,
-        width=settings.width,
-        height=settings.height,
-        opacities=opacities,
-        near=settings.near,
-        far=settings.far,
-        eps2d=settings.eps2d,
-        antialiased=settings.antialiased,
-        camera_model=settings.camera_model,
-    )
-    if settings.antialiased:
-        opacities = opacities * projected.compensations
-    coefficients = gaussians["sh0"]
-    if "shN" in gaussians:
-        coefficients = jnp.concatenate([coefficients, gaussians["shN"]], axis=1)
-    center = camera_center(camera.world_to_camera)
-    channels = harmonics.view_colors(gaussians["means"], center, coefficients, active_degree)
-    if settings.render_depth:
-        channels = jnp.concatenate([channels, projected.depths[:, None]], axis=1)
-    return Screen(
-        projected.means2d,
-        projected.conics,
-        channels,
-        opacities,
-        projected.extents,
-        projected.depths,
-        projected.visible & alive,
-    )
-
-
-def composite_screen(
-    screen: Screen, background: jax.Array, settings: RenderSettings, probes: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array | None, tiles.PairList]:
-    """The second half of `splats.render.render`: image [H, W, 3], depth [H, W] or None, pairs."""
-    tile_size = resolve_tile_size(settings.tile_size)
-    means2d = screen.means2d
-    if "means2d" in probes:
-        means2d = means2d + probes["means2d"]
-    pairs = tiles.build_pairs(
-        *jax.lax.stop_gradient(
-            (screen.means2d, screen.conics, screen.opacities, screen.extents, screen.depths)
-        ),
-        screen.visible,
-        grid=(-(-settings.height // tile_size), -(-settings.width // tile_size)),
-        tile_size=tile_size,
-        capacity=settings.pair_capacity,
-    )
-    if settings.render_depth:
-        background = jnp.concatenate([background, jnp.zeros(1)])
-    image, alpha = rasterize(
-        means2d,
-        screen.conics,
-        screen.channels,
-        screen.opacities,
-        background,
-        pairs.pair_gaussian,
-        pairs.tile_offsets,
-        width=settings.width,
-        height=settings.height,
-        tile_size=tile_size,
-        backend=settings.backend,
-        absgrad_probe=probes.get("absgrad"),
-        chunk=settings.chunk,
-        lanes=settings.lanes,
-    )
-    depth = None
-    if settings.render_depth:
-        depth = image[:, :, 3] / jnp.maximum(alpha, MIN_ACCUMULATED_ALPHA)
-    return image[:, :, :3], depth, pairs
 
 
 def _exchanged_views(
@@ -137,13 +37,12 @@ def _exchanged_views(
     inputs: BatchInputs,
 ) -> ViewSums:
     """On one device: its Gaussians [n], its views [b]; `seen` of its Gaussians."""
-    settings, gaussians = comparison.settings, params["gaussians"]
+    settings, gaussians = comparison.settings, params["gaussians"] | {"alive": alive}
     group_views = jax.lax.all_gather(inputs.view, "fsdp", tiled=True)
     cameras = jax.vmap(lambda view: camera_of(resident, view, params.get("poses")))
-    project = partial(project_shard, gaussians, alive)
-    screens = jax.vmap(lambda camera: project(camera, settings, active_degree))(
-        cameras(group_views)
-    )
+    screens = jax.vmap(
+        lambda camera: project_to_screen(gaussians, camera, settings, active_degree)[0]
+    )(cameras(group_views))
     seen = jnp.sum(screens.visible.astype(jnp.float32), axis=0)
     exchange = partial(
         jax.lax.all_to_all, axis_name="fsdp", split_axis=0, concat_axis=1, tiled=True
@@ -153,11 +52,18 @@ def _exchanged_views(
     def one(rows: tuple[BatchInputs, Screen]) -> ViewSums:
         view_inputs, screen = rows
         camera = camera_of(resident, view_inputs.view, params.get("poses"))
-        image, depth, pairs = composite_screen(
-            screen, view_inputs.background, settings, view_inputs.probes
+        probes = view_inputs.probes
+        drawn = composite_screen(
+            screen,
+            view_inputs.background,
+            settings,
+            probes.get("means2d"),
+            probes.get("absgrad"),
         )
-        totals = comparison.compare(image, depth, camera, params, resident, view_inputs.view)
-        return with_counts(totals, screen.visible, pairs.pairs_needed, pairs.overflow)
+        totals = comparison.compare(
+            drawn.image, drawn.depth, camera, params, resident, view_inputs.view
+        )
+        return with_counts(totals, screen.visible, drawn.pairs.pairs_needed, drawn.pairs.overflow)
 
     sums = sum_over_views(one, (inputs, screens))
     return ViewSums(sums.totals, seen, sums.overflow)

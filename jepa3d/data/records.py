@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordWriter
 
 DATASET_NAME = "oct_volumes"
 VERSION = "1.0.0"
@@ -86,15 +86,6 @@ class ShardWriter:
         """Closes and deletes an unfinished shard."""
         self._writer.close()
         self._partial.unlink(missing_ok=True)
-
-
-def count_records(path: Path) -> int:
-    """Number of records of a shard file; 0 for one that is damaged."""
-    reader = ArrayRecordReader(str(path), "readahead_buffer_size:0")
-    try:
-        return reader.num_records()
-    finally:
-        reader.close()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,6 +21,28 @@ from splats.render.rasterize import rasterize, resolve_tile_size
 MIN_ACCUMULATED_ALPHA = 1e-10
 
 
+class Screen(NamedTuple):
+    """Gaussians as one camera sees them; leaves have the leading axis of Gaussians."""
+
+    means2d: jax.Array  # [N, 2] pixels
+    conics: jax.Array  # [N, 3]
+    channels: jax.Array  # [N, 3 or 4] colour and, on request, depth
+    opacities: jax.Array  # [N]
+    extents: jax.Array  # [N, 2]
+    depths: jax.Array  # [N]
+    visible: jax.Array  # [N] bool
+
+
+class Composite(NamedTuple):
+    """What the pixels of one view show."""
+
+    image: jax.Array  # [H, W, 3], not clipped
+    alpha: jax.Array  # [H, W] accumulated alpha
+    depth: jax.Array | None  # [H, W] expected camera z, if the settings ask for it
+    means2d: jax.Array  # [N, 2] with the probe added
+    pairs: tiles.PairList
+
+
 class RenderOutput(NamedTuple):
     """One rendered view."""
 
@@ -67,7 +89,29 @@ def render(
       absgrad_probe: optional zeros [N, 2] whose gradient is the sum over pixels of absolute
         screen gradients.
     """
-    tile_size = resolve_tile_size(settings.tile_size)
+    screen, radii = project_to_screen(gaussians, camera, settings, active_degree)
+    if background is None:
+        background = jnp.zeros(3, screen.channels.dtype)
+    drawn = composite_screen(screen, background, settings, means2d_probe, absgrad_probe)
+    return RenderOutput(
+        image=drawn.image,
+        alpha=drawn.alpha,
+        depth=drawn.depth,
+        radii=jnp.where(screen.visible[:, None], radii, 0),
+        visible=screen.visible,
+        means2d=drawn.means2d,
+        overflow=drawn.pairs.overflow,
+        pairs_needed=drawn.pairs.pairs_needed,
+    )
+
+
+def project_to_screen(
+    gaussians: Mapping[str, jax.Array],
+    camera: Camera,
+    settings: RenderSettings,
+    active_degree: jax.Array | int | None = None,
+) -> tuple[Screen, jax.Array]:
+    """The first half of `render`, which touches no pixel; also radii [N, 2] before culling."""
     opacities = jax.nn.sigmoid(gaussians["opacities"])
     projected = projection.project(
         gaussians["means"],
@@ -88,28 +132,46 @@ def render(
         visible &= gaussians["alive"]
     if settings.antialiased:
         opacities = opacities * projected.compensations
-    means2d = projected.means2d
+    screen = Screen(
+        means2d=projected.means2d,
+        conics=projected.conics,
+        channels=_channels(gaussians, camera, projected, settings, active_degree),
+        opacities=opacities,
+        extents=projected.extents,
+        depths=projected.depths,
+        visible=visible,
+    )
+    return screen, projected.radii
+
+
+def composite_screen(
+    screen: Screen,
+    background: jax.Array,
+    settings: RenderSettings,
+    means2d_probe: jax.Array | None = None,
+    absgrad_probe: jax.Array | None = None,
+) -> Composite:
+    """The second half of `render`: sorts the Gaussians into tiles and blends them."""
+    tile_size = resolve_tile_size(settings.tile_size)
+    means2d = screen.means2d
     if means2d_probe is not None:
         means2d = means2d + means2d_probe
     pairs = tiles.build_pairs(
-        jax.lax.stop_gradient(projected.means2d),
-        jax.lax.stop_gradient(projected.conics),
-        jax.lax.stop_gradient(opacities),
-        projected.extents,
-        jax.lax.stop_gradient(projected.depths),
-        visible,
+        *jax.lax.stop_gradient(
+            (screen.means2d, screen.conics, screen.opacities, screen.extents, screen.depths)
+        ),
+        screen.visible,
         grid=(-(-settings.height // tile_size), -(-settings.width // tile_size)),
         tile_size=tile_size,
         capacity=settings.pair_capacity,
     )
-    channels, background = _channels(
-        gaussians, camera, projected, settings, background, active_degree
-    )
+    if settings.render_depth:
+        background = jnp.concatenate([background, jnp.zeros(1, background.dtype)])
     image, alpha = rasterize(
         means2d,
-        projected.conics,
-        channels,
-        opacities,
+        screen.conics,
+        screen.channels,
+        screen.opacities,
         background,
         pairs.pair_gaussian,
         pairs.tile_offsets,
@@ -124,28 +186,16 @@ def render(
     depth = None
     if settings.render_depth:
         depth = image[:, :, 3] / jnp.maximum(alpha, MIN_ACCUMULATED_ALPHA)
-    return RenderOutput(
-        image=image[:, :, :3],
-        alpha=alpha,
-        depth=depth,
-        radii=jnp.where(visible[:, None], projected.radii, 0),
-        visible=visible,
-        means2d=means2d,
-        overflow=pairs.overflow,
-        pairs_needed=pairs.pairs_needed,
-    )
+    return Composite(image[:, :, :3], alpha, depth, means2d, pairs)
 
 
-def _channels(gaussians, camera, projected, settings, background, active_degree):
-    """Per-Gaussian channels [N, 3 or 4] and the background of the same width."""
+def _channels(gaussians, camera, projected, settings, active_degree) -> jax.Array:
+    """Per-Gaussian channels [N, 3 or 4]."""
     coefficients = gaussians["sh0"]
     if gaussians.get("shN") is not None and gaussians["shN"].shape[1]:
         coefficients = jnp.concatenate([coefficients, gaussians["shN"]], axis=1)
     center = camera_center(camera.world_to_camera)
     channels = harmonics.view_colors(gaussians["means"], center, coefficients, active_degree)
-    if background is None:
-        background = jnp.zeros(3, channels.dtype)
     if settings.render_depth:
         channels = jnp.concatenate([channels, projected.depths[:, None]], axis=1)
-        background = jnp.concatenate([background, jnp.zeros(1, background.dtype)])
-    return channels, background
+    return channels

@@ -10,12 +10,8 @@ import numpy as np
 import pytest
 
 from jepa3d.diagnostics import (
-    attention_entropy,
-    class_mean_distance,
     cosine_statistics,
     feature_spread,
-    mean_per_class,
-    predictor_panel,
     rank_me,
 )
 
@@ -101,30 +97,3 @@ def test_cosines_leave_background_tokens_out(new_key):
 def test_collapsed_volumes_have_cosine_one():
     found = cosine_statistics(jnp.ones((4, 6, 8)))
     np.testing.assert_allclose(np.array(found), 1.0, rtol=1e-5)
-
-
-def test_perfect_predictions_score_one(new_key):
-    target = jax.random.normal(new_key(), (64, 8))
-    np.testing.assert_allclose(np.array(predictor_panel(target, target)), 1.0, rtol=1e-5)
-    shrunk = predictor_panel(0.25 * target, target)
-    assert float(shrunk.std_ratio) == pytest.approx(0.25, rel=1e-5)
-
-
-def test_attention_entropy_is_log_of_keys_when_uniform_and_zero_when_peaked():
-    keys = jnp.eye(16)[None, :, None]
-    uniform = attention_entropy(jnp.zeros((1, 3, 1, 16)), keys)
-    np.testing.assert_allclose(np.array(uniform), np.log(16), rtol=1e-5)
-    np.testing.assert_allclose(np.array(attention_entropy(1e4 * keys, keys)), 0.0, atol=1e-5)
-
-
-def test_device_explains_all_or_nothing_of_the_variance():
-    labels = jnp.array([0, 0, 1, 1])
-    apart = jnp.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
-    alike = jnp.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])
-    assert float(class_mean_distance(apart, labels, 2)) == pytest.approx(1.0)
-    assert float(class_mean_distance(alike, labels, 2)) == pytest.approx(0.0, abs=1e-6)
-
-
-def test_breakdown_averages_each_device_alone():
-    means = mean_per_class(jnp.array([1.0, 3.0, 10.0]), jnp.array([0, 0, 1]), 2)
-    np.testing.assert_allclose(np.array(means), [2.0, 10.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from training.config import EmaConfig, MeshConfig, OptimizerConfig
 from training.errors import ConfigError, InputError
 from training.mesh import Layout, make_mesh
 from training.program import Program
+from training.task import Context
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 MODEL = ModelConfig(
     volume=(8, 32, 32),
@@ -49,18 +53,20 @@ def batch_of(count=8, seed=0):
     }
 
 
-def updated(task=TASK, devices=1, batches=None, **changes):
-    """State after one update for each batch, and the metrics of the last."""
-    config = dataclasses.replace(CONFIG, **changes)
-    task = dataclasses.replace(task, config=config)
+@functools.cache
+def program_on(devices, accumulation):
+    config = dataclasses.replace(CONFIG, accumulation=accumulation)
     layout = Layout(make_mesh(MeshConfig(data=devices), jax.devices()[:devices]))
-    program = Program(task, config, layout, 10)
-    row = {}
-    with jax.set_mesh(layout.mesh):
-        state = program.initial_state()
-        for batch in batches or [batch_of()]:
-            state, read = program.step(state, layout.put_batches([batch], 8))
-            (row,) = read()
+    return Program(dataclasses.replace(TASK, config=config), config, layout, 10)
+
+
+def updated(batch=None, devices=1, accumulation=1):
+    """State and metrics after one update with a batch."""
+    program = program_on(devices, accumulation)
+    with jax.set_mesh(program.layout.mesh):
+        batches = program.layout.put_batches([batch or batch_of()], 8)
+        state, read = program.step(program.initial_state(), batches)
+        (row,) = read()
     return state, row
 
 
@@ -91,8 +97,9 @@ def test_four_devices_make_the_update_of_one(reference):
 
 def test_the_target_is_the_average_of_the_encoder_and_is_in_no_optimizer_group(reference):
     state, row = reference
-    with jax.set_mesh(make_mesh(MeshConfig(data=1), jax.devices()[:1])):
-        start, _ = TASK.init(jax.random.fold_in(jax.random.key(0), 0))
+    program = program_on(1, 1)
+    with jax.set_mesh(program.layout.mesh):
+        start = program.initial_state().params
     assert jax.tree.structure(state.ema) == jax.tree.structure(state.params["encoder"])
     expected = jax.tree.map(
         lambda before, now: 0.9 * before + 0.1 * now, start["encoder"], state.params["encoder"]
@@ -104,37 +111,34 @@ def test_the_target_is_the_average_of_the_encoder_and_is_in_no_optimizer_group(r
 
 def test_no_gradient_reaches_the_encoder_through_the_targets():
     """With a predictor that gives nothing, only targets could carry one."""
-    params, _ = TASK.init(jax.random.key(1))
+    params, model_state = jax.jit(TASK.init)(jax.random.key(1))
     silenced = {
         **params["predictor"],
         "proj_out": jax.tree.map(jnp.zeros_like, params["predictor"]["proj_out"]),
     }
 
     def loss(encoder):
-        from training.task import Context
-
-        _, model_state = TASK.init(jax.random.key(1))
         context = Context(encoder, model_state, jnp.int32(0), jax.random.key(2))
         batch = jax.tree.map(jnp.asarray, batch_of())
         everything = {"encoder": params["encoder"], "predictor": silenced}
         return TASK.loss(everything, context, batch, jax.random.key(3)).terms["prediction"].sum
 
-    gradients = jax.grad(loss)(params["encoder"])
+    gradients = jax.jit(jax.grad(loss))(params["encoder"])
     assert all(not np.any(np.asarray(g)) for g in jax.tree.leaves(gradients))
 
 
 def test_views_and_masks_follow_the_position_in_the_stream():
     one, moved = batch_of(), batch_of()
     moved["position"] = moved["position"] + 8
-    _, first = updated(batches=[one])
-    _, again = updated(batches=[batch_of()])
-    _, other = updated(batches=[moved])
+    _, first = updated(one)
+    _, again = updated(batch_of())
+    _, other = updated(moved)
     assert first["loss"] == again["loss"] != other["loss"]
 
 
 def test_without_augmentation_a_volume_is_only_normalised():
     batch = jax.tree.map(jnp.asarray, batch_of(2))
-    volumes, _ = TASK.volumes(batch, None)
+    volumes, _ = jax.jit(lambda batch: TASK.volumes(batch, None))(batch)
     np.testing.assert_allclose(np.asarray(volumes).mean(axis=(1, 2, 3, 4)), 0, atol=1e-4)
     np.testing.assert_allclose(np.asarray(volumes).std(axis=(1, 2, 3, 4)), 1, atol=1e-3)
     assert not TASK.without_augmentation().augmented
@@ -145,7 +149,7 @@ def test_empty_regions_do_not_blow_the_gradient_up():
     batch = batch_of()
     batch["volume"][:, 2:] = 12
     batch["volume"][:, :, 16:] = 12
-    _, row = updated(batches=[batch])
+    _, row = updated(batch)
     assert 0 < row["grad_norm"] < 1e4
 
 
