@@ -1,7 +1,7 @@
 """One interface to all compositors.
 
-Backends: "xla" runs on every platform; "mosaic_gpu" is a kernel for CUDA devices of compute capability
-9.0 and higher. "auto" is "xla" until the kernel has run, and been timed, on such a device.
+Backends: "xla" runs on every platform; "mosaic_gpu" is a kernel for CUDA devices of compute
+capability 9.0 and higher. "auto" is "xla" until the kernel has run, and been timed, on such a device.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def check_backend(backend: str, device: Any) -> None:
     """Raises ConfigError where the kernel is asked for on a device that cannot run it."""
     if backend == "mosaic_gpu" and not _is_hopper_or_newer(device):
         raise ConfigError(
-            f"config.render.backend = 'mosaic_gpu' needs a CUDA device of compute capability 9.0 or "
-            f"higher, and this is {device.device_kind}; use auto or xla"
+            "config.render.backend = 'mosaic_gpu' needs a CUDA device of compute capability 9.0 "
+            f"or higher, and this is {device.device_kind}; use auto or xla"
         )
 
 
