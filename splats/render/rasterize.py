@@ -1,7 +1,7 @@
 """One interface to all compositors.
 
 Backends: "xla" runs on every platform; "mosaic_gpu" is a kernel for CUDA devices of compute
-capability 9.0 and higher. "auto" is "xla" until the kernel has run, and been timed, on such a device.
+capability 9.0 and higher. "auto" is "xla" until the kernel has run on such a device.
 """
 
 from __future__ import annotations
