@@ -23,7 +23,9 @@ class CheckpointFolder:
     """Read-only view of the steps of a run; `clear_leftovers` alone changes anything."""
 
     def __init__(self, workdir: epath.PathLike):
-        self.path = epath.Path(workdir) / FOLDER
+        folder = epath.Path(workdir)
+        # The storage layer takes absolute paths only; a bucket's path is one already.
+        self.path = (folder if "://" in str(folder) else folder.resolve()) / FOLDER
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -180,10 +181,21 @@ def test_donating_the_state_right_after_a_save_does_not_change_what_is_saved(tmp
     store.save(1, placed, {})
     spoiled = jax.jit(spoil, donate_argnums=0)(placed)
     assert float(spoiled.params["encoder"]["kernel"].max()) == -1.0
-    assert placed.params["encoder"]["kernel"].is_deleted()
+    # Whether the buffer is already gone depends on how far the background save has come.
     store.close()
     restored, _ = CheckpointReader(tmp_path).restore(1, abstract)
     assert_same_bits(words(restored), expected)
+
+
+def test_a_relative_work_folder_is_as_good_as_an_absolute_one(tmp_path, new_key, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = make_state(new_key())
+    store = CheckpointStore(Path("runs/one"), CONFIG, every=1)
+    store.save(1, state, {"examples": 8})
+    store.close()
+    restored, data = CheckpointReader("runs/one").restore(1, state)
+    assert_same_bits(words(restored), words(state))
+    assert data == {"examples": 8} and (tmp_path / "runs/one/checkpoints/1").is_dir()
 
 
 def test_retention_holds_over_a_restart(tmp_path, new_key):
