@@ -247,8 +247,7 @@ def write_tree(
 ) -> Path:
     """Writes an AI-READI-like tree with both eyes of each participant.
 
-    Participants take the devices in turn. Of six with the same device four are recommended for
-    training, one for validation and one for the test, so that every split has every device.
+    Participants take the devices in turn; of six with one device four are for training.
     With `faulty_files` one file of each kind is added that preparation must skip: a radial scan, a
     truncated file, a height map beside the volumes, and a manifest row without its file.
 
@@ -364,7 +363,7 @@ def _write_faulty(
 
 
 def _write_height_map(root: Path, generator: np.random.Generator, person: str) -> None:
-    """A segmentation that has no PixelData by right and no row in the manifest."""
+    """A segmentation: no PixelData, by right, and no row in the manifest."""
     uid = _uid(generator)
     dataset = _identified(DEVICES[2], person, "R", uid, HEIGHT_MAP_SOP_CLASS)
     dataset.Modality = "SEG"
