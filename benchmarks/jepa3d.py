@@ -1,6 +1,6 @@
 """One pretraining update of V-JEPA3D against the transformers V-JEPA 2 layers, on a CPU.
 
-    python -m benchmarks.jepa3d [--rounds 15] [--threads 1]
+Run: python benchmarks/jepa3d.py [--rounds 15] [--threads 1]
 
 Both sides do the same work on the same weights, volumes and masks: target encoder on all tokens,
 encoder on the visible tokens, predictor, L1 against normalised targets, backward pass, AdamW,
@@ -15,9 +15,14 @@ import argparse
 import importlib.util
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
+
+# This file has the name of the package that it measures: look for packages one folder up.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 BATCH = 2
 LEARNING_RATE, WEIGHT_DECAY, MOMENTUM = 1e-4, 0.04, 0.996
