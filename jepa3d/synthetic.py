@@ -20,7 +20,6 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 OPT_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.77.1.5.4")
-PHOTOGRAPHY_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.77.1.5.1")
 HEIGHT_MAP_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.66.5")
 
 # Field of a synthetic volume in mm: slow scan, depth, fast scan.

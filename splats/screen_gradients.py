@@ -47,12 +47,6 @@ def accumulate(
     return ScreenGradients(statistics.total + jnp.sum(norms, axis=0), statistics.views)
 
 
-def count_views(statistics: ScreenGradients, visible: jax.Array) -> ScreenGradients:
-    """Adds the views (bool [views, N]) that saw each row."""
-    seen = jnp.sum(visible.astype(jnp.float32), axis=0)
-    return ScreenGradients(statistics.total, statistics.views + seen)
-
-
 def masked_quantiles(values: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     """The 50, 90, 99 and 100 % quantiles (lower) of `values` [N] where `mask`; 0 if none."""
     ordered = jnp.sort(jnp.where(mask, values, jnp.inf))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -34,12 +35,21 @@ def release_compiled_programs():
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
+@contextlib.contextmanager
+def quickly_compiled():
     """Compiling takes longer than running here, so most optimisations are left out."""
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """`quickly_compiled` for a whole module."""
+    with quickly_compiled():
+        yield
 
 
 @pytest.fixture

@@ -8,23 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from training.checkpoint_diff import Diff, compare_subset, select
+from training.checkpoint_diff import select
 from training.checkpoints import CheckpointReader, PathLike
 from training.errors import CheckpointError
 from training.paths import named_leaves
-
-
-def compare_initialisation(
-    workdir: PathLike,
-    abstract: Mapping[str, Any],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    step: int | str = "latest",
-    config: Mapping[str, Any] | None = None,
-) -> Diff:
-    """What `initialise_from` would refuse; loads no array. Arguments as there."""
-    saved = CheckpointReader(workdir).describe(step)
-    return compare_subset(saved, abstract, include, exclude, config)
 
 
 def initialise_from(

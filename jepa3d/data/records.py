@@ -82,11 +82,6 @@ class ShardWriter:
             os.fsync(file.fileno())
         os.replace(self._partial, self.path)
 
-    def discard(self) -> None:
-        """Closes and deletes an unfinished shard."""
-        self._writer.close()
-        self._partial.unlink(missing_ok=True)
-
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-SPLITS = ("train", "eval", "test")
-
 
 def split_score(participant: str, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but the participant and the seed."""

@@ -21,10 +21,6 @@ class ParameterCounts(NamedTuple):
     predictor: int
     target: int
 
-    @property
-    def trainable(self) -> int:
-        return self.encoder + self.predictor
-
 
 class VolumeFlops(NamedTuple):
     """Floating-point operations of one training update, per volume."""
@@ -54,19 +50,6 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
     predictor += 2 * narrow + config.mask_tokens * narrow
     if config.levels > 1:
         predictor += (features + 1) * d
-    return ParameterCounts(encoder, predictor, encoder)
-
-
-def seed_parameter_counts(
-    dim: int = 384, depth: int = 6, tokens: int = 9216, patch_values: int = 1024
-) -> ParameterCounts:
-    """The first 3D-OCT system this one succeeds: learned positions and an MLP-BatchNorm predictor.
-
-    Kept as arithmetic only: 29,456,640 scalars in two encoders and the predictor by default.
-    """
-    encoder = depth * block_parameters(TransformerConfig(dim, depth, 1))
-    encoder += patch_values * dim + dim + 2 * dim + tokens * dim
-    predictor = 2 * (dim * dim + dim) + 2 * dim
     return ParameterCounts(encoder, predictor, encoder)
 
 

@@ -62,22 +62,6 @@ def pooler_blocks(config: ModelConfig, layers: int) -> TransformerConfig:
     return TransformerConfig(config.feature_dim, max(layers, 1), config.encoder.heads)
 
 
-def init_pooler(key: jax.Array, config: ModelConfig, layers: int = 3) -> dict[str, Any]:
-    """Fresh float32 parameters; residual projections of block i, from 1, shrink by sqrt(i)."""
-    tokens = jnp.zeros((1, 1, config.feature_dim))
-    params: Params = dict(AttentivePooler(config, layers).init(key, tokens)["params"])
-    if layers:
-        stacked = dict(params["layers"])
-        root = jnp.sqrt(jnp.arange(1, layers + 1, dtype=jnp.float32))[:, None, None]
-        for name in ("out", "fc2"):
-            stacked[name] = {**stacked[name], "kernel": stacked[name]["kernel"] / root}
-        params["layers"] = stacked
-    cross = dict(params["cross"])
-    last = jnp.sqrt(jnp.float32(layers + 1))
-    cross["fc2"] = {**cross["fc2"], "kernel": cross["fc2"]["kernel"] / last}
-    return {**params, "cross": cross}
-
-
 def pool(config: ModelConfig, params: dict[str, Any], tokens: jax.Array) -> jax.Array:
     """Pools encoder outputs: [batch, tokens, feature_dim] to [batch, feature_dim]."""
     layers = params["layers"]["qkv"]["bias"].shape[0] if "layers" in params else 0

@@ -15,15 +15,13 @@ import numpy as np
 from splats.data.camera_models import Camera
 from training.errors import InputError
 
-NO_POINT = -1
-
 
 @dataclass(frozen=True)
 class ColmapImage:
     """One registered image.
 
     `quaternion` [4] float64, wxyz, world to camera; `translation` [3] float64, world units;
-    `keypoints` [M,2] float64 pixels; `point_ids` [M] int64, `NO_POINT` where untriangulated.
+    `keypoints` [M,2] float64 pixels; `point_ids` [M] int64, -1 where untriangulated.
     """
 
     name: str

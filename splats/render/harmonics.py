@@ -23,11 +23,6 @@ def rgb_to_constant(rgb: jax.Array) -> jax.Array:
     return (rgb - 0.5) / CONSTANT_BASIS
 
 
-def constant_to_rgb(coefficients: jax.Array) -> jax.Array:
-    """Inverse of `rgb_to_constant`."""
-    return coefficients * CONSTANT_BASIS + 0.5
-
-
 def basis(directions: jax.Array, degree: int) -> jax.Array:
     """Values [N, (degree + 1)^2] of the basis for unit directions [N, 3]."""
     x, y, z = directions[:, 0], directions[:, 1], directions[:, 2]

@@ -10,10 +10,10 @@ import pytest
 from splats import guards, view_sums
 from splats.data.splits import Split, SplitConfig, make_split
 from splats.task import SplatTask
+from tests.conftest import quickly_compiled
 from tests.splats.scenes import (
     batches,
     make_program,
-    quick_compilation,
     small_scene,
     small_task,
 )
@@ -47,7 +47,7 @@ class NeverRenders(SplatTask):
 def first_failure(task):
     """The guard that stops a run of this task before its first update."""
     program = make_program(task)
-    with quick_compilation(), jax.set_mesh(program.layout.mesh):
+    with quickly_compiled(), jax.set_mesh(program.layout.mesh):
         batch = jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
         verdicts = task.start_guards(program.initial_state(), batch, program.resident)
     book = GuardBook(GuardConfig())
@@ -79,7 +79,7 @@ def test_a_renderer_that_returns_a_constant_image_is_stopped(monkeypatch):
 def test_the_real_loss_passes_all_start_guards():
     task = small_task()
     program = make_program(task)
-    with quick_compilation(), jax.set_mesh(program.layout.mesh):
+    with quickly_compiled(), jax.set_mesh(program.layout.mesh):
         batch = jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
         verdicts = task.start_guards(program.initial_state(), batch, program.resident)
     assert [v.name for v in verdicts] == [

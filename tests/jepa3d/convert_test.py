@@ -14,7 +14,7 @@ from jepa3d.config import LossConfig, ModelConfig, TransformerConfig
 from jepa3d.convert import export_weights, import_weights
 from jepa3d.losses import jepa_loss, start_positional_mean
 from jepa3d.model.jepa import encode, init_params, predict, predict_targets
-from jepa3d.model.pooler import init_pooler, pool
+from jepa3d.model.pooler import AttentivePooler, pool
 from jepa3d.weight_files import read_safetensors, write_safetensors
 from training.errors import CheckpointError, ConfigError
 
@@ -109,7 +109,9 @@ def test_official_names_lead_to_the_same_parameters(params):
 
 
 def test_converted_trees_have_the_structure_of_fresh_ones(new_key, params):
-    fresh = {**init_params(new_key(), CONFIG), "pooler": init_pooler(new_key(), CONFIG, 1)}
+    tokens = jnp.zeros((1, 1, CONFIG.feature_dim))
+    pooler = AttentivePooler(CONFIG, layers=1).init(new_key(), tokens)["params"]
+    fresh = {**init_params(new_key(), CONFIG), "pooler": pooler}
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(np.shape, params)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import tempfile
 from dataclasses import replace
@@ -51,14 +50,6 @@ def shared_program(strategy: str) -> Program:
     densify = DensifyConfig(strategy, start=2, stop=50, every=5, reset_every=10, gradient=1e-5)
     task = small_task(512, densify=densify, losses=losses(opacity=0.01, scale=0.01))
     return make_program(task)
-
-
-@contextlib.contextmanager
-def quick_compilation():
-    """Compiling takes longer than running here, so most optimisations are left out."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make_program(task: SplatTask, devices: int = 1) -> Program:

@@ -21,7 +21,6 @@ from tests.splats.scenes import (
     batches,
     losses,
     make_program,
-    quick_compilation,
     shared_program,
     small_config,
     small_scene,
@@ -31,12 +30,7 @@ from training.errors import CheckpointError, ConfigError
 from training.evaluate import evaluate_state
 
 MCMC = DensifyConfig("mcmc", start=2, stop=50, every=5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast():
-    with quick_compilation():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def host(state):

@@ -24,8 +24,8 @@ from splats.formats.inria_ply import read_inria_ply
 from splats.ply import read_ply, write_ply
 from splats.predict import common_point, orbit_of_scene, shrunk
 from splats.synthetic import SyntheticConfig, write_scene
+from tests.conftest import quickly_compiled
 from tests.splats.formats.clouds import random_cloud
-from tests.splats.scenes import quick_compilation
 from training.checkpoints import CheckpointReader
 from training.errors import InputError
 from training.mesh import make_mesh
@@ -60,7 +60,7 @@ def get_config(arg=""):
 @pytest.fixture(scope="module", autouse=True)
 def fast():
     """Training on one of the virtual devices: a batch of one view fits no more."""
-    with quick_compilation(), pytest.MonkeyPatch.context() as patch:
+    with quickly_compiled(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.loop.make_mesh", lambda c: make_mesh(c, jax.devices()[:1]))
         yield
 

@@ -10,7 +10,7 @@ import pytest
 from training.checkpoints import CheckpointStore
 from training.config import CheckpointConfig
 from training.errors import CheckpointError
-from training.initialise import compare_initialisation, initialise_from
+from training.initialise import initialise_from
 from training.state import new_state
 
 
@@ -49,13 +49,11 @@ def test_only_included_parameters_are_taken_over(stage_one, new_key):
     np.testing.assert_array_equal(taken["head"]["kernel"], fresh["head"]["kernel"])
 
 
-def test_other_dimensions_are_refused_and_the_same_is_said_beforehand(stage_one, new_key):
+def test_other_dimensions_are_refused(stage_one, new_key):
     workdir = stage_one(params_of(new_key(), width=256))
     narrow = {"params": params_of(new_key(), width=32)}
     with pytest.raises(CheckpointError, match=r"params/encoder/kernel\s+saved \(3, 256\)"):
         initialise_from(workdir, narrow)
-    abstract = jax.eval_shape(lambda: narrow)
-    assert "saved (256, 2)" in compare_initialisation(workdir, abstract).text()
 
 
 def test_a_field_that_the_source_lacks_is_refused(stage_one, new_key):

@@ -7,12 +7,44 @@ import dataclasses
 import jax
 import pytest
 
-from jepa3d.config import MaskConfig
+from jepa3d.config import MaskConfig, ModelConfig, TransformerConfig
 from jepa3d.masks import mask_preset
-from jepa3d.model.counts import parameter_counts, seed_parameter_counts, volume_flops
+from jepa3d.model.counts import parameter_counts, volume_flops
 from jepa3d.model.jepa import init_params
-from jepa3d.model.presets import MODEL_PRESETS, model_preset
-from training.errors import ConfigError
+
+
+def grayscale(encoder, predictor):
+    """A model of OCT volumes of 64 x 384 x 384 voxels."""
+    return ModelConfig(encoder=TransformerConfig(*encoder), predictor=TransformerConfig(*predictor))
+
+
+def video(dim, depth, heads, mlp_ratio=4.0):
+    """A published V-JEPA 2: three channels, tubelets of two frames."""
+    return ModelConfig(
+        volume=(16, 256, 256),
+        patch=(2, 16, 16),
+        channels=3,
+        encoder=TransformerConfig(dim, depth, heads, mlp_ratio),
+        predictor=TransformerConfig(384, 12, 12),
+        mask_tokens=10,
+    )
+
+
+SIZES = {
+    "tiny": ModelConfig(
+        volume=(16, 64, 64),
+        encoder=TransformerConfig(48, 2, 4),
+        predictor=TransformerConfig(24, 2, 2),
+    ),
+    # Those of docs/jepa3d.md.
+    "jepa3d_29m": grayscale((384, 6, 6), (256, 9, 4)),
+    "jepa3d_s": grayscale((384, 12, 6), (192, 12, 6)),
+    "jepa3d_s_320": grayscale((384, 12, 6), (320, 6, 5)),
+    "jepa3d_b": grayscale((768, 12, 12), (384, 12, 12)),
+    "vjepa2_l": video(1024, 24, 16),
+    "vjepa2_h": video(1280, 32, 16),
+    "vjepa2_g": video(1408, 40, 22, 48 / 11),
+}
 
 
 def built_counts(config):
@@ -23,14 +55,14 @@ def built_counts(config):
     )
 
 
-@pytest.mark.parametrize("name", sorted(MODEL_PRESETS))
+@pytest.mark.parametrize("name", sorted(SIZES))
 def test_closed_form_equals_the_built_model(name):
-    config = model_preset(name)
+    config = SIZES[name]
     assert parameter_counts(config)[:2] == built_counts(config)
 
 
 def test_closed_form_covers_levels_and_the_context_head():
-    config = model_preset("tiny", supervise_layers=(0, 1), context_head=True)
+    config = dataclasses.replace(SIZES["tiny"], supervise_layers=(0, 1), context_head=True)
     assert parameter_counts(config)[:2] == built_counts(config)
 
 
@@ -42,21 +74,13 @@ def test_closed_form_covers_levels_and_the_context_head():
         ("vjepa2_l", 303_885_312, 22_086_016),
     ],
 )
-def test_presets_have_the_published_counts(name, encoder, predictor):
-    counts = parameter_counts(model_preset(name))
-    assert counts == (encoder, predictor, encoder)
-    assert counts.trainable == encoder + predictor
+def test_sizes_have_the_published_counts(name, encoder, predictor):
+    assert parameter_counts(SIZES[name]) == (encoder, predictor, encoder)
 
 
-def test_29m_counts_both_encoders_and_the_320_wide_variant_counts_trainables():
-    assert sum(parameter_counts(model_preset("jepa3d_29m"))) == 29_388_416
-    assert parameter_counts(model_preset("jepa3d_s_320")).trainable == 29_333_440
-
-
-def test_predecessor_counts():
-    assert sum(seed_parameter_counts()) == 29_456_640
-    assert sum(seed_parameter_counts(768, 12)) == 187_024_896
-    assert seed_parameter_counts(768, 12).encoder == 92_921_088
+def test_sizes_of_the_documentation():
+    assert sum(parameter_counts(SIZES["jepa3d_29m"])) == 29_388_416
+    assert sum(parameter_counts(SIZES["jepa3d_s_320"])[:2]) == 29_333_440
 
 
 @pytest.mark.parametrize(
@@ -69,7 +93,7 @@ def test_predecessor_counts():
 )
 def test_operations_per_volume(name, target, context, predictor):
     """TFLOP per volume for one mask set of 3,584 visible and 5,632 predicted tokens."""
-    config = model_preset(name)
+    config = SIZES[name]
     flops = volume_flops(config, mask_preset("mask06", config.grid))
     found = [value / 1e12 for value in flops]
     assert found == pytest.approx([target, context, predictor], abs=0.02)
@@ -77,7 +101,7 @@ def test_operations_per_volume(name, target, context, predictor):
 
 def test_operations_equal_a_count_over_the_matmuls():
     """One volume counted matmul by matmul: 2 m n k each, three passes where gradients flow."""
-    config = dataclasses.replace(model_preset("tiny"), mask_tokens=1)
+    config = dataclasses.replace(SIZES["tiny"], mask_tokens=1)
     mask = MaskConfig(context_tokens=10, target_tokens=20)
 
     def blocks(transformer, tokens):
@@ -92,8 +116,3 @@ def test_operations_equal_a_count_over_the_matmuls():
         3 * (blocks(config.predictor, 30) + 2 * 48 * 24 * 10 + 2 * 24 * 48 * 20),
     )
     assert tuple(volume_flops(config, [mask])) == pytest.approx(expected)
-
-
-def test_unknown_preset_is_refused():
-    with pytest.raises(ConfigError, match="jepa3d_s"):
-        model_preset("vit_s")

@@ -15,10 +15,13 @@ from jepa3d.losses import jepa_loss, start_positional_mean
 from jepa3d.masks import mask_preset, sample_masks
 from jepa3d.model.jepa import encode, init_params, normalize_targets, predict
 from jepa3d.model.patches import patchify
-from jepa3d.model.presets import model_preset
 from training.errors import ConfigError
 
-CONFIG = model_preset("tiny")
+CONFIG = ModelConfig(
+    volume=(16, 64, 64),
+    encoder=TransformerConfig(48, 2, 4),
+    predictor=TransformerConfig(24, 2, 2),
+)
 DEEP = dataclasses.replace(CONFIG, supervise_layers=(0, 1), context_head=True)
 ENCODE = jax.jit(encode, static_argnums=0)
 PREDICT = jax.jit(predict, static_argnums=0)
