@@ -35,10 +35,13 @@ def overfit(args: argparse.Namespace) -> int:
     from training.overfit import overfit as train_on_fixed
     from training.overfit import write_verdict
     from training.registry import load_config, make_task
+    from training.run_folder import open_run_folder
 
     if args.examples < 1 or args.updates < 1:
         raise ConfigError("--examples and --updates must be at least 1")
     config = load_config(args.config, args.overrides)
+    if args.workdir is not None:
+        open_run_folder(args.workdir)
     verdicts = train_on_fixed(make_task(config), config, args.examples, args.updates, print)
     if args.workdir is not None:
         write_verdict(args.workdir, verdicts)

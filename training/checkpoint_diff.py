@@ -279,8 +279,13 @@ def check_resume(
       The changes that are not frozen, as from `config_changes`, to be logged.
 
     Raises:
-      ConfigError: frozen keys changed; all are listed.
+      ConfigError: it is another system's run, or frozen keys changed; all are listed.
     """
+    ours, theirs = current_config.get("system"), saved_config.get("system")
+    if ours != theirs:
+        raise ConfigError(
+            f"the work folder holds a run of {theirs}, not of {ours}; choose another --workdir"
+        )
     changes = config_changes(saved_config, current_config)
     refused = [
         change for change in changes if _under(change[0], frozen) and not _under(change[0], allow)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import reduce
 
 from training.errors import ConfigError
 
@@ -190,3 +191,35 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
     guards: GuardConfig = field(default_factory=GuardConfig)
+
+
+# Smallest and largest values of keys that would otherwise crash late or be ignored.
+RANGES: dict[str, tuple[float, float]] = {
+    "batch_size": (1, math.inf),
+    "accumulation": (1, math.inf),
+    "updates_per_call": (1, math.inf),
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.b1": (0, 1),
+    "optimizer.b2": (0, 1),
+    "optimizer.eps": (0, math.inf),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.clip_norm": (0, math.inf),
+    "ema.start": (0, 1),
+    "ema.end": (0, 1),
+    "loader.workers": (1, math.inf),
+    "loader.prefetch": (1, math.inf),
+    "loader.max_replaced_fraction": (0, 1),
+    "evaluation.batch_size": (1, math.inf),
+    "checkpoint.keep_latest": (1, math.inf),
+    "checkpoint.keep_every": (1, math.inf),
+    "log.every": (1, math.inf),
+}
+
+
+def check_ranges(config: TrainConfig) -> None:
+    """Raises ConfigError for a number outside `RANGES`; None stands for "not set"."""
+    for path, (least, most) in RANGES.items():
+        value = reduce(getattr, path.split("."), config)
+        if value is not None and not least <= value <= most:
+            wanted = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
+            raise ConfigError(f"config.{path} = {value} must be {wanted}")

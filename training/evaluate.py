@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from training.files import read_json_object, replace_text
 from training.program import Program
 from training.state import TrainState
 from training.task import Evaluation
@@ -28,19 +29,17 @@ def write_evaluation(workdir: Path, step: int, metrics: Mapping[str, float]) -> 
     """Writes `eval/<step>.json`."""
     path = workdir / "eval" / f"{step}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.new")
-    temporary.write_text(json.dumps({"step": step, **metrics}, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, json.dumps({"step": step, **metrics}, indent=1))
     return path
 
 
 def read_evaluations(workdir: Path, before: int) -> list[dict[str, float]]:
-    """Metrics of the evaluations up to and including a step, oldest first."""
+    """Metrics of the evaluations up to and including a step, oldest first.
+
+    Raises:
+      InputError: a file of them is damaged.
+    """
     steps = sorted(
         int(path.stem) for path in (workdir / "eval").glob("*.json") if path.stem.isdigit()
     )
-    return [
-        json.loads((workdir / "eval" / f"{step}.json").read_text(encoding="utf-8"))
-        for step in steps
-        if step <= before
-    ]
+    return [read_json_object(workdir / "eval" / f"{step}.json") for step in steps if step <= before]

@@ -11,7 +11,7 @@ from training.config import TrainConfig
 from training.errors import CheckpointError
 from training.plan import make_plan
 from training.resume import data_position
-from training.run_folder import open_run_folder, write_config
+from training.run_folder import held_run_folder, resolved_config, write_config
 from training.state import TrainState
 from training.task import Task
 
@@ -30,22 +30,20 @@ def write_first_checkpoint(
       CheckpointError: the folder holds a run already, or cannot be written.
       InputError: the folder cannot be made.
     """
-    if distributed.is_main():
-        open_run_folder(workdir)
-    found = CheckpointReader(workdir).steps()
-    if found:
-        raise CheckpointError(
-            f"{workdir} holds a run with a checkpoint of step {found[-1]}; choose a new --workdir"
-        )
-    source = task.sources().train
-    plan = make_plan(config, len(source), task.refresh_cadence)
-    resolved = write_config(workdir, config, list(overrides), plan.total, distributed.is_main())
-    store = CheckpointStore(workdir, config.checkpoint, plan.save_every)
-    store.save(
-        0,
-        state,
-        data_position(source, config, 0),
-        config=resolved,
-        task=task.metadata(),
-    )
-    store.close()
+    main = distributed.is_main()
+    with held_run_folder(workdir, main):
+        found = CheckpointReader(workdir).steps()
+        if found:
+            raise CheckpointError(
+                f"{workdir} holds a run with a checkpoint of step {found[-1]}; choose a new "
+                "--workdir"
+            )
+        source = task.sources().train
+        plan = make_plan(config, len(source), task.refresh_cadence)
+        if main:
+            write_config(workdir, config, list(overrides), plan.total)
+        store = CheckpointStore(workdir, config.checkpoint, plan.save_every)
+        position = data_position(source, config, 0)
+        resolved = resolved_config(config)
+        store.save(0, state, position, config=resolved, task=task.metadata())
+        store.close()

@@ -16,6 +16,7 @@ import numpy as np
 
 from training.config import GuardConfig
 from training.errors import ConfigError, GuardStop
+from training.files import replace_text
 from training.program import Program
 from training.stream import ExampleStream, gather_positions, host_rows_are_unique
 from training.task import Batch, Source, Task, Verdict
@@ -105,10 +106,7 @@ class GuardBook:
         self.rows[name]["checked"] += looks
 
     def write(self, workdir: Path) -> None:
-        path = workdir / "guards.json"
-        temporary = path.with_suffix(".json.new")
-        temporary.write_text(json.dumps(list(self.rows.values()), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        replace_text(workdir / "guards.json", json.dumps(list(self.rows.values()), indent=1))
 
 
 def phase_windows(task: Task, total_updates: int) -> Verdict:

@@ -34,10 +34,11 @@ from training.resume import data_position, open_state
 from training.run_folder import (
     DONE,
     PREEMPTED,
+    held_run_folder,
     ledger_table,
     mark,
-    open_run_folder,
     read_ledger,
+    resolved_config,
     write_config,
     write_table,
 )
@@ -66,10 +67,8 @@ def fit(
     Raises:
       PodvisionError: refused (exit 2), stopped by a guard (3) or by unreadable data (4).
     """
-    if distributed.is_main():
-        open_run_folder(workdir)
     layout = Layout(make_mesh(config.mesh))
-    with jax.set_mesh(layout.mesh):
+    with held_run_folder(workdir, distributed.is_main()), jax.set_mesh(layout.mesh):
         run = Run(task, config, workdir, layout, overrides, allow_config_change)
         outcome, reason = "stopped", "the program ended with an unexpected error"
         try:
@@ -102,13 +101,15 @@ class Run:
         self.events = EventLog(workdir, main)
         source = task.sources().train
         self.plan: Plan = make_plan(config, len(source), task.refresh_cadence)
-        self.config_json = write_config(workdir, config, list(overrides), self.plan.total, main)
+        self.config_json = resolved_config(config)
         distributed.assert_same("the resolved config", self.config_json)
         self.book = GuardBook(config.guards)
         self.store = CheckpointStore(workdir, config.checkpoint, self.plan.save_every)
         self.program, self.state = open_state(
             task, config, self.config_json, layout, self.plan.total, self.store, allow_config_change
         )
+        if main:  # After the checks: a refused command leaves the folder as it was.
+            write_config(workdir, config, list(overrides), self.plan.total)
         self.step = int(self.state.step)
         self.stream = ExampleStream(
             source, config.seed, config.batch_size, layout.rows(config.batch_size), config.loader

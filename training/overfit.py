@@ -16,6 +16,7 @@ import jax
 
 from training.config import Duration, TrainConfig
 from training.evaluate import evaluate_state
+from training.files import replace_text
 from training.mesh import Layout, batch_shards, make_mesh
 from training.program import Program
 from training.state import TrainState
@@ -70,7 +71,7 @@ def write_verdict(workdir: Path, verdicts: Sequence[Verdict]) -> None:
         "passed": all(verdict.passed for verdict in verdicts),
         "sentence": "; ".join(verdict.sentence for verdict in verdicts),
     }
-    (workdir / VERDICT_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    replace_text(workdir / VERDICT_FILE, json.dumps(content, indent=1))
 
 
 def read_verdict(workdir: Path) -> Verdict | None:

@@ -61,7 +61,7 @@ def make_plan(config: TrainConfig, train_examples: int, refresh: Cadence | None)
         total=config.total.resolve("total", size, train_examples),
         evaluate_every=config.evaluation.every.resolve("evaluation.every", size, train_examples),
         save_every=config.checkpoint.every.resolve("checkpoint.every", size, train_examples),
-        log_every=max(1, config.log.every),
-        updates_per_call=max(1, config.updates_per_call),
+        log_every=config.log.every,
+        updates_per_call=config.updates_per_call,
         refresh=refresh,
     )

@@ -15,7 +15,6 @@ those whose number is a power of two. The count is the same on every process.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from training.errors import CheckpointError, InputError
+from training.files import replace_text
 from training.metrics import encode_json
 
 ALWAYS_RECORDED = 5
@@ -276,6 +276,4 @@ def _plain(value: Any) -> Any:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(encode_json(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, encode_json(content, indent=1) + "\n")

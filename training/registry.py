@@ -5,25 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.config import TrainConfig
-from training.errors import ConfigError
+from training.config import TrainConfig, check_ranges
+from training.errors import ConfigError, PodvisionError
 from training.task import Task
 from training.typed import apply_overrides, build, suggestion
 
-# What a mistake in a config file raises; anything else is a crash of its own.
-FILE_ERRORS = (
-    SyntaxError,
-    ImportError,
-    NameError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
 
@@ -36,28 +27,45 @@ def load_config_file(spec: str) -> dict[str, Any]:
     path_text, _, argument = spec.partition(":")
     path = Path(path_text)
     if not path.is_file():
-        raise ConfigError(f"there is no config file {path_text}; see the folder configs/")
+        raise ConfigError(f"there is no config file {path_text!r}; see the folder configs/")
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path.resolve())
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"the config file {path_text} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except FILE_ERRORS as error:
-        raise ConfigError(f"the config file {path_text} cannot be run: {error}") from error
+    except PodvisionError:
+        raise
+    except Exception as error:
+        reason = _reason(error, path)
+        raise ConfigError(f"the config file {path_text} cannot be run: {reason}") from error
     get_config = getattr(module, "get_config", None)
     if get_config is None:
         raise ConfigError(f"the config file {path_text} does not define get_config(arg)")
     try:
         values = get_config(argument)
-    except FILE_ERRORS as error:
-        raise ConfigError(f"get_config({argument!r}) of {path_text} failed: {error}") from error
+    except PodvisionError:
+        raise
+    except Exception as error:
+        reason = _reason(error, path)
+        raise ConfigError(f"get_config({argument!r}) of {path_text} failed: {reason}") from error
     values = values.to_dict() if hasattr(values, "to_dict") else values
     if not isinstance(values, Mapping):
         raise ConfigError(
             f"get_config of {path_text} returned {values!r} instead of a ConfigDict; return one"
         )
     return dict(values)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What a config file raised, on one line, and in which line of the file."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == path.resolve()
+    ]
+    where = f" (line {lines[-1]})" if lines else ""
+    return " ".join(f"{type(error).__name__}: {error}".split()) + where
 
 
 def config_class(system: str) -> type[TrainConfig]:
@@ -78,7 +86,9 @@ def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Tra
     """The typed config: values of the file, then `a.b=text` overrides in order."""
     if "system" not in values:
         raise ConfigError("config.system is missing; set it to one of " + ", ".join(SYSTEMS))
-    return apply_overrides(build(config_class(values["system"]), values), overrides)
+    config = apply_overrides(build(config_class(values["system"]), values), overrides)
+    check_ranges(config)
+    return config
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import logging
+import os
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from training.config import TrainConfig
 from training.errors import InputError
+from training.files import read_json_object, replace_text
 from training.registry import make_config, versions
 from training.task import Table
 from training.typed import plain
 
 DONE, PREEMPTED = "DONE", "PREEMPTED"
+LOCK = ".lock"
 
 
 def open_run_folder(workdir: Path) -> None:
@@ -52,23 +60,80 @@ def source_revision() -> str:
     return result.stdout.strip() or "unknown"
 
 
+@contextmanager
+def held_run_folder(workdir: Path, main: bool) -> Iterator[None]:
+    """The folder, made and written by this run alone while the body runs.
+
+    Args:
+      main: whether this process is the one that writes.
+
+    Raises:
+      InputError: it cannot be made or written, another run holds it, or its disk is full.
+    """
+    with ExitStack() as stack:
+        if main:
+            open_run_folder(workdir)
+            stack.enter_context(_lock(workdir))
+        stack.enter_context(_full_disk_explained(workdir))
+        yield
+
+
+@contextmanager
+def _lock(workdir: Path) -> Iterator[None]:
+    """Held by this process; the system lets go of it however the process ends.
+
+    Two runs in one folder would clear away each other's unfinished checkpoints and metrics.
+    """
+    with (workdir / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise InputError(
+                f"another run is at work in {workdir} ({file.read().strip()}); wait for its end, "
+                "or choose another --workdir"
+            ) from error
+        except OSError as error:
+            # Some network file systems have no locks; the run goes on without this check.
+            logging.warning("%s cannot be locked (%s)", workdir, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+@contextmanager
+def _full_disk_explained(workdir: Path) -> Iterator[None]:
+    """Turns the system's error about space or quota into a sentence; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"the work folder {workdir} can take no more ({error.strerror}); free space and give "
+            "the same command again: it goes on from the newest checkpoint"
+        ) from error
+
+
+def resolved_config(config: TrainConfig) -> dict[str, Any]:
+    """The config as it comes back from a JSON file."""
+    return json.loads(json.dumps(plain(config)))
+
+
 def write_config(
-    workdir: Path, config: TrainConfig, overrides: list[str], total_updates: int, main: bool
-) -> dict[str, Any]:
-    """Writes `config.json` (on the main process) and returns the resolved config as JSON."""
-    resolved = plain(config)
+    workdir: Path, config: TrainConfig, overrides: list[str], total_updates: int
+) -> None:
+    """Writes `config.json`; only when the run is known to be able to go on in this folder."""
     content = {
-        "config": resolved,
+        "config": resolved_config(config),
         "total_updates": total_updates,
         "overrides": overrides,
         "versions": versions(),
         "revision": source_revision(),
         "arguments": sys.argv[1:],
     }
-    text = json.dumps(content, indent=1)
-    if main:
-        (workdir / "config.json").write_text(text, encoding="utf-8")
-    return json.loads(json.dumps(resolved))
+    replace_text(workdir / "config.json", json.dumps(content, indent=1))
 
 
 def write_table(workdir: Path, name: str, table: Table) -> None:
@@ -76,7 +141,7 @@ def write_table(workdir: Path, name: str, table: Table) -> None:
     folder = workdir / "tables"
     folder.mkdir(exist_ok=True)
     content = {"title": table.title, "columns": table.columns, "rows": table.rows}
-    (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    replace_text(folder / f"{name}.json", json.dumps(content))
 
 
 def ledger_table(ledger: Sequence[Mapping[str, float]]) -> Table:
@@ -87,11 +152,15 @@ def ledger_table(ledger: Sequence[Mapping[str, float]]) -> Table:
 
 
 def read_ledger(workdir: Path, before: int) -> list[dict[str, float]]:
-    """The ledger rows of earlier launches for steps before `before`, oldest first."""
+    """The ledger rows of earlier launches for steps before `before`, oldest first.
+
+    Raises:
+      InputError: the file is damaged.
+    """
     path = workdir / "tables" / "ledger.json"
     if not path.exists():
         return []
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json_object(path)
     rows = [dict(zip(content["columns"], row)) for row in content["rows"]]
     return [row for row in rows if row["step"] < before]
 
@@ -111,6 +180,8 @@ def read_config(workdir: Path) -> TrainConfig:
             f"{path} cannot be read, so {workdir} is not the work folder of a run; "
             "pass the --workdir of a training run"
         ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise InputError(f"{path} does not hold the config of a run; restore it")
     return make_config(content["config"])
 
 

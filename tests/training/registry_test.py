@@ -74,11 +74,17 @@ def test_a_key_of_another_system_is_unknown_here(toy_system, write):
     ("text", "sentence"),
     [
         ("def get_config(arg:\n", "cannot be run"),
-        ("import no_such_module_anywhere\n", "cannot be run: No module named"),
+        ("import no_such_module_anywhere\n", "cannot be run: ModuleNotFoundError: No module named"),
         ("x = 1\n", r"does not define get_config\(arg\)"),
         (
             "def get_config(arg):\n    raise ValueError('no such variant: ' + arg)\n",
             "no such variant",
+        ),
+        ("x = 1 / 0\n", r"cannot be run: ZeroDivisionError: division by zero \(line 1\)"),
+        ("\nopen('nowhere.txt')\n", r"cannot be run: FileNotFoundError: .* \(line 2\)"),
+        (
+            "def get_config(arg):\n    raise RuntimeError('no\\nnet')\n",
+            r"failed: RuntimeError: no net \(line 2\)$",
         ),
         ("def get_config():\n    return {}\n", r"takes 0 positional arguments"),
         ("def get_config(arg):\n    pass\n", "returned None instead of a ConfigDict"),
@@ -107,7 +113,7 @@ def test_a_wrong_file_gives_one_sentence_with_its_name(toy_system, write, text, 
 
 
 def test_a_file_that_does_not_exist_is_named():
-    with pytest.raises(ConfigError, match=r"no config file configs/nowhere\.py"):
+    with pytest.raises(ConfigError, match=r"no config file 'configs/nowhere\.py'"):
         load_config_file("configs/nowhere.py:tiny")
 
 
@@ -126,3 +132,22 @@ def test_versions_name_what_decides_the_numbers():
     found = registry.versions()
     assert {"python", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(found)
     assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("log.every=0", r"config\.log\.every = 0 must be 1 or more"),
+        ("updates_per_call=0", r"config\.updates_per_call = 0 must be 1 or more"),
+        ("loader.workers=-1", r"config\.loader\.workers = -1 must be 1 or more"),
+        ("optimizer.b1=1.5", r"config\.optimizer\.b1 = 1\.5 must be from 0 to 1"),
+        ("checkpoint.keep_every=0", r"config\.checkpoint\.keep_every = 0 must be 1 or more"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(toy_system, override, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make_config({"system": "toy"}, [override])
+
+
+def test_every_range_is_of_a_key_and_holds_its_default(toy_system):
+    make_config({"system": "toy"}, ["checkpoint.keep_every=None"])

@@ -7,10 +7,10 @@ No network, no scripts from elsewhere; equal folders give equal bytes. `read` lo
 from __future__ import annotations
 
 import html
-import os
 from pathlib import Path
 
 from training.errors import InputError
+from training.files import replace_text
 from training.progress import format_number
 from training.report import curves, pictures, sections, style, tables, verdicts
 from training.report.chart import draw
@@ -27,9 +27,7 @@ def write_report(workdir: Path | str) -> Path:
     if not workdir.is_dir():
         raise InputError(f"the work folder {workdir} does not exist; check --workdir")
     path = workdir / "report.html"
-    temporary = path.with_name("report.html.new")
-    temporary.write_text(render(read_run(workdir)), encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, render(read_run(workdir)))
     return path
 
 
