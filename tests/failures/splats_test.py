@@ -57,7 +57,7 @@ def first_failure(task):
     return stop.value
 
 
-def test_a_loss_of_parameters_only_is_stopped_before_the_first_update():
+def test_9_a_loss_of_parameters_only_is_stopped_before_the_first_update():
     task = small_task()
     fake = NeverRenders(task.config, task.scene, task.capacity, task.pair_capacity)
     stop = first_failure(fake)
@@ -65,7 +65,7 @@ def test_a_loss_of_parameters_only_is_stopped_before_the_first_update():
     assert "does not compare" in str(stop)
 
 
-def test_a_renderer_that_returns_a_constant_image_is_stopped(monkeypatch):
+def test_9_a_renderer_that_returns_a_constant_image_is_stopped(monkeypatch):
     real = view_sums.render
 
     def constant(gaussians, camera, settings, **options):
@@ -76,7 +76,7 @@ def test_a_renderer_that_returns_a_constant_image_is_stopped(monkeypatch):
     assert first_failure(small_task()).guard in ("pixel-dependence", "gradient-health")
 
 
-def test_the_real_loss_passes_all_start_guards():
+def test_9_the_real_loss_passes_all_start_guards():
     task = small_task()
     program = make_program(task)
     with quickly_compiled(), jax.set_mesh(program.layout.mesh):
@@ -90,13 +90,13 @@ def test_the_real_loss_passes_all_start_guards():
     assert all(v.passed for v in verdicts), [v.sentence for v in verdicts]
 
 
-def test_gradients_of_exactly_zero_stop_the_run_within_its_patience():
+def test_9_gradients_of_exactly_zero_stop_the_run_within_its_patience():
     watch = ZeroGradient(20, small_task().quiet_groups)
     incidents = [watch.check(step, {"grad_norm/means": 0.0}) for step in range(1, 30)]
     assert incidents[18] is None and incidents[19].fatal
 
 
-def test_a_split_without_held_out_views_cannot_be_made():
+def test_10_a_split_without_held_out_views_cannot_be_made():
     names = tuple(f"{i}.png" for i in range(5))
     with pytest.raises(ConfigError):
         Split(names, ())
@@ -107,19 +107,19 @@ def test_a_split_without_held_out_views_cannot_be_made():
 
 
 @pytest.mark.parametrize("test_views", [np.zeros(0, np.int32), np.array([0, 1], np.int32)])
-def test_a_task_without_held_out_views_or_with_shared_ones_cannot_be_made(test_views):
+def test_10_a_task_without_held_out_views_or_with_shared_ones_cannot_be_made(test_views):
     scene = replace(small_scene(), test=test_views, train=np.arange(16, dtype=np.int32))
     with pytest.raises(ConfigError, match="held-out"):
         SplatTask(small_task().config, scene, 256, 4096)
 
 
-def test_evaluating_on_training_views_is_refused_by_name():
+def test_10_evaluating_on_training_views_is_refused_by_name():
     sources = small_task().sources()
     assert split_overlap(sources.train, dict(sources.evaluation)).passed
     assert not split_overlap(sources.train, {"test": sources.train}).passed
 
 
-def test_a_psnr_computed_from_the_loss_would_be_flagged():
+def test_10_a_psnr_computed_from_the_loss_would_be_flagged():
     fake = 40 - 10 * np.log10(0.0372)
     verdict = guards.plausible_psnr([{"psnr": fake}], photographs=True)
     assert verdict is not None and not verdict.passed and "54.3" in verdict.sentence

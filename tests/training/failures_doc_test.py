@@ -22,3 +22,14 @@ def test_the_paragraph_answers_the_five_questions(guard):
 def test_links_lead_to_paragraphs_and_every_guard_is_in_the_table():
     links = set(re.findall(r"\]\(#([^)]+)\)", TEXT))
     assert links == set(GUARDS) == PARAGRAPHS.keys()
+
+
+# Numbers of the design's table of original failures: those of all systems, jepa3d and splats.
+ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 23)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_original_failure_has_a_test_that_injects_it(row):
+    folder = Path(__file__).resolve().parents[1] / "failures"
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*_test.py"))
+    assert f"def test_{row}_" in text
