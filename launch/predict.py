@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from launch import arguments
+from launch import arguments, trained_model
 
 # System -> module with `check_arguments(args)` and `predict(program, state, step, args) -> lines`.
 MODULES = {"jepa3d": "jepa3d.predict", "splats": "splats.predict"}
@@ -27,22 +27,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from launch.platform import run_program
-
-    return run_program(lambda: predict(args), args.debug)
-
-
-def predict(args: argparse.Namespace) -> int:
-    """Restores a checkpoint and hands it to its system."""
-    import jax
-
-    from training.restore import restored
-    from training.run_folder import read_config
-
-    module = arguments.system_module(read_config(args.workdir).system, MODULES, "predict")
-    module.check_arguments(args)
-    program, state, step = restored(args.workdir, args.step)
-    with jax.set_mesh(program.layout.mesh):
-        lines = module.predict(program, state, step, args)
-    print("\n".join(lines))
-    return 0
+    return trained_model.use(args, "predict", MODULES)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from launch import arguments
 from training.errors import EXIT_DONE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command line."""
-    parser.add_argument("--workdir", required=True, help="work folder of the run")
+    arguments.add_workdir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
