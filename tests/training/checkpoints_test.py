@@ -250,10 +250,11 @@ def test_a_checkpoint_without_one_of_its_parts_does_not_count(saved, lost):
     assert CheckpointReader(workdir).steps() == []
 
 
-def test_damaged_array_data_is_one_sentence(saved):
+@pytest.mark.parametrize("damage", [lambda part: part.write_bytes(b"damaged"), Path.unlink])
+def test_damaged_or_deleted_array_data_is_one_sentence(saved, damage):
     workdir, state = saved
     for part in (workdir / "checkpoints" / "7" / "state").rglob("d/*"):
-        part.write_bytes(b"damaged")
+        damage(part)
     with pytest.raises(CheckpointError, match=r"checkpoints/7 cannot be read \(") as caught:
         CheckpointReader(workdir).restore("latest", state)
     assert "\n" not in str(caught.value)
