@@ -18,6 +18,8 @@ from jepa3d.model.pooler import AttentivePooler, pool
 from jepa3d.weight_files import read_safetensors, write_safetensors
 from training.errors import CheckpointError, ConfigError
 
+ENCODE = jax.jit(encode, static_argnums=0)
+POOL = jax.jit(pool, static_argnums=0)
 FIXTURE = Path(__file__).with_name("fixtures") / "vjepa2.npz"
 CONFIG = ModelConfig(
     volume=(4, 16, 16),
@@ -47,12 +49,12 @@ def params(tensors):
 
 def test_full_and_visible_only_encoder_give_the_recorded_features(golden, params):
     volumes = jnp.asarray(golden["volumes"])
-    features = encode(CONFIG, params["encoder"], volumes)
+    features = ENCODE(CONFIG, params["encoder"], volumes)
     np.testing.assert_allclose(features, golden["features"], atol=1e-5)
-    visible = encode(CONFIG, params["encoder"], volumes, jnp.asarray(golden["context_ids"]))
+    visible = ENCODE(CONFIG, params["encoder"], volumes, jnp.asarray(golden["context_ids"]))
     np.testing.assert_allclose(visible, golden["visible"], atol=1e-5)
     other = dataclasses.replace(CONFIG, rope="interleaved")
-    assert np.abs(encode(other, params["encoder"], volumes) - golden["features"]).max() > 1e-3
+    assert np.abs(ENCODE(other, params["encoder"], volumes) - golden["features"]).max() > 1e-3
 
 
 def test_predictor_and_pooler_give_the_recorded_outputs(golden, params):
@@ -60,7 +62,7 @@ def test_predictor_and_pooler_give_the_recorded_outputs(golden, params):
     visible = jnp.asarray(golden["visible"])
     found, _ = predict_targets(CONFIG, params["predictor"], visible, *ids, mask_index=1)
     np.testing.assert_allclose(found, golden["prediction"], atol=1e-5)
-    pooled = pool(CONFIG, params["pooler"], jnp.asarray(golden["features"]))
+    pooled = POOL(CONFIG, params["pooler"], jnp.asarray(golden["features"]))
     np.testing.assert_allclose(pooled, golden["pooled"], atol=1e-5)
 
 
@@ -110,8 +112,12 @@ def test_official_names_lead_to_the_same_parameters(params):
 
 def test_converted_trees_have_the_structure_of_fresh_ones(new_key, params):
     tokens = jnp.zeros((1, 1, CONFIG.feature_dim))
-    pooler = AttentivePooler(CONFIG, layers=1).init(new_key(), tokens)["params"]
-    fresh = {**init_params(new_key(), CONFIG), "pooler": pooler}
+    pooler = AttentivePooler(CONFIG, layers=1)
+
+    def start(key):
+        return {**init_params(key, CONFIG), "pooler": pooler.init(key, tokens)["params"]}
+
+    fresh = jax.eval_shape(start, new_key())
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(np.shape, params)
 
 
