@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import reduce
+from operator import attrgetter
+from typing import Any
 
 from training.errors import ConfigError
 
@@ -219,7 +220,7 @@ RANGES: dict[str, tuple[float, float]] = {
 def check_ranges(config: TrainConfig) -> None:
     """Raises ConfigError for a number outside `RANGES`; None stands for "not set"."""
     for path, (least, most) in RANGES.items():
-        value = reduce(getattr, path.split("."), config)
+        value: Any = attrgetter(path)(config)
         if value is not None and not least <= value <= most:
             wanted = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
             raise ConfigError(f"config.{path} = {value} must be {wanted}")
