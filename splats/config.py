@@ -93,7 +93,7 @@ class RenderConfig:
     near: float = 0.01  # world units
     backend: str = "auto"
     pair_capacity: int = 1 << 18  # (tile, Gaussian) pairs per view at the start; doubled on need
-    chunk: int = 8  # pairs per step of the XLA compositor
+    chunk: int = 0  # pairs per step of the XLA compositor; 0 chooses by platform
 
 
 def splat_optimizer(

@@ -49,7 +49,7 @@ class RenderSettings:
     antialiased: bool = False  # Scale opacities by the area that eps2d added (Mip-Splatting).
     camera_model: str = "pinhole"  # One of CAMERA_MODELS.
     backend: str = "auto"  # One of BACKENDS; see splats.render.rasterize.
-    chunk: int = 8  # Pairs composited per step of the XLA loop.
+    chunk: int = 0  # Pairs composited per step of the XLA loop; 0 chooses by platform.
     lanes: int = 0  # Tiles composited side by side by the XLA loop; 0 chooses by platform.
     render_depth: bool = False  # Also composite the expected depth.
 
@@ -60,8 +60,8 @@ class RenderSettings:
             raise ConfigError(f"pair_capacity {self.pair_capacity}: give at least one slot")
         if self.tile_size not in (0, 8, 16):
             raise ConfigError(f"tile_size {self.tile_size}: use 8, 16 or 0 (by platform)")
-        if self.chunk < 1 or self.lanes < 0:
-            raise ConfigError(f"chunk {self.chunk}, lanes {self.lanes}: use >= 1 and >= 0")
+        if self.chunk < 0 or self.lanes < 0:
+            raise ConfigError(f"chunk {self.chunk}, lanes {self.lanes}: use >= 0 (0: by platform)")
         if self.camera_model not in CAMERA_MODELS:
             raise ConfigError(f"camera_model {self.camera_model!r}: use one of {CAMERA_MODELS}")
         if self.backend not in BACKENDS:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from splats.render import layout, mosaic, tile_loop
+from splats.render.mosaic_kernels import CHUNK
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -60,6 +61,10 @@ def _forward(
     plan, means2d, conics, opacities, colors, background, absgrad_probe, pair_gaussian, tile_offsets
 ):
     del absgrad_probe
+    if plan.backend != "xla":
+        pair_gaussian, tile_offsets = layout.align_pairs(
+            pair_gaussian, tile_offsets, opacities.shape[0], CHUNK
+        )
     packed = layout.pack(plan, means2d, conics, opacities, colors, pair_gaussian)
     left, color = _backend(plan).forward_tiles(plan, packed, tile_offsets)
     color = color + left[:, None, :] * background[None, :, None]
@@ -106,7 +111,8 @@ def _pair_gradients(plan, packed, rows, tile_offsets):
     """Moments to gradients, per slot [P, 6 + C (+ 2)]: mean, conic, opacity, colours, absolute."""
     capacity = rows.shape[0]
     slots = jnp.arange(capacity, dtype=jnp.int32)
-    tile = jnp.searchsorted(tile_offsets, slots, side="right").astype(jnp.int32) - 1
+    tile = jnp.searchsorted(tile_offsets, slots, side="right", method="scan_unrolled")
+    tile = tile.astype(jnp.int32) - 1
     center_x, center_y = layout.tile_centers(plan, jnp.maximum(tile, 0))
     mean_x, mean_y, a, b, c, opacity = (packed[:capacity, i] for i in range(6))
     x, y = mean_x - center_x, mean_y - center_y

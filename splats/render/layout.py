@@ -23,6 +23,7 @@ class Plan(NamedTuple):
 
     height: int
     width: int
+    channels: int
     tile_size: int
     lanes: int
     chunk: int
@@ -35,10 +36,33 @@ class Plan(NamedTuple):
 
 
 def pack(plan, means2d, conics, opacities, colors, pair_gaussian):
-    """Rows [P + K, 6 + C] in pair order; the last K rows let a step read past the end."""
+    """Rows [P + K, 6 + C] in pair order; the last K rows let a step read past the end.
+
+    For the GPU kernels rows are filled up to a multiple of 4 columns, which lets the compiler read
+    16 bytes at once.
+    """
     table = jnp.concatenate([means2d, conics, opacities[:, None], colors], axis=1)
+    if plan.backend != "xla":
+        table = jnp.pad(table, ((0, 0), (0, -table.shape[1] % 4)))
     rows = table.at[pair_gaussian].get(mode="fill", fill_value=0.0)
     return jnp.pad(rows, ((0, plan.chunk), (0, 0)))
+
+
+def align_pairs(pair_gaussian, tile_offsets, count: int, unit: int):
+    """Pair list and offsets in which every tile owns a multiple of `unit` slots.
+
+    Returns [P + T (unit - 1)] rounded up to `unit`, with `count` (no Gaussian) in the filling, and
+    [T + 1] multiples of `unit`.
+    """
+    tiles, capacity = tile_offsets.shape[0] - 1, pair_gaussian.shape[0]
+    owned = tile_offsets[1:] - tile_offsets[:-1]
+    aligned = jnp.pad(jnp.cumsum(-(-owned // unit) * unit), (1, 0)).astype(jnp.int32)
+    slots = jnp.arange(-(-(capacity + tiles * (unit - 1)) // unit) * unit, dtype=jnp.int32)
+    owner = jnp.searchsorted(aligned, slots, side="right", method="scan_unrolled") - 1
+    tile = jnp.clip(owner, 0, tiles - 1)
+    rank = slots - aligned[tile]
+    listed = pair_gaussian.at[tile_offsets[tile] + rank].get(mode="clip")
+    return jnp.where(rank < owned[tile], listed, count), aligned
 
 
 def pixel_offsets(plan) -> tuple[np.ndarray, np.ndarray]:

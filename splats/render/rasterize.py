@@ -15,9 +15,11 @@ from splats.render.composite import composite
 from splats.render.layout import Plan
 from training.errors import ConfigError
 
-# Measured on one CPU core (docs/splats_render.md); accelerators want wide steps.
-CPU_LANES = 32
-ACCELERATOR_LANES = 256
+# Tiles side by side and pairs per step of the XLA loop. CPU: measured on one core. GPU: a step is a
+# dozen kernels and a wait, so steps are few and large; more than 16 pairs would add kernels, more
+# tiles would leave the second-level cache (docs/splats_render.md). Others: not measured.
+LOOP_SHAPES = {"cpu": (32, 8), "gpu": (1024, 16)}
+OTHER_LOOP_SHAPE = (256, 8)
 CPU_TILE_SIZE = 8
 ACCELERATOR_TILE_SIZE = 16
 
@@ -51,10 +53,10 @@ def resolve_tile_size(tile_size: int) -> int:
     return CPU_TILE_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_TILE_SIZE
 
 
-def default_lanes(tiles: int) -> int:
-    """Tiles composited side by side by the XLA loop: few on CPU, many on an accelerator."""
-    lanes = CPU_LANES if jax.default_backend() == "cpu" else ACCELERATOR_LANES
-    return min(lanes, tiles)
+def resolve_loop_shape(lanes: int, chunk: int, tiles: int) -> tuple[int, int]:
+    """Replaces 0 by what suits the default device; no more lanes than tiles."""
+    default = LOOP_SHAPES.get(jax.default_backend(), OTHER_LOOP_SHAPE)
+    return min(lanes or default[0], tiles), chunk or default[1]
 
 
 def rasterize(
@@ -71,7 +73,7 @@ def rasterize(
     tile_size: int = 16,
     backend: str = "auto",
     absgrad_probe: jax.Array | None = None,
-    chunk: int = 8,
+    chunk: int = 0,
     lanes: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """Composites screen Gaussians front to back; see `splats.render.composite` for the rules.
@@ -90,18 +92,19 @@ def rasterize(
       backend: one of `splats.render.camera.BACKENDS`.
       absgrad_probe: optional zeros [N, 2]; its gradient is the sum over pixels of the absolute
         gradient of `means2d`, which costs two more reductions.
-      chunk: pairs per step of the XLA loop.
+      chunk: pairs per step of the XLA loop; 0 chooses by platform.
       lanes: tiles side by side in the XLA loop; 0 chooses by platform.
 
     Returns:
       image [height, width, C] and accumulated alpha [height, width].
     """
-    tiles = tile_offsets.shape[0] - 1
+    lanes, chunk = resolve_loop_shape(lanes, chunk, tile_offsets.shape[0] - 1)
     plan = Plan(
         height=height,
         width=width,
+        channels=colors.shape[1],
         tile_size=tile_size,
-        lanes=min(lanes, tiles) or default_lanes(tiles),
+        lanes=lanes,
         chunk=chunk,
         backend=resolve_backend(backend),
         absolute=absgrad_probe is not None,

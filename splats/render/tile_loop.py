@@ -118,7 +118,7 @@ def forward_tiles(plan, packed, tile_offsets):
     """Final transmittance [T, Q] and colour without background [T, C, Q]."""
     schedule = _schedule(plan, tile_offsets)
     tiles, pixels = tile_offsets.shape[0] - 1, plan.tile_size**2
-    channels = packed.shape[1] - layout.GEOMETRY
+    channels = plan.channels
     lane_shape = (plan.lanes, pixels)
 
     def working(state):
@@ -158,7 +158,7 @@ def backward_tiles(plan, packed, tile_offsets, image_cotangent, alpha_cotangent,
     """Per pair slot [P, 6 + C (+ 2)]: moments of dL/dsigma, colour gradients (absolute sums)."""
     schedule = _schedule(plan, tile_offsets)
     pixels = plan.tile_size**2
-    channels = packed.shape[1] - layout.GEOMETRY
+    channels = plan.channels
     capacity = packed.shape[0] - plan.chunk
     basis = jnp.asarray(layout.moment_basis(plan))
     pad = ((0, 1), (0, 0))

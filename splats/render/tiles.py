@@ -85,7 +85,10 @@ def build_pairs(
     tile = jnp.where(used, tile, tiles_y * tiles_x)
     gaussian = jnp.where(used, order[row_owner[pair_row]], count)
     tile, gaussian = _sort_by_tile(tile, gaussian, tiles_y * tiles_x)
-    offsets = jnp.searchsorted(tile, jnp.arange(tiles_y * tiles_x + 1), side="left")
+    # Unrolled, the search is one kernel on a GPU; the default is a loop with a wait per step.
+    offsets = jnp.searchsorted(
+        tile, jnp.arange(tiles_y * tiles_x + 1), side="left", method="scan_unrolled"
+    )
     needed = jnp.maximum(row_total, pair_total)
     return PairList(gaussian, offsets.astype(jnp.int32), needed, needed > capacity)
 

@@ -179,7 +179,7 @@ def test_background_shows_where_nothing_is_drawn(gaussians):
         ({"camera_model": "wide"}, "camera_model 'wide'"),
         ({"width": 0}, "render size"),
         ({"pair_capacity": 0}, "pair_capacity"),
-        ({"chunk": 0}, "chunk"),
+        ({"chunk": -1}, "chunk"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(change, name):
