@@ -6,9 +6,11 @@ compiled C++ trainer, on one core of a comparable machine; if the program `opens
 is measured in the same run, by the difference of two step counts.
 
 GPU (`--gpu`): the 138,766 points of gsplat's garden asset, once and in a 5x5 grid, at 648x420 and
-1297x840, forward and forward with backward, beside gsplat where it is installed with CUDA.
+1297x840, forward and forward with backward, with each backend that the device runs, beside gsplat
+where it is installed with CUDA; then the parts of a training step with 1M Gaussians at 1297x840.
+`--trial` runs the same functions with few points and small images, on any device.
 
-Run: PODVISION_DATA=<folder> python benchmarks/splats.py [--gpu] [--repeats 8] [--tile 8]
+Run: PODVISION_DATA=<folder> python benchmarks/splats.py [--gpu [--trial]] [--repeats 8] [--tile 8]
 """
 
 # ruff: noqa: E402
@@ -24,11 +26,13 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 # This file has the name of the package that it measures: look for packages one folder up.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
-if "--gpu" not in sys.argv:  # Before jax is imported: one core, one thread.
+if "--gpu" in sys.argv:  # gsplat shares the device's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+else:  # Before jax is imported: one core, one thread.
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = (
         "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 "
@@ -45,9 +49,10 @@ import optax
 from splats import losses
 from splats.data import load_scene, neighbour_distances
 from splats.render import Camera, RenderSettings, harmonics, render
-from splats.render.rasterize import rasterize, resolve_backend, resolve_tile_size
+from splats.render.rasterize import check_backend, rasterize, resolve_tile_size
 from splats.render.renderer import project_to_screen
 from splats.render.tiles import build_pairs
+from training.errors import ConfigError
 
 AIMS = {(134, 240): 99.0, (269, 480): 369.0}  # Milliseconds per step, OpenSplat 1.1.5, one thread.
 FOLDERS = {(134, 240): 4, (269, 480): 2}
@@ -225,32 +230,105 @@ def cpu_report(data: Path, options) -> None:
         print("\nopensplat is not on PATH: compared with the aims only")
 
 
+class GardenSize(NamedTuple):
+    """How much of the garden is drawn."""
+
+    points: int  # of the asset's, evenly spread
+    copies: tuple[int, ...]  # the scene is repeated in grids of these sides
+    images: tuple[tuple[float, int, int], ...]  # factor of the focal length, width, height
+    step_copies: int  # side of the grid of the training step
+    step_gaussians: int  # of which so many are kept
+
+
+GARDEN = GardenSize(138_766, (1, 5), ((1, 648, 420), (2, 1297, 840)), 3, 1_000_000)
+TRIAL = GardenSize(1000, (1, 2), ((0.125, 81, 52),), 2, 3000)
+
+
+def repeated(gaussians: dict[str, jax.Array], copies: int) -> dict[str, jax.Array]:
+    """A square grid of copies of a scene, side by side in x and y."""
+    means = np.asarray(gaussians["means"])
+    span = means.max(axis=0) - means.min(axis=0)
+    shifts = [span * np.array([i, j, 0]) for i in range(copies) for j in range(copies)]
+    tiled = {
+        name: jnp.asarray(np.concatenate([np.asarray(array)] * len(shifts)))
+        for name, array in gaussians.items()
+    }
+    moved = np.concatenate([means + shift for shift in shifts]).astype(np.float32)
+    return {**tiled, "means": jnp.asarray(moved)}
+
+
+def backends_here(tile_size: int) -> list[str]:
+    """The backends that the first device runs."""
+    try:
+        check_backend("mosaic_gpu", jax.devices()[0])
+    except ConfigError as error:
+        print(f"mosaic_gpu: not measured ({error})")
+        return ["xla"]
+    if tile_size == 8:
+        print("mosaic_gpu: not measured (its tiles have 16 pixels)")
+        return ["xla"]
+    return ["xla", "mosaic_gpu"]
+
+
 def gpu_report(data: Path, options) -> None:
     asset = np.load(data / "splats/garden/test_garden.npz")
-    points, colors = asset["means3d"], asset["colors"]
-    colors = colors / 255.0 if colors.max() > 1.0 else colors
-    print(f"device {jax.devices()[0].device_kind}, backend {resolve_backend('auto')}")
-    for copies in (1, 5):
-        span = points.max(axis=0) - points.min(axis=0)
-        shifts = [(i, j, 0) for i in range(copies) for j in range(copies)]
-        tiled = np.concatenate([points + span * np.array(shift) for shift in shifts])
-        gaussians = gaussians_of(tiled, np.tile(colors, (copies**2, 1)))
-        for factor, (width, height) in ((1, (648, 420)), (2, (1297, 840))):
-            intrinsics = asset["Ks"][0] * np.array([[factor], [factor], [1]])
-            camera = camera_of(asset["viewmats"][0], intrinsics)
+    size = TRIAL if options.trial else GARDEN
+    stride = max(len(asset["means3d"]) // size.points, 1)
+    points, colors = asset["means3d"][::stride], asset["colors"][::stride]
+    scene = gaussians_of(points, colors / 255.0 if colors.max() > 1.0 else colors)
+    backends = backends_here(options.tile)
+    print(f"device {jax.devices()[0].device_kind}; milliseconds forward / with backward")
 
-            def settings(capacity, size=(width, height)):
-                return RenderSettings(size[0], size[1], capacity, tile_size=options.tile)
+    def view(factor):
+        intrinsics = asset["Ks"][0] * np.array([[factor], [factor], [1]])
+        return camera_of(asset["viewmats"][0], intrinsics)
 
-            chosen = settings(enough_pairs(gaussians, camera, settings, 1 << 20))
-            forward = jax.jit(lambda g, c=camera, s=chosen: render(g, c, s).image)
-            backward = jax.jit(
-                jax.grad(lambda g, c=camera, s=chosen: jnp.sum(render(g, c, s).image ** 2))
+    def settings_of(width, height, backend, capacity):
+        return RenderSettings(width, height, capacity, tile_size=options.tile, backend=backend)
+
+    for copies in size.copies:
+        gaussians = repeated(scene, copies)
+        for factor, width, height in size.images:
+            camera = view(factor)
+            capacity = enough_pairs(
+                gaussians, camera, partial(settings_of, width, height, "xla"), 1 << 20
             )
-            ours = [measure(f, gaussians, repeats=options.repeats)[0] for f in (forward, backward)]
-            print(f"x{copies} {width}x{height} {len(tiled):,}: {ours[0]:.2f} / {ours[1]:.2f} ms")
+            count = len(gaussians["means"])
+            print(f"x{copies} {width}x{height}, {count:,} Gaussians, {capacity:,} slots")
+            for backend in backends:
+                chosen = settings_of(width, height, backend, capacity)
+                ours = render_times(gaussians, camera, chosen, options.repeats)
+                print(f"   {backend}: {ours[0]:.2f} / {ours[1]:.2f}", flush=True)
             peer = gsplat_times(gaussians, camera, width, height, options.repeats)
             print(f"   gsplat: {peer}", flush=True)
+
+    gaussians = repeated(scene, size.step_copies)
+    gaussians = {name: array[: size.step_gaussians] for name, array in gaussians.items()}
+    factor, width, height = size.images[-1]
+    target = jnp.asarray(np.random.default_rng(0).random((height, width, 3)), jnp.float32)
+    capacity = enough_pairs(
+        gaussians, view(factor), partial(settings_of, width, height, "xla"), 1 << 20
+    )
+    for backend in backends:
+        chosen = settings_of(width, height, backend, capacity)
+        print(f"\n{backend}, {width}x{height}, {len(gaussians['means']):,} Gaussians, "
+              f"{capacity:,} slots")  # fmt: skip
+        for name, (function, arguments) in stages(gaussians, view(factor), chosen, target).items():
+            wall, _ = measure(function, *arguments, repeats=options.repeats)
+            print(f"{name:34s} {wall:9.2f} ms", flush=True)
+
+
+def render_times(gaussians, camera, settings: RenderSettings, repeats: int) -> list[float]:
+    """Milliseconds of a rendering, and of one with its derivative."""
+
+    def forward(gaussians):
+        return render(gaussians, camera, settings).image
+
+    def squares(gaussians):
+        return jnp.sum(forward(gaussians) ** 2)
+
+    functions = (jax.jit(forward), jax.jit(jax.grad(squares)))
+    return [measure(function, gaussians, repeats=repeats)[0] for function in functions]
 
 
 def gsplat_times(gaussians, camera, width: int, height: int, repeats: int) -> str:
@@ -287,6 +365,8 @@ def gsplat_times(gaussians, camera, width: int, height: int, repeats: int) -> st
     def timed(backward: bool) -> float:
         times = []
         for _ in range(repeats + 2):
+            for leaf in leaves.values():  # Gradients are new, not added to those of the last run.
+                leaf.grad = None
             torch.cuda.synchronize()
             start = time.perf_counter()
             image = draw()
@@ -302,6 +382,7 @@ def gsplat_times(gaussians, camera, width: int, height: int, repeats: int) -> st
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the Gaussian renderer.")
     parser.add_argument("--gpu", action="store_true", help="the garden scene on an accelerator")
+    parser.add_argument("--trial", action="store_true", help="with --gpu: small, on any device")
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--tile", type=int, default=0, help="8 or 16; 0 chooses by platform")
     options = parser.parse_args()
