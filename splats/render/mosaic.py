@@ -20,7 +20,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from splats.render import layout, mosaic_kernels
-from splats.render.mosaic_kernels import CHUNK, ROW, TILE
+from splats.render.mosaic_kernels import CHUNK, GRID, ROW, TILE
 from training.errors import ConfigError
 
 
@@ -74,19 +74,31 @@ def _call(plan, body, packed, tile_offsets, cotangents, shapes, scratch=()):
         absolute=plan.absolute,
         interpret=interpret,
     )
-    whole = pl.BlockSpec(memory_space=pl.ANY if interpret else plgpu.GMEM)
+    kernel = partial(body, program)
+    tiles = tile_offsets.shape[0] - 1
+    outputs = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    if interpret:
+        whole = pl.BlockSpec(memory_space=pl.ANY)
+        return pl.pallas_call(
+            kernel,
+            grid=(tiles,),
+            in_specs=[whole] * len(inputs),
+            out_specs=[whole] * len(shapes),
+            out_shape=outputs,
+            scratch_shapes=list(scratch),
+            interpret=True,
+        )(*inputs)
     parameters = plgpu.CompilerParams(
         # Barriers are written out: see `mosaic_kernels`.
         unsafe_no_auto_barriers=True,
         lowering_semantics=plgpu.LoweringSemantics.Lane,
     )
-    return pl.pallas_call(
-        partial(body, program),
-        grid=(tile_offsets.shape[0] - 1,),
-        in_specs=[whole] * len(inputs),
-        out_specs=[whole] * len(shapes),
-        out_shape=[jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes],
-        scratch_shapes=list(scratch),
-        interpret=interpret,
-        compiler_params=None if interpret else parameters,
+    return plgpu.kernel(
+        kernel,
+        out_type=outputs,
+        scratch_types=list(scratch),
+        compiler_params=parameters,
+        grid=(tiles,),
+        grid_names=(GRID,),
+        kernel_name=f"splats_{body.__name__}",
     )(*inputs)

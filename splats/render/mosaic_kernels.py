@@ -35,6 +35,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from splats.render import layout
 
 TILE = 16  # Pixels, side of a tile.
+GRID = "program"  # Name of the grid's only axis.
 CHUNK = 16  # Pairs per chunk; every tile owns a multiple of it.
 # A row of shared memory is longer than a tile by 16 words, so that the two pairs that half a warp
 # reads at once lie in different banks.
@@ -55,6 +56,10 @@ class Program(NamedTuple):
     columns: int  # Tiles in a row of the image.
     absolute: bool
     interpret: bool
+
+    def index(self):
+        """Which of the programs this is."""
+        return pl.program_id(0) if self.interpret else jax.lax.axis_index(GRID)
 
     def load(self, ref, index, axes: tuple[int, ...] = ()):
         """Loads [K, 16], or a vector of it without `axes`, spread over threads as `BLOCK`."""
@@ -96,7 +101,7 @@ def forward(program: Program, order, pixels, offsets, packed, left_out, color_ou
       offsets: [T + 1] multiples of K.
       packed: [P, 6 + C or more].
     """
-    tile = order[pl.program_id(0)]
+    tile = order[program.index()]
     x, y, zero, one = (pixels[i, :] for i in range(4))
     center = program.tile_center(tile)
 
@@ -143,7 +148,7 @@ def backward(
       total: [T, Q] cotangent times output, over channels and alpha.
       sigma_rows, weight_rows: shared memory [K, ROW].
     """
-    tile = order[pl.program_id(0)]
+    tile = order[program.index()]
     x, y, zero, one = (pixels[i, :] for i in range(4))
     center = program.tile_center(tile)
     v = [image_cotangent[tile, i, :] for i in range(program.channels)]

@@ -15,6 +15,8 @@ from splats.render.composite import composite
 from splats.render.layout import Plan
 from training.errors import ConfigError
 
+# jax 0.12 loads by another signature and refuses stores of 16 bytes per warp.
+NEWER_PALLAS = (0, 11)
 # Tiles side by side and pairs per step of the XLA loop. CPU: measured on one core. GPU: a step is a
 # dozen kernels and a wait, so steps are few and large; more than 16 pairs would add kernels, more
 # tiles would leave the second-level cache (docs/splats_render.md). Others: not measured.
@@ -31,6 +33,11 @@ def resolve_backend(backend: str) -> str:
 
 def check_backend(backend: str, device: Any) -> None:
     """Raises ConfigError where the kernel is asked for on a device that cannot run it."""
+    if backend == "mosaic_gpu" and jax.__version_info__ >= NEWER_PALLAS:
+        raise ConfigError(
+            "config.render.backend = 'mosaic_gpu' is written for the Pallas of jax 0.10, and this "
+            f"is jax {jax.__version__}; install jax 0.10.2 or use auto or xla"
+        )
     if backend == "mosaic_gpu" and not _is_hopper_or_newer(device):
         raise ConfigError(
             "config.render.backend = 'mosaic_gpu' needs a CUDA device of compute capability 9.0 "

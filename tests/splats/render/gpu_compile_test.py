@@ -68,7 +68,7 @@ def kernels(tmp_path_factory) -> dict[str, str]:
         env=environment,
     )
     found = {"report": "\n".join(path.read_text() for path in folder.glob("*.ptxas"))}
-    return found | {path.name.split("_")[0]: path.read_text() for path in folder.glob("*.ptx")}
+    return found | {path.name.split("_")[1]: path.read_text() for path in folder.glob("*.ptx")}
 
 
 def test_kernels_assemble_for_hopper_without_spilling(kernels):

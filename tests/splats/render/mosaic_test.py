@@ -105,6 +105,13 @@ def test_the_kernel_is_refused_but_on_hopper_and_newer(platform, capability, exp
         check_backend("mosaic_gpu", device)
 
 
+def test_the_kernel_is_refused_on_a_newer_pallas(monkeypatch):
+    device = SimpleNamespace(platform="gpu", compute_capability="9.0", device_kind="some")
+    monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
+    with pytest.raises(ConfigError, match=r"jax 0\.10"):
+        check_backend("mosaic_gpu", device)
+
+
 def test_auto_is_the_xla_loop():
     assert resolve_backend("auto") == "xla"
     assert resolve_backend("mosaic_gpu") == "mosaic_gpu"
