@@ -25,6 +25,7 @@ from collections import Counter
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 os.environ["JAX_PLATFORMS"] = "cpu"  # The plugin is loaded, but no device is looked for.
@@ -110,7 +111,7 @@ def compile_step(options, place):
     )  # fmt: skip
     optimizer = optax.scale_by_adam(eps=1e-15)
 
-    def abstract(*shape):
+    def abstract(*shape) -> Any:
         return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
 
     gaussians = {

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from splats.render.rasterize import rasterize
+from splats.render.rasterize import rasterize, resolve_loop_shape
 from splats.render.tile_loop import deal_tiles
 from splats.render.tiles import build_pairs
 from tests.splats.render.dense import dense_composite
@@ -180,6 +180,18 @@ def test_opaque_stacks_stop_before_the_transmittance_threshold():
     (_, (_, alpha)), gradient = jax.value_and_grad(value, has_aux=True)(inputs["opacities"])
     assert np.all(np.asarray(alpha) <= 1 - 1e-4 + 1e-6) and np.all(np.asarray(alpha) > 0.98)
     assert np.isfinite(gradient).all() and np.all(np.asarray(gradient[3:]) == 0)
+
+
+@pytest.mark.parametrize(
+    "platform, asked, expected",
+    [("cpu", (0, 0), (32, 8)), ("gpu", (0, 0), (500, 16)), ("tpu", (0, 0), (256, 8)),
+     ("gpu", (7, 3), (7, 3)), ("cpu", (900, 0), (500, 8))],
+)  # fmt: skip
+def test_the_loop_has_the_shape_asked_for_or_that_of_the_platform(
+    platform, asked, expected, monkeypatch
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    assert resolve_loop_shape(*asked, tiles=500) == expected
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 8, 20])

@@ -45,11 +45,28 @@ def evaluate(name, backend, cotangents=None):
     return run(inputs, jnp.zeros_like(inputs["means2d"])), expected
 
 
-@pytest.mark.parametrize(
+FIXTURES = pytest.mark.parametrize(
     "name, tolerance", [("composite_f64", 1e-5), ("composite_f64_saturated", 1e-4)]
 )
+
+
+@FIXTURES
 def test_interpreted_kernel_matches_float64_and_the_xla_loop(name, tolerance):
-    (outputs, gradients), expected = evaluate(name, "mosaic_gpu_interpret")
+    compare(name, "mosaic_gpu_interpret", tolerance)
+
+
+@FIXTURES
+def test_kernel_on_a_gpu_matches_float64_and_the_xla_loop(name, tolerance):
+    """Needs a GPU: JAX_PLATFORMS=cuda pytest tests/splats/render/mosaic_test.py."""
+    try:
+        check_backend("mosaic_gpu", jax.devices()[0])
+    except ConfigError as error:
+        pytest.skip(str(error))
+    compare(name, "mosaic_gpu", tolerance)
+
+
+def compare(name, backend, tolerance):
+    (outputs, gradients), expected = evaluate(name, backend)
     (xla_outputs, xla_gradients), _ = evaluate(name, "xla")
     np.testing.assert_allclose(outputs[0], expected["image"], atol=2e-6)
     np.testing.assert_allclose(outputs[1], expected["alpha"], atol=2e-6)
