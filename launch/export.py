@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--normalised", action="store_true", help="splats: keep the normalised world of training"
     )
+    parser.add_argument(
+        "--spz-version", type=int, default=3, metavar="3|4", help="splats: of an .spz file (3)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

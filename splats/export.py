@@ -8,6 +8,7 @@ are never rendered and not written.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 
 from splats.formats import FORMATS, CleanedCloud, GaussianCloud, clean, transform
+from splats.formats.spz import check_version, write_spz
 from training.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     Raises:
       ConfigError: an unknown format, or an output whose ending says another one.
+      InputError: a version of .spz that needs a package which is not installed.
     """
     name = args.output.name.lower()
     implied = next((known for known in NAMES if name.endswith(f".{known}")), None)
@@ -41,6 +44,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--format {wanted} needs an --output that ends in .{wanted}, not {args.output.name}"
         )
+    if wanted == "spz":
+        check_version(args.spz_version)
+    elif args.spz_version != 3:
+        raise ConfigError(f"--spz-version is for .spz files, not for .{wanted}; leave it out")
     args.format = wanted
 
 
@@ -49,7 +56,7 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
     cleaned = trained_cloud(program.task, state, args.normalised)  # type: ignore[arg-type]
     if not len(cleaned.cloud):
         raise InputError(f"no Gaussian of step {step} is alive and finite; nothing was written")
-    write_file(args.output, cleaned.cloud, args.format)
+    write_file(args.output, cleaned.cloud, args.format, args.spz_version)
     world = "the normalised world" if args.normalised else "the world of the data set"
     megabytes = args.output.stat().st_size / 1e6
     lines = [
@@ -62,17 +69,18 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
     return lines
 
 
-def write_file(path: Path, cloud: GaussianCloud, name: str) -> None:
+def write_file(path: Path, cloud: GaussianCloud, name: str, spz_version: int = 3) -> None:
     """Writes a cloud in the named format, complete or not at all.
 
     Raises:
       InputError: the file cannot be written.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    unfinished = path.with_name(f".partial-{path.name}")
+    write = partial(write_spz, version=spz_version) if name == "spz" else FORMATS[f".{name}"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        FORMATS[f".{name}"](partial, cloud)
-        partial.replace(path)
+        write(unfinished, cloud)
+        unfinished.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
 

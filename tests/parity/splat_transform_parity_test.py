@@ -6,8 +6,10 @@ put it on PATH.
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 
 from splats.formats import read_cloud, write_cloud
 from splats.formats.morton import morton_order
+from splats.formats.spz import write_spz
 from tests.splats.formats.clouds import covariances, differences, random_cloud
 
 PROGRAM = os.environ.get("PODVISION_SPLAT_TRANSFORM") or shutil.which("splat-transform")
@@ -48,7 +51,7 @@ def test_it_reads_what_we_write(tmp_path, suffix):
 def test_we_read_what_it_writes(tmp_path, suffix):
     cloud = random_cloud()
     write_cloud(tmp_path / "a.ply", cloud)
-    options = ("--spz-version", "3") if suffix == ".spz" else ()
+    options = ("--spz-version", "3") if suffix == ".spz" else ()  # version 4: below
     theirs = read_cloud(_convert(tmp_path / "a.ply", tmp_path / f"theirs{suffix}", *options))
     write_cloud(tmp_path / f"ours{suffix}", cloud)
     ours = read_cloud(tmp_path / f"ours{suffix}")
@@ -63,12 +66,42 @@ def test_we_read_what_it_writes(tmp_path, suffix):
     np.testing.assert_allclose(covariances(ours), covariances(theirs), rtol=1e-3, atol=1e-6)
 
 
-def test_our_spz_is_its_spz_byte_for_byte(tmp_path):
-    import gzip
-
-    cloud = random_cloud()
+@pytest.mark.parametrize("degree", range(4))
+@pytest.mark.parametrize("version", [3, 4])
+def test_our_spz_is_its_spz_byte_for_byte(tmp_path, version, degree):
+    """Its .spz code is the format's reference library; frames are compared unpacked."""
+    cloud = random_cloud(degree=degree)
     write_cloud(tmp_path / "a.ply", cloud)
-    write_cloud(tmp_path / "a.spz", cloud)
-    theirs = _convert(tmp_path / "a.ply", tmp_path / "b.spz", "--spz-version", "3")
-    ours = gzip.decompress((tmp_path / "a.spz").read_bytes())
-    assert ours == gzip.decompress(theirs.read_bytes())
+    theirs = _convert(tmp_path / "a.ply", tmp_path / "b.spz", "--spz-version", str(version))
+    if version == 4:
+        pytest.importorskip("zstandard")
+    write_spz(tmp_path / "a.spz", cloud, version)
+    assert _unpacked(tmp_path / "a.spz") == _unpacked(theirs)
+
+
+def _unpacked(path: Path) -> list[bytes]:
+    data = path.read_bytes()
+    if data[:4] != b"NGSP":
+        return [gzip.decompress(data)]
+    import zstandard
+
+    streams = data[15]
+    sizes = struct.unpack_from(f"<{2 * streams}Q", data, 32)
+    position, result = 32 + 16 * streams, [data[:32], struct.pack(f"<{streams}Q", *sizes[1::2])]
+    for packed in sizes[::2]:
+        frame = data[position : position + packed]
+        result.append(zstandard.ZstdDecompressor().decompress(frame))
+        position += packed
+    assert position == len(data)
+    return result
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+def test_it_reads_our_spz_of_version_4(tmp_path, degree):
+    pytest.importorskip("zstandard")
+    write_spz(tmp_path / "ours.spz", random_cloud(degree=degree), 4)
+    ours = read_cloud(tmp_path / "ours.spz")
+    theirs = read_cloud(_convert(tmp_path / "ours.spz", tmp_path / "theirs.ply"))
+    error = differences(ours, theirs)
+    assert error.pop("opacity") <= 0.5 / 255 + 1e-6
+    assert len(theirs) == len(ours) and max(error.values()) <= 1e-5

@@ -180,12 +180,22 @@ def test_every_format_can_be_read_again(trained, tmp_path, suffix):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_version_4_of_spz_is_written_on_request(trained, tmp_path):
+    pytest.importorskip("zstandard", reason="zstandard is not installed (extra spz)")
+    path = tmp_path / "scene.spz"
+    arguments = ["--workdir", str(trained), "--output", str(path), "--spz-version", "4"]
+    assert main(["export", *arguments]) == 0
+    assert path.read_bytes()[:8] == b"NGSP\4\0\0\0" and len(read_cloud(path)) == POINTS
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--output", "a.obj"], "the ending of a.obj"),
         (["--output", "a.ply", "--format", "spz"], "ends in .spz"),
         (["--output", "a.ply", "--format", "usd"], "'usd'"),
+        (["--output", "a.ply", "--spz-version", "4"], "--spz-version is for .spz files"),
+        (["--output", "a.spz", "--spz-version", "2"], "version 2 of .spz"),
     ],
 )
 def test_an_export_to_a_wrong_format_is_refused_by_name(trained, options, said, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 import sys
 
@@ -14,6 +15,8 @@ from scipy.spatial import KDTree
 from splats.formats import FORMATS, GaussianCloud, read_cloud, write_cloud
 from splats.formats.inria_ply import write_inria_ply
 from splats.formats.morton import morton_order
+from splats.formats.spz import write_spz
+from splats.formats.zstd import compress
 from splats.ply import read_ply, write_ply
 from tests.splats.formats.clouds import covariances, differences, random_cloud
 from training.errors import ConfigError, InputError
@@ -224,10 +227,68 @@ def test_damaged_files_never_crash_the_readers(tmp_path, suffix, data):
         assert str(path) in str(error)
 
 
+@pytest.fixture(params=["zstandard", "compression.zstd"])
+def zstd(request, monkeypatch):
+    """One of the two implementations alone; `backports.zstd` may stand in for Python 3.14's."""
+    names = [request.param] + ["backports.zstd"] * (request.param == "compression.zstd")
+    found = next((name for name in names if importlib.util.find_spec(name.split(".")[0])), None)
+    module = pytest.importorskip(found or request.param, reason=f"{request.param} is not here")
+    for name in ("zstandard", "compression.zstd"):
+        monkeypatch.setitem(sys.modules, name, module if name == request.param else None)
+
+
+@pytest.mark.parametrize("degree", range(4))
+def test_spz_4_holds_the_same_gaussians_as_spz_3(tmp_path, zstd, degree):
+    cloud = random_cloud(degree=degree)
+    write_spz(tmp_path / "3.spz", cloud)
+    write_spz(tmp_path / "4.spz", cloud, 4)
+    third, fourth = read_cloud(tmp_path / "3.spz"), read_cloud(tmp_path / "4.spz")
+    assert max(differences(third, fourth).values()) == 0
+    header = (tmp_path / "4.spz").read_bytes()[:32]
+    streams = 6 if degree else 5
+    assert header == struct.pack("<4sIIBBBBI12x", b"NGSP", 4, 700, degree, 12, 0, streams, 32)
+
+
+def test_an_empty_cloud_has_no_streams(tmp_path, zstd):
+    write_spz(tmp_path / "a.spz", random_cloud(0, degree=3), 4)
+    assert len((tmp_path / "a.spz").read_bytes()) == 32
+    assert len(read_cloud(tmp_path / "a.spz")) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data[:-3], "is damaged at byte"),
+        (lambda data: data[:14] + b"\2" + data[15:], "extensions"),
+        (lambda data: data[:15] + b"\4" + data[16:], "has streams of"),
+        (lambda data: data[:16] + struct.pack("<I", 10**9) + data[20:], "outside of the file"),
+        (lambda data: data[:40] + struct.pack("<Q", 10**15) + data[48:], "has streams of"),
+        (lambda data: data[:112] + b"\0\0\0\0" + data[116:], "damaged"),
+        # A frame of another stream's: longer, and shorter, than the table says.
+        (lambda data: _with_first_frame(data, bytes(10**6)), "more than 45 bytes"),
+        (lambda data: _with_first_frame(data, bytes(44)), "has 44 bytes, expected 45"),
+    ],
+)
+def test_a_damaged_spz_4_is_one_sentence(tmp_path, zstd, change, said):
+    path = tmp_path / "a.spz"
+    write_spz(path, random_cloud(5, degree=0), 4)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(InputError, match=said) as caught:
+        read_cloud(path)
+    assert str(path) in str(caught.value)
+
+
+def _with_first_frame(data: bytes, content: bytes) -> bytes:
+    """`data` with its first frame, after the 32 + 5 * 16 bytes of header and table, replaced."""
+    (packed,) = struct.unpack_from("<Q", data, 32)
+    frame = compress(content)
+    return data[:32] + struct.pack("<Q", len(frame)) + data[40:112] + frame + data[112 + packed :]
+
+
 @pytest.mark.parametrize("name", ["v2", "v3", "raw", "v4"])
 def test_samples_of_the_reference_packer_hold_the_same_four_gaussians(data_root, name):
     if name == "v4":
-        pytest.importorskip("zstandard", reason="zstandard is not installed")
+        pytest.importorskip("zstandard", reason="zstandard is not installed (extra spz)")
     cloud = read_cloud(data_root / "splats" / "formats" / f"minimal-{name}.spz")
     assert len(cloud) == 4 and cloud.degree == 0
     np.testing.assert_allclose(np.abs(cloud.means).max(axis=0), [1, 0, 1], atol=1e-6)
@@ -236,10 +297,18 @@ def test_samples_of_the_reference_packer_hold_the_same_four_gaussians(data_root,
     np.testing.assert_allclose(1 / (1 + np.exp(-cloud.opacity_logits)), 0.9, atol=0.003)
 
 
-def test_v4_without_zstandard_names_the_package(data_root, monkeypatch):
-    monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(InputError, match="zstandard"):
-        read_cloud(data_root / "splats" / "formats" / "minimal-v4.spz")
+def test_version_4_without_zstd_names_the_package(tmp_path, monkeypatch):
+    for name in ("zstandard", "compression.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    path = tmp_path / "a.spz"
+    with pytest.raises(InputError, match=r"podvision\[spz\]"):
+        write_spz(path, random_cloud(1), 4)
+    path.write_bytes(struct.pack("<4sIIBBBBI12x", b"NGSP", 4, 1, 0, 12, 0, 5, 32))
+    path.write_bytes(path.read_bytes() + struct.pack("<10Q", 0, 9, 0, 1, 0, 3, 0, 3, 0, 4))
+    with pytest.raises(InputError, match=r"podvision\[spz\]"):
+        read_cloud(path)
+    with pytest.raises(ConfigError, match="version 2"):
+        write_spz(path, random_cloud(1), 2)
 
 
 def test_splat_sample_is_read(data_root):
