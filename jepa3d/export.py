@@ -12,8 +12,8 @@ import jax
 
 from jepa3d.config import ModelConfig
 from jepa3d.convert import export_weights
-from jepa3d.weight_files import write_safetensors
 from training.errors import ConfigError, InputError
+from training.weight_files import write_safetensors
 
 if TYPE_CHECKING:
     from training.program import Program

@@ -20,6 +20,7 @@ from training.errors import ConfigError
 
 SYNTHETIC = "synthetic"
 STRATEGIES = ("mcmc", "default", "none")
+LPIPS_VARIANTS = ("alex", "vgg", "vgg_unnormalised")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ class DensifyConfig:
     prune_scale: float = 0.1  # default: too large, from the first reset on
     reset_every: int = 3000  # default: opacity resets; a multiple of `every`
     pause_after_reset: int = 0  # default: updates without refinement after a reset
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """Scores of evaluation besides PSNR and SSIM."""
+
+    lpips: str = ""  # none, alex, vgg or vgg_unnormalised: variants that are never compared
+    lpips_weights: str = ""  # safetensors file of the network, see splats/lpips_weights.py
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,7 @@ class Config(TrainConfig):
     losses: LossConfig = field(default_factory=LossConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     selective_adam: bool = False  # update only the rows that the views of the update have seen
     shard_gaussians: bool = False  # over the fsdp axis of the mesh, exchanged by all-to-all
 
@@ -208,6 +218,22 @@ def check_config(config: Config) -> None:
         )
     if not 0 <= config.losses.ssim <= 1:
         raise ConfigError(f"config.losses.ssim = {config.losses.ssim} must lie between 0 and 1")
+    check_metrics(config.metrics)
+
+
+def check_metrics(metrics: MetricsConfig) -> None:
+    """Raises ConfigError for an unknown variant, or for one of the two keys without the other."""
+    if metrics.lpips and metrics.lpips not in LPIPS_VARIANTS:
+        raise ConfigError(
+            f"config.metrics.lpips = {metrics.lpips!r} is no variant; use "
+            f"{', '.join(LPIPS_VARIANTS)}, or leave it empty"
+        )
+    if bool(metrics.lpips) != bool(metrics.lpips_weights):
+        given, wanted = ("lpips", "lpips_weights") if metrics.lpips else ("lpips_weights", "lpips")
+        raise ConfigError(
+            f"config.metrics.{given} is set and config.metrics.{wanted} is not; LPIPS needs both "
+            "(docs/splats.md, Scores)"
+        )
 
 
 def scene_folder(path: str) -> Path:

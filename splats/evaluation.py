@@ -2,6 +2,7 @@
 
 One function gives a PSNR in this system (`splats.losses.psnr`), of images clipped to [0, 1] over
 the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows inside of the image).
+LPIPS is computed on request, by the variant that the metric's name says (`splats.lpips`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from splats.colour_correction import fit_affine
 from splats.data.scene import Scene
 from splats.losses import metric_ssim, psnr
+from splats.lpips import Lpips
 from splats.population import Gaussians
 from splats.render import RenderSettings, render
 from splats.views import Arrays, camera_of
@@ -28,13 +30,14 @@ RenderView = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over views; dB, unitless, dB."""
+    """Means over views, PSNR in dB; `lpips` has a variant's name and value, or nothing."""
 
     psnr: float
     ssim: float
     corrected_psnr: float
     views: int
     pixels: int
+    lpips: dict[str, float]
 
 
 _render = jax.jit(render, static_argnames="settings")
@@ -67,22 +70,27 @@ def photograph(scene: Scene, view: int) -> np.ndarray:
     return scene.view(view).astype(np.float32) / 255.0
 
 
-def score_views(scene: Scene, views: np.ndarray, render_view: RenderView) -> Scores:
+def score_views(
+    scene: Scene, views: np.ndarray, render_view: RenderView, lpips: Lpips | None = None
+) -> Scores:
     """Scores of all `views` (indices into the scene).
 
     Args:
       render_view: index -> float32 image [H, W, 3] of the padded size.
+      lpips: a further metric; pixels that do not count are left out as in `splats.lpips.distance`.
     """
-    rows, pixels = [], 0
+    rows, distances, pixels = [], [], 0
     for view in views.tolist():
         true = photograph(scene, view)
         rendered = render_view(view)[: true.shape[0], : true.shape[1]]
-        mask = None
+        mask = valid = None
         pixels += true.shape[0] * true.shape[1]
         if scene.valid is not None:
             valid = scene.valid[view, : true.shape[0], : true.shape[1]]
             pixels += int(valid.sum()) - valid.size
             mask = jnp.asarray(valid, jnp.float32)
+        if lpips is not None:
+            distances.append(lpips(rendered, true, valid))
         corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true)
         rows.append(
             (
@@ -92,7 +100,21 @@ def score_views(scene: Scene, views: np.ndarray, render_view: RenderView) -> Sco
             )
         )
     means = np.mean(np.asarray(rows, np.float64), axis=0)
-    return Scores(*means.tolist(), views=len(rows), pixels=pixels)
+    return Scores(
+        *means.tolist(),
+        views=len(rows),
+        pixels=pixels,
+        lpips={} if lpips is None else {f"lpips_{lpips.name}": float(np.mean(distances))},
+    )
+
+
+def side_by_side(held_out: Scores, train: Scores) -> dict[str, float]:
+    """Metrics of held-out views, and the same of training views with `train_` before the name."""
+    both = {name: getattr(held_out, name) for name in ("psnr", "ssim", "views", "pixels")}
+    metrics = {name: float(value) for name, value in (both | held_out.lpips).items()}
+    for name, value in {"psnr": train.psnr, "ssim": train.ssim, **train.lpips}.items():
+        metrics[f"train_{name}"] = value
+    return metrics | {"gap_psnr": train.psnr - held_out.psnr}
 
 
 def spread_over(indices: np.ndarray, count: int) -> np.ndarray:

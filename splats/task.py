@@ -31,6 +31,8 @@ from splats.data.scene import Scene
 from splats.depth import observed_points
 from splats.devices import batch_sums
 from splats.initialise import initial_capacity, initial_gaussians, starting_points
+from splats.lpips import Lpips
+from splats.lpips_weights import load_lpips
 from splats.refinement import SplatState, new_splat_state
 from splats.render import RenderSettings
 from splats.render.rasterize import check_backend
@@ -144,6 +146,11 @@ class SplatTask(Task):
             chunk=options.chunk,
             render_depth=bool(self.config.losses.depth),
         )
+
+    @cached_property
+    def lpips(self) -> Lpips | None:
+        """The metric that the config asks for, read when it is first wanted."""
+        return load_lpips(self.config.metrics, self.scene.sizes)
 
     @cached_property
     def points(self):
@@ -330,6 +337,7 @@ class SplatTask(Task):
     def start_guards(
         self, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
     ) -> list[Verdict]:
+        _ = self.lpips  # a metric that cannot be computed is refused before training
         return start_checks.run(self, state, batch, resident)
 
     def evaluation_guards(self, history: Sequence[Mapping[str, float]]) -> list[Verdict]:
@@ -349,20 +357,12 @@ class SplatTask(Task):
         number = {name: index for index, name in enumerate(self.scene.names)}
         views = np.array([number[source.identity(i)] for i in range(len(source))], np.int32)
         render_view = self.view_renderer(state)
-        held_out = evaluation.score_views(self.scene, views, render_view)
+        held_out = evaluation.score_views(self.scene, views, render_view, self.lpips)
         trained = evaluation.spread_over(self.scene.train, len(views))
-        train = evaluation.score_views(self.scene, trained, render_view)
-        metrics = {
-            "psnr": held_out.psnr,
-            "ssim": held_out.ssim,
-            "views": float(held_out.views),
-            "pixels": float(held_out.pixels),
-            "train_psnr": train.psnr,
-            "train_ssim": train.ssim,
-            "gap_psnr": train.psnr - held_out.psnr,
-            "alive": float(jnp.sum(state.model_state.alive)),
-            "capacity": float(self.capacity),
-        }
+        train = evaluation.score_views(self.scene, trained, render_view, self.lpips)
+        metrics = evaluation.side_by_side(held_out, train)
+        metrics["alive"] = float(jnp.sum(state.model_state.alive))
+        metrics["capacity"] = float(self.capacity)
         if self.config.model.bilateral_grid:
             metrics["corrected_psnr"] = held_out.corrected_psnr
         images = evaluation.pictures(self.scene, views, render_view)

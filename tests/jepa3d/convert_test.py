@@ -15,8 +15,8 @@ from jepa3d.convert import export_weights, import_weights
 from jepa3d.losses import jepa_loss, start_positional_mean
 from jepa3d.model.jepa import encode, init_params, predict, predict_targets
 from jepa3d.model.pooler import AttentivePooler, pool
-from jepa3d.weight_files import read_safetensors, write_safetensors
 from training.errors import CheckpointError, ConfigError
+from training.weight_files import read_safetensors, write_safetensors
 
 ENCODE = jax.jit(encode, static_argnums=0)
 POOL = jax.jit(pool, static_argnums=0)

@@ -16,7 +16,6 @@ import pytest
 from jepa3d.convert import import_weights
 from jepa3d.data import VolumeSource
 from jepa3d.model.jepa import encode
-from jepa3d.weight_files import read_safetensors
 from launch.cli import main
 from tests.smoke.commands import RECIPE, prepare_synthetic
 from training.first_checkpoint import write_first_checkpoint
@@ -24,6 +23,7 @@ from training.mesh import Layout, make_mesh
 from training.program import Program
 from training.registry import load_config, make_task
 from training.restore import restored
+from training.weight_files import read_safetensors
 
 
 @pytest.fixture(scope="module")
