@@ -23,6 +23,7 @@ COMMANDS = {
     "import": ("launch.import_weights", "start from a model of another program"),
     "export": ("launch.export", "write a trained model in another format"),
     "predict": ("launch.predict", "use a trained model"),
+    "view": ("launch.view", "look at a model in the browser, also in training"),
     "report": ("launch.report", "write report.html of a work folder"),
     "replay": ("launch.replay", "re-run a recorded bad step"),
     "demo": ("launch.demo", "synthetic data, training, evaluation, report; minutes on a CPU"),

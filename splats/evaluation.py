@@ -20,6 +20,7 @@ from splats.losses import metric_ssim, psnr
 from splats.lpips import Lpips
 from splats.population import Gaussians
 from splats.render import RenderSettings, render
+from splats.render.camera import Camera
 from splats.views import Arrays, camera_of
 
 PICTURES = 3  # held-out views shown as true | rendered | error
@@ -43,6 +44,19 @@ class Scores:
 _render = jax.jit(render, static_argnames="settings")
 
 
+def complete_rendering(
+    gaussians: Gaussians, camera: Camera, settings: RenderSettings, active_degree: jax.Array
+) -> tuple[np.ndarray, RenderSettings]:
+    """One view on black, float32 [H, W, 3], and the settings with room for its pairs."""
+    output = _render(gaussians, camera, settings, active_degree=active_degree)
+    while bool(output.overflow):
+        # In one go where it can be told, since every capacity is compiled.
+        capacity = max(2 * settings.pair_capacity, 1 << int(output.pairs_needed).bit_length())
+        settings = replace(settings, pair_capacity=capacity)
+        output = _render(gaussians, camera, settings, active_degree=active_degree)
+    return np.asarray(output.image), settings
+
+
 def view_renderer(
     cameras: Arrays, gaussians: Gaussians, settings: RenderSettings, active_degree: jax.Array
 ) -> RenderView:
@@ -56,11 +70,8 @@ def view_renderer(
     def render_view(view: int) -> np.ndarray:
         nonlocal settings
         camera = camera_of(cameras, jnp.int32(view))
-        output = _render(gaussians, camera, settings, active_degree=active_degree)
-        while bool(output.overflow):
-            settings = replace(settings, pair_capacity=2 * settings.pair_capacity)
-            output = _render(gaussians, camera, settings, active_degree=active_degree)
-        return np.asarray(output.image)
+        image, settings = complete_rendering(gaussians, camera, settings, active_degree)
+        return image
 
     return render_view
 

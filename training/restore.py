@@ -16,10 +16,16 @@ from training.program import Program
 from training.registry import make_task
 from training.run_folder import read_config
 from training.state import TrainState
+from training.task import Task
 
 
-def restored(workdir: Path, which: str) -> tuple[Program, TrainState, int]:
+def restored(
+    workdir: Path, which: str, task: Task | None = None
+) -> tuple[Program, TrainState, int]:
     """Program, state and step of a checkpoint; the config is the work folder's.
+
+    Args:
+      task: the task of an earlier call for this folder, to save loading its data again.
 
     The mesh is the config's where it fits the devices of this machine (axes of -1 do), else all
     of them on the data axis; as many devices are used as the batch divides over.
@@ -31,7 +37,7 @@ def restored(workdir: Path, which: str) -> tuple[Program, TrainState, int]:
     config = read_config(workdir)
     reader = CheckpointReader(workdir, config.checkpoint)
     step = reader.resolve(which)
-    task = make_task(config).with_metadata(reader.describe(step).task)
+    task = (task or make_task(config)).with_metadata(reader.describe(step).task)
     devices = jax.devices()
     if jax.process_count() == 1:
         count = next(n for n in range(len(devices), 0, -1) if config.batch_size % n == 0)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from launch import arguments, cli, export, import_weights, predict
+from launch import arguments, cli, export, import_weights, predict, view
 from tests.conftest import REPOSITORY
 from training.errors import ConfigError
 
@@ -18,6 +18,7 @@ from training.errors import ConfigError
         ("export", export.MODULES, "export"),
         ("predict", predict.MODULES, "predict"),
         ("import", import_weights.MODULES, "import_weights"),
+        ("view", view.MODULES, "view"),
     ],
 )
 def test_every_listed_system_has_the_function_and_others_get_a_sentence(command, modules, role):
@@ -30,7 +31,7 @@ def test_every_listed_system_has_the_function_and_others_get_a_sentence(command,
 def test_arguments_are_parsed_without_loading_jax():
     code = (
         "import sys; from launch.cli import build_parser\n"
-        "for name in ('export', 'predict', 'import'): build_parser(name).format_help()\n"
+        "for name in ('export', 'predict', 'import', 'view'): build_parser(name).format_help()\n"
         "sys.exit('jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False, timeout=60)

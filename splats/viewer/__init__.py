@@ -1,0 +1,1 @@
+"""`podvision view`: a trained scene, or one in training, in the browser (extra `viewer`)."""
