@@ -15,16 +15,11 @@ from splats.export import trained_cloud
 from splats.viewer import geometry
 from splats.viewer.command import take_newest
 from splats.viewer.follow import Renderings, Shown, newest_step, read_shown, scores_of, status
-from tests.splats.scenes import POINTS, make_program, quick_compilation, small_task
+from tests.splats.scenes import POINTS, make_program, small_task
 from training.first_checkpoint import write_first_checkpoint
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SCORES = {"step": 200, "psnr": 21.5, "ssim": 0.75, "train_psnr": 24.0, "lpips_vgg": 0.25}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast():
-    with quick_compilation():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,12 @@ from splats.viewer import geometry
 from splats.viewer.command import serve
 from splats.viewer.follow import Shown
 from splats.viewer.page import BLACK, BROWSER, EXACT, NOTHING, Page
-from tests.splats.scenes import POINTS, make_program, quick_compilation, small_task
+from tests.splats.scenes import POINTS, make_program, small_task
 from training import distributed
 from training.errors import ConfigError
 
 pytest.importorskip("viser", reason="viser is not installed (extra viewer)")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast():
-    with quick_compilation():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
