@@ -21,7 +21,7 @@ from training.weight_files import read_safetensors
 
 RECIPE = (
     "save it once with: import lpips; from safetensors.torch import save_model; "
-    'save_model(lpips.LPIPS(net="{network}"), "{path}")'
+    'save_model(lpips.LPIPS(net="{network}"), "lpips_{network}.safetensors")'
 )
 # SHA-256 of the channel weights of version 0.1, stage after stage, float32, little endian.
 # They make the difference between v0.1, v0.0 and what somebody trained anew.
@@ -51,8 +51,7 @@ def load_lpips(metrics: MetricsConfig, sizes: np.ndarray) -> Lpips | None:
     network, file = VARIANTS[name].network, Path(path).expanduser()
     if not file.is_file():
         raise ConfigError(
-            f"config.metrics.lpips_weights = {path!r} is no file; "
-            f"{RECIPE.format(network=network, path=file.name or 'lpips.safetensors')}"
+            f"config.metrics.lpips_weights = {path!r} is no file; {RECIPE.format(network=network)}"
         )
     weights = read_weights(file, network)
     return Lpips(name, {key: jnp.asarray(value) for key, value in weights.items()})
@@ -75,9 +74,7 @@ def read_weights(path: Path, network: str) -> dict[str, np.ndarray]:
     if missing or unexpected:
         parts = [f"lacks {_named(missing)}"] * bool(missing)
         parts += [f"has {_named(unexpected)} besides"] * bool(unexpected)
-        raise InputError(
-            f"{path} {' and '.join(parts)}; {RECIPE.format(network=network, path=path.name)}"
-        )
+        raise InputError(f"{path} {' and '.join(parts)}; {RECIPE.format(network=network)}")
     for name, shape in shapes.items():
         _check_tensor(path, name, tensors[name], shape)
     for name, values in (("shift", SHIFT), ("scale", SCALE)):
@@ -89,7 +86,7 @@ def read_weights(path: Path, network: str) -> dict[str, np.ndarray]:
     if digest.hexdigest() != LINEAR_DIGESTS[network]:
         raise InputError(
             f"{path}: the channel weights (lin0 to lin4) are not those of LPIPS v0.1 for {network};"
-            f" {RECIPE.format(network=network, path=path.name)}"
+            f" {RECIPE.format(network=network)}"
         )
     return tensors | linear
 
@@ -133,7 +130,7 @@ def _check_network(path: Path, tensors: dict[str, np.ndarray], network: str) -> 
         if other != network and any(name.startswith(mark) for name in tensors):
             raise InputError(
                 f"{path} holds the LPIPS weights of {other}, but config.metrics.lpips asks for "
-                f"{network}; {RECIPE.format(network=network, path=path.name)}"
+                f"{network}; {RECIPE.format(network=network)}"
             )
 
 
