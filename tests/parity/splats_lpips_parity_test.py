@@ -1,4 +1,9 @@
-"""Live comparison with the Python package `lpips`, its own channel weights and a random network."""
+"""Live comparison with the Python package `lpips`, its own channel weights and a random network.
+
+The package needs a torchvision built for the same torch, so the parity extra leaves both out:
+install `lpips==0.1.4` and that torchvision by hand. `tests/splats/lpips_test.py` holds distances of
+the package that need neither.
+"""
 
 from __future__ import annotations
 
