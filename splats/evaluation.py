@@ -77,13 +77,13 @@ def score_views(scene: Scene, views: np.ndarray, render_view: RenderView) -> Sco
     for view in views.tolist():
         true = photograph(scene, view)
         rendered = render_view(view)[: true.shape[0], : true.shape[1]]
-        mask = None
+        mask = valid = None
         pixels += true.shape[0] * true.shape[1]
         if scene.valid is not None:
             valid = scene.valid[view, : true.shape[0], : true.shape[1]]
             pixels += int(valid.sum()) - valid.size
             mask = jnp.asarray(valid, jnp.float32)
-        corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true)
+        corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true, valid)
         rows.append(
             (
                 float(psnr(jnp.asarray(rendered), jnp.asarray(true), mask)),
@@ -93,6 +93,30 @@ def score_views(scene: Scene, views: np.ndarray, render_view: RenderView) -> Sco
         )
     means = np.mean(np.asarray(rows, np.float64), axis=0)
     return Scores(*means.tolist(), views=len(rows), pixels=pixels)
+
+
+def held_out_and_train(
+    scene: Scene, views: np.ndarray, render_view: RenderView, corrected: bool
+) -> dict[str, float]:
+    """Scores of held-out `views`, of as many training views, and their gap.
+
+    Args:
+      corrected: also `corrected_psnr`, after the affine colour fit.
+    """
+    held_out = score_views(scene, views, render_view)
+    train = score_views(scene, spread_over(scene.train, len(views)), render_view)
+    metrics = {
+        "psnr": held_out.psnr,
+        "ssim": held_out.ssim,
+        "views": float(held_out.views),
+        "pixels": float(held_out.pixels),
+        "train_psnr": train.psnr,
+        "train_ssim": train.ssim,
+        "gap_psnr": train.psnr - held_out.psnr,
+    }
+    if corrected:
+        metrics["corrected_psnr"] = held_out.corrected_psnr
+    return metrics
 
 
 def spread_over(indices: np.ndarray, count: int) -> np.ndarray:
