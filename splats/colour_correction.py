@@ -9,18 +9,24 @@ from __future__ import annotations
 import numpy as np
 
 
-def fit_affine(rendered: np.ndarray, photograph: np.ndarray) -> np.ndarray:
+def fit_affine(
+    rendered: np.ndarray, photograph: np.ndarray, valid: np.ndarray | None = None
+) -> np.ndarray:
     """The rendering after the affine map of colours that is closest to the photograph.
 
-    Least squares over all pixels that are not saturated in either image, then clipped to [0, 1].
+    Least squares over all pixels that count and are not saturated in either image; the result is
+    clipped to [0, 1].
 
     Args:
       rendered: float [H, W, 3] in [0, 1].
       photograph: float [H, W, 3] in [0, 1].
+      valid: bool [H, W], pixels that count; None is all.
     """
     inputs = rendered.reshape(-1, 3).astype(np.float64)
     targets = photograph.reshape(-1, 3).astype(np.float64)
     usable = np.all((inputs > 0) & (inputs < 1) & (targets > 0) & (targets < 1), axis=1)
+    if valid is not None:
+        usable &= valid.reshape(-1)
     if usable.sum() < 16:  # too few to fit 12 numbers
         return rendered
     design = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)

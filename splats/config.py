@@ -21,6 +21,8 @@ from training.errors import ConfigError
 SYNTHETIC = "synthetic"
 STRATEGIES = ("mcmc", "default", "none")
 LPIPS_VARIANTS = ("alex", "vgg", "vgg_unnormalised")
+RESET_CEILING = 2.0  # times densify.minimum_opacity: what an opacity reset leaves at most
+FAINTEST = 1.0 / 255.0  # opacity below which nothing is drawn
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class LossConfig:
     ssim: float = 0.2
     opacity: float = 0.0  # mean opacity of the visible Gaussians
     scale: float = 0.0  # mean linear scale of the visible Gaussians
-    depth: float = 0.0  # L1 of disparity at reconstructed points (COLMAP scenes)
+    depth: float = 0.0  # L1 of disparity times scene scale at reconstructed points (COLMAP scenes)
     total_variation: float = 10.0  # of bilateral grids
     random_background: bool = False  # a new colour behind each view
 
@@ -119,11 +121,15 @@ def splat_optimizer(
     """Adam with a learning rate per parameter (Kerbl et al. 2023; bilateral, poses: gsplat).
 
     The rate of the means falls exponentially to 1 % at the last update, and the task multiplies it
-    by the scene scale. Groups that are None are left out (their parameters must be off).
+    by the scene scale. That of the bilateral grids rises from 1 % over 1,000 updates (or half of a
+    shorter run), then falls like it. Groups that are None are left out (their parameters must be
+    off).
     """
     constant = ScheduleConfig("constant")
     decaying = ScheduleConfig("exponential", final_fraction=0.01)
-    warmed = ScheduleConfig("warmup_cosine", warmup_fraction=1 / 30, final_fraction=0.01)
+    warmed = ScheduleConfig(
+        "warmup_exponential", final_fraction=0.01, warmup_updates=1000, warmup_start=0.01
+    )
     rates = {"scales": scales, "quats": quats, "opacities": opacities, "sh0": sh0}
     groups = [GroupConfig("means", means, 0.0, decaying)]
     groups += [GroupConfig(name, rate, 0.0, constant) for name, rate in rates.items()]
@@ -187,7 +193,8 @@ class Config(TrainConfig):
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    selective_adam: bool = False  # update only the rows that the views of the update have seen
+    # Update only the rows that the views of the update have seen, by Adam without bias correction.
+    selective_adam: bool = False
     shard_gaussians: bool = False  # over the fsdp axis of the mesh, exchanged by all-to-all
 
     def __post_init__(self):
@@ -206,6 +213,23 @@ def check_config(config: Config) -> None:
             f"config.densify.reset_every = {densify.reset_every} must be a multiple of "
             f"config.densify.every = {densify.every}, or resets would be missed"
         )
+    ceiling = RESET_CEILING * densify.minimum_opacity
+    if densify.strategy == "default" and densify.reset_every < densify.stop and ceiling <= FAINTEST:
+        raise ConfigError(
+            f"config.densify.minimum_opacity = {densify.minimum_opacity}: an opacity reset would "
+            f"leave {ceiling:g} at most, and nothing below {FAINTEST:.4f} is drawn, so every "
+            "Gaussian would vanish; raise it, or set config.densify.reset_every beyond stop"
+        )
+    rates = {group.name: group.learning_rate for group in config.optimizer.groups}
+    wanted = {"bilateral": model.bilateral_grid, "poses": model.pose_correction}
+    published = {"bilateral": ("bilateral_grid", "2e-3"), "poses": ("pose_correction", "1e-5")}
+    for name, on in wanted.items():
+        if on and rates.get(name) is None:
+            option, rate = published[name]
+            raise ConfigError(
+                f"config.model.{option} needs a learning rate of its own: make config.optimizer "
+                f"by splats.config.splat_optimizer({name}={rate})"
+            )
     if not 0 <= model.sh_degree <= 3:
         raise ConfigError(f"config.model.sh_degree = {model.sh_degree} must be 0, 1, 2 or 3")
     if model.initialisation not in ("points", "random"):

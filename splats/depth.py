@@ -1,7 +1,8 @@
 """Depth supervision by the reconstructed points that each photograph observes.
 
 COLMAP triangulates points from matched keypoints; a view therefore knows the depth at the pixels
-of its own points. The term is the L1 distance of disparities, in units of the scene scale (gsplat).
+of its own points. The term is the L1 distance of disparities; the task multiplies it by the scene
+scale, so that it has no unit (gsplat).
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def score_views(
             mask = jnp.asarray(valid, jnp.float32)
         if lpips is not None:
             distances.append(lpips(rendered, true, valid))
-        corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true)
+        corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true, valid)
         rows.append(
             (
                 float(psnr(jnp.asarray(rendered), jnp.asarray(true), mask)),
@@ -119,13 +119,35 @@ def score_views(
     )
 
 
-def side_by_side(held_out: Scores, train: Scores) -> dict[str, float]:
-    """Metrics of held-out views, and the same of training views with `train_` before the name."""
-    both = {name: getattr(held_out, name) for name in ("psnr", "ssim", "views", "pixels")}
-    metrics = {name: float(value) for name, value in (both | held_out.lpips).items()}
+def held_out_and_train(
+    scene: Scene,
+    views: np.ndarray,
+    render_view: RenderView,
+    lpips: Lpips | None = None,
+    *,
+    corrected: bool,
+) -> dict[str, float]:
+    """Scores of held-out `views`, of as many training views (`train_...`), and their gap.
+
+    Args:
+      lpips: also this distance.
+      corrected: also `corrected_psnr`, after the affine colour fit.
+    """
+    held_out = score_views(scene, views, render_view, lpips)
+    train = score_views(scene, spread_over(scene.train, len(views)), render_view, lpips)
+    metrics = {
+        "psnr": held_out.psnr,
+        "ssim": held_out.ssim,
+        "views": float(held_out.views),
+        "pixels": float(held_out.pixels),
+        **held_out.lpips,
+    }
     for name, value in {"psnr": train.psnr, "ssim": train.ssim, **train.lpips}.items():
         metrics[f"train_{name}"] = value
-    return metrics | {"gap_psnr": train.psnr - held_out.psnr}
+    metrics["gap_psnr"] = train.psnr - held_out.psnr
+    if corrected:
+        metrics["corrected_psnr"] = held_out.corrected_psnr
+    return metrics
 
 
 def spread_over(indices: np.ndarray, count: int) -> np.ndarray:

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from splats import densify_default, densify_mcmc, screen_gradients
-from splats.config import DensifyConfig
+from splats.config import RESET_CEILING, DensifyConfig
 from splats.population import Population, pad_population, resize_rows
 from splats.screen_gradients import ScreenGradients
 from training.state import TrainState
 
 Ledger = dict[str, jax.Array]
-RESET_CEILING = 2.0  # times the pruning opacity
 
 
 @jax.tree_util.register_dataclass

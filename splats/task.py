@@ -20,9 +20,11 @@ from splats import (
     bilateral,
     densify_mcmc,
     evaluation,
+    gradient_health,
     guards,
     poses,
     refinement,
+    regularisers,
     screen_gradients,
     start_checks,
 )
@@ -39,6 +41,7 @@ from splats.render.rasterize import check_backend
 from splats.saved_scene import check_saved_scene
 from splats.view_sums import BatchInputs, ViewComparison
 from splats.views import ViewSource, open_scene, view_arrays
+from training.config import GuardConfig
 from training.errors import ConfigError
 from training.mesh import Layout
 from training.optimizer import label_by_rules
@@ -57,6 +60,7 @@ from training.task import (
     Total,
     Verdict,
 )
+from training.watch import Watch
 
 OVERFLOW = "overflow"  # more (tile, Gaussian) pairs than there is room for
 FULL = "full"  # more Gaussians wanted than there are slots
@@ -93,6 +97,7 @@ class SplatTask(Task):
     first_degree: int = 0
 
     replay_reasons = (OVERFLOW,)
+    logged_first = 20
 
     def __post_init__(self):
         shared = set(self.scene.train.tolist()) & set(self.scene.test.tolist())
@@ -107,7 +112,8 @@ class SplatTask(Task):
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
         losses = self.config.losses
         terms = {"l1": LossTerm(1.0 - losses.ssim), "ssim": LossTerm(losses.ssim)}
-        optional = {"opacity": losses.opacity, "scale": losses.scale, "depth": losses.depth}
+        optional = {"opacity": losses.opacity, "scale": losses.scale}
+        optional["depth"] = losses.depth * self.scene_scale  # a disparity is 1 / length
         if self.config.model.bilateral_grid:
             optional["tv"] = losses.total_variation
         for name, coefficient in optional.items():
@@ -126,6 +132,10 @@ class SplatTask(Task):
     def quiet_groups(self) -> Mapping[str, int]:  # type: ignore[override]
         """Higher harmonics have no gradient at degree 0; round Gaussians none in rotation."""
         return {"shN": self.config.model.sh_every, "quats": 100}
+
+    @property
+    def adam_bias_correction(self) -> bool:  # type: ignore[override]
+        return not self.config.selective_adam
 
     @cached_property
     def scene_scale(self) -> float:
@@ -195,69 +205,70 @@ class SplatTask(Task):
         return jnp.minimum(raised, model.sh_degree)
 
     def probes(self, batch: Batch) -> dict[str, jax.Array] | None:
-        densify = self.config.densify
-        if densify.strategy != "default":
-            return None
-        name = "absgrad" if densify.absolute else "means2d"
-        return {name: jnp.zeros((batch["view"].shape[0], self.capacity, 2))}
+        """Zeros for the screen gradient of each view, and for gradients without regularisers."""
+        zeros = regularisers.probes(self.config.losses, self.capacity)
+        if self.config.densify.strategy == "default":
+            zeros[self._screen_probe] = jnp.zeros((batch["view"].shape[0], self.capacity, 2))
+        return zeros or None
+
+    @property
+    def _screen_probe(self) -> str:
+        return "absgrad" if self.config.densify.absolute else "means2d"
 
     def absorb(self, model_state: SplatState, probe_gradients: dict[str, jax.Array]) -> SplatState:
         """Adds the screen gradients, of the loss of each view by itself, to the statistics."""
-        (gradients,) = probe_gradients.values()
+        if self._screen_probe not in probe_gradients:
+            return model_state
         statistics = screen_gradients.accumulate(
             model_state.gradients,
-            gradients,
+            probe_gradients[self._screen_probe],
             self.settings.width,
             self.settings.height,
             self.config.batch_size,
         )
         return replace(model_state, gradients=statistics)
 
+    def gradient_metrics(self, gradients, probe_gradients, model_state) -> dict[str, jax.Array]:
+        visible = model_state.visible
+        return gradient_health.metrics(gradients["gaussians"], probe_gradients or {}, visible)
+
+    def watches(self, config: GuardConfig) -> list[Watch]:
+        return [gradient_health.GradientHealth(config.spike_patience)]
+
     def loss(
         self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
     ) -> LossOutput:
         model_state: SplatState = context.model_state
         views = batch["view"].shape[0]
+        seen_params, probes = regularisers.apart(params, context.probes or {})
         background = jnp.zeros((views, 3))
         if self.config.losses.random_background:
             keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
             background = jax.vmap(lambda k: jax.random.uniform(k, (3,)))(keys)
         sums = batch_sums(
             ViewComparison(self.settings, self.config.losses),
-            params,
+            seen_params,
             model_state.alive,
             self.active_degree(context.applied),
             context.resident,
-            BatchInputs(batch["view"], background, context.probes or {}),
+            BatchInputs(batch["view"], background, probes),
             self.config.shard_gaussians,
         )
         visible = sums.seen > 0
         terms = dict(sums.totals)
         metrics = {"pairs": terms.pop("pairs"), "visible": terms.pop("visible")}
         metrics["alive"] = Total(jnp.sum(model_state.alive.astype(jnp.float32)), jnp.float32(1.0))
-        terms |= self._regularisers(params, visible)
+        terms |= regularisers.terms(self.config.losses, params, sums.seen)
         statistics = replace(model_state.gradients, views=model_state.gradients.views + sums.seen)
         return LossOutput(
             terms=terms,
-            model_state=SplatState(model_state.alive, visible, statistics),
+            model_state=SplatState(
+                model_state.alive, visible | (model_state.visible & (context.part > 0)), statistics
+            ),
             metrics=metrics,
             suppress={OVERFLOW: sums.overflow},
             update_rows=self._update_rows(params, model_state.alive, visible),
         )
-
-    def _regularisers(self, params: dict[str, Any], visible: jax.Array) -> dict[str, Total]:
-        """Terms on parameters. Gaussians out of sight are left alone (MCMC collapses otherwise)."""
-        losses, gaussians, terms = self.config.losses, params["gaussians"], {}
-        rows = visible.astype(jnp.float32)
-        if losses.opacity:
-            opacity = jax.nn.sigmoid(gaussians["opacities"])
-            terms["opacity"] = Total(jnp.sum(rows * opacity), jnp.sum(rows))
-        if losses.scale:
-            scale = jnp.mean(jnp.exp(gaussians["scales"]), axis=1)
-            terms["scale"] = Total(jnp.sum(rows * scale), jnp.sum(rows))
-        if "tv" in self.loss_terms:
-            terms["tv"] = Total(bilateral.total_variation(params["bilateral"]), jnp.float32(1.0))
-        return terms
 
     def _update_rows(self, params: dict[str, Any], alive: jax.Array, visible: jax.Array):
         rows = alive & visible if self.config.selective_adam else alive
@@ -357,14 +368,11 @@ class SplatTask(Task):
         number = {name: index for index, name in enumerate(self.scene.names)}
         views = np.array([number[source.identity(i)] for i in range(len(source))], np.int32)
         render_view = self.view_renderer(state)
-        held_out = evaluation.score_views(self.scene, views, render_view, self.lpips)
-        trained = evaluation.spread_over(self.scene.train, len(views))
-        train = evaluation.score_views(self.scene, trained, render_view, self.lpips)
-        metrics = evaluation.side_by_side(held_out, train)
+        metrics = evaluation.held_out_and_train(
+            self.scene, views, render_view, self.lpips, corrected=self.config.model.bilateral_grid
+        )
         metrics["alive"] = float(jnp.sum(state.model_state.alive))
         metrics["capacity"] = float(self.capacity)
-        if self.config.model.bilateral_grid:
-            metrics["corrected_psnr"] = held_out.corrected_psnr
         images = evaluation.pictures(self.scene, views, render_view)
         return Evaluation(metrics, images)
 

@@ -61,10 +61,13 @@ class Duration:
 class ScheduleConfig:
     """A learning-rate schedule over applied updates; see `training.schedules`."""
 
-    kind: str = "warmup_cosine"  # warmup_cosine, constant, warmup_stable_decay or exponential
+    # warmup_cosine, constant, warmup_stable_decay, exponential or warmup_exponential
+    kind: str = "warmup_cosine"
     warmup_fraction: float = 0.03  # of the total updates
     final_fraction: float = 0.1  # of the base learning rate, reached at the last update
     decay_fraction: float = 0.2  # of the total updates; warmup_stable_decay only
+    warmup_updates: int | None = None  # instead of the fraction; at most half of the run counts
+    warmup_start: float = 0.0  # of the base learning rate, at update 0
 
 
 @dataclass(frozen=True)

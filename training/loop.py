@@ -26,7 +26,7 @@ from training.guards import EVALUATION, LOG, START, STEP, GuardBook, run_start_g
 from training.mesh import Layout, make_mesh
 from training.metrics import MetricWriter
 from training.overfit import read_verdict
-from training.plan import Plan, make_plan
+from training.plan import make_plan
 from training.progress import Meter, Progress
 from training.recorder import Evidence, Recorder
 from training.report import write_report
@@ -100,7 +100,7 @@ class Run:
         self.config, self.workdir, self.layout, self.main = config, workdir, layout, main
         self.events = EventLog(workdir, main)
         source = task.sources().train
-        self.plan: Plan = make_plan(config, len(source), task.refresh_cadence)
+        self.plan = make_plan(config, len(source), task.refresh_cadence, task.logged_first)
         self.config_json = resolved_config(config)
         distributed.assert_same("the resolved config", self.config_json)
         self.book = GuardBook(config.guards)

@@ -137,8 +137,11 @@ def build_optimizer(
     labels: PyTree,
     total_updates: int,
     learning_rate_scales: Mapping[str, float] | None = None,
+    bias_correction: bool = True,
 ) -> Optimizer:
     """The optimizer of a run, with every schedule checked over three horizons.
+
+    `learning_rate_scales` and `bias_correction` (of Adam's moments) are the task's.
 
     Raises:
       ConfigError: overrides for a group that does not exist, a leaf without a weight-decay rule, a
@@ -169,8 +172,26 @@ def build_optimizer(
     decayed = map_named(
         lambda path, _: match_rules(path, config.decay_rules, "weight decay"), labels
     )
-    adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
+    make_adam = optax.scale_by_adam if bias_correction else _scale_by_plain_moments
+    adam = make_adam(config.b1, config.b2, config.eps)
     return Optimizer(labels, schedules, decayed, weight_decay, adam)
+
+
+def _scale_by_plain_moments(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam's direction m / (sqrt(v) + eps) of moments that start at zero and are not corrected.
+
+    The correction counts updates of the whole array, which is wrong for a row that was left out of
+    some (Mallick et al., "Taming 3DGS", 2024, update rows like this).
+    """
+
+    def update(updates, state, params=None):
+        del params
+        mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
+        nu = jax.tree.map(lambda g, v: b2 * v + (1 - b2) * g * g, updates, state.nu)
+        directions = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+        return directions, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
 
 
 def global_norm(tree: PyTree) -> jax.Array:

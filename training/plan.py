@@ -16,6 +16,7 @@ class Plan:
     Attributes:
       total: steps of the run.
       refresh: cadence of the task's own rewrite, or None.
+      logged_first: steps at the start that are all logged.
     """
 
     total: int
@@ -24,6 +25,7 @@ class Plan:
     log_every: int
     updates_per_call: int
     refresh: Cadence | None
+    logged_first: int = 1
 
     def evaluates(self, step: int) -> bool:
         return step % self.evaluate_every == 0 or step == self.total
@@ -32,7 +34,7 @@ class Plan:
         return step % self.save_every == 0 or step == self.total
 
     def logs(self, step: int) -> bool:
-        return step % self.log_every == 0 or step in (1, self.total)
+        return step % self.log_every == 0 or step <= self.logged_first or step == self.total
 
     def refreshes(self, step: int) -> bool:
         return self.refresh is not None and self.refresh.due(step)
@@ -50,8 +52,10 @@ class Plan:
             step = end
 
 
-def make_plan(config: TrainConfig, train_examples: int, refresh: Cadence | None) -> Plan:
-    """Resolves every duration of a config.
+def make_plan(
+    config: TrainConfig, train_examples: int, refresh: Cadence | None, logged_first: int = 1
+) -> Plan:
+    """Resolves every duration of a config; `refresh` and `logged_first` are the task's.
 
     Raises:
       ConfigError: a duration of less than one update or in no or several units.
@@ -64,4 +68,5 @@ def make_plan(config: TrainConfig, train_examples: int, refresh: Cadence | None)
         log_every=config.log.every,
         updates_per_call=config.updates_per_call,
         refresh=refresh,
+        logged_first=logged_first,
     )

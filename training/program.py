@@ -60,7 +60,11 @@ class Program:
         if jax.tree.structure(labels) != jax.tree.structure(params):
             raise ConfigError("the task's optimizer groups do not cover exactly its parameters")
         return build_optimizer(
-            self.config.optimizer, labels, self.total_updates, self.task.learning_rate_scales()
+            self.config.optimizer,
+            labels,
+            self.total_updates,
+            self.task.learning_rate_scales(),
+            self.task.adam_bias_correction,
         )
 
     def _create(self) -> TrainState:

@@ -184,6 +184,9 @@ class Progress:
             share = f"{100 * step / max(self._total, 1):5.1f} %"
             line = "  ".join(["step", done, share, *facts, f"eta {self._eta(step)}"])
             print(line, file=self._stream, flush=True)
+            norms = _data_gradients(metrics)
+            if norms:
+                print(f"      gradient norms of the data terms: {norms}", file=self._stream)
 
     def say(self, sentence: str) -> None:
         """A sentence of its own line: an evaluation, a guard, a saved checkpoint."""
@@ -242,6 +245,16 @@ def _facts(metrics: Mapping[str, float]) -> list[str]:
         ("perf/examples_per_second", "{:>7} examples/s"),
     )
     return [text.format(format_number(metrics[name])) for name, text in columns if name in metrics]
+
+
+def _data_gradients(metrics: Mapping[str, float]) -> str:
+    """Norms that a system logs apart from those of its regularisers, in scientific notation."""
+    prefix = "train/grad_norm_data/"
+    return "  ".join(
+        f"{name.removeprefix(prefix)} {value:.1e}"
+        for name, value in metrics.items()
+        if name.startswith(prefix)
+    )
 
 
 def _terminal_bar(stream: TextIO, total: int, first: int) -> tuple[RichProgress, TaskID]:

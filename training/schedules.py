@@ -18,13 +18,15 @@ from training.errors import ConfigError
 
 Schedule = Callable[[jax.Array | int], jax.Array]
 
-KINDS = ("warmup_cosine", "constant", "warmup_stable_decay", "exponential")
+KINDS = ("warmup_cosine", "constant", "warmup_stable_decay", "exponential", "warmup_exponential")
 
 
 def warmup_updates(config: ScheduleConfig, total_updates: int) -> int:
     """Updates of the linear warm-up; 0 for the kinds without one."""
-    if config.kind not in ("warmup_cosine", "warmup_stable_decay"):
+    if not config.kind.startswith("warmup"):
         return 0
+    if config.warmup_updates is not None:
+        return max(1, min(config.warmup_updates, total_updates // 2))
     return max(1, math.ceil(config.warmup_fraction * total_updates))
 
 
@@ -38,21 +40,22 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
     """Learning rate as a function of the int32 number of applied updates.
 
     With warm-up w and horizon T, update t has (t + 1) / w of the base while t < w, so that the
-    first update already learns; afterwards the kind's own decay, which is clamped at T.
+    first update already learns (or, from `warmup_start` s > 0, the line from s at update 0 to 1 at
+    update w); afterwards the kind's own decay, which is clamped at T.
 
     Raises:
       ConfigError: an unknown kind, or a fraction outside its range.
     """
     _check_settings(config)
     warmup = warmup_updates(config, total_updates)
-    final = config.final_fraction
+    first, final = config.warmup_start, config.final_fraction
 
     def factor(t: jax.Array) -> jax.Array:
         t = jnp.minimum(t, total_updates - 1)
         progress = jnp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)
         if config.kind == "constant":
             return jnp.ones_like(progress)
-        if config.kind == "exponential":
+        if config.kind in ("exponential", "warmup_exponential"):
             return jnp.exp(math.log(final) * progress)
         if config.kind == "warmup_cosine":
             return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
@@ -62,7 +65,8 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
 
     def schedule(applied: jax.Array | int) -> jax.Array:
         t = jnp.asarray(applied, jnp.float32)
-        warm = jnp.minimum((t + 1) / max(warmup, 1), 1.0) if warmup else jnp.ones_like(t)
+        risen = (t if first else t + 1) / max(warmup, 1)
+        warm = jnp.minimum(first + (1 - first) * risen, 1.0) if warmup else jnp.ones_like(t)
         return jnp.float32(base) * jnp.where(t < warmup, warm, factor(t))
 
     return schedule
@@ -71,11 +75,16 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
 def _check_settings(config: ScheduleConfig) -> None:
     if config.kind not in KINDS:
         raise ConfigError(f"unknown schedule kind {config.kind!r}; use one of {', '.join(KINDS)}")
-    for name in ("warmup_fraction", "final_fraction", "decay_fraction"):
+    for name in ("warmup_fraction", "warmup_start", "final_fraction", "decay_fraction"):
         value = getattr(config, name)
         if not 0.0 <= value <= 1.0:
             raise ConfigError(f"schedule.{name} = {value:g} must be between 0 and 1")
-    if config.kind == "exponential" and config.final_fraction == 0.0:
+    if config.warmup_updates is not None and config.warmup_updates < 1:
+        raise ConfigError(
+            f"schedule.warmup_updates = {config.warmup_updates} must be 1 or more; "
+            "for no warm-up choose another schedule.kind"
+        )
+    if config.kind.endswith("exponential") and config.final_fraction == 0.0:
         raise ConfigError(
             "schedule.final_fraction = 0 cannot be reached by an exponential; "
             "set a small positive value"

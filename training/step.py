@@ -98,6 +98,7 @@ class _Gradients:
     """Gradients and outputs of one whole batch."""
 
     gradients: PyTree
+    probes: PyTree
     terms: dict[str, Total]
     metrics: dict[str, Total]
     suppress: dict[str, jax.Array]
@@ -121,6 +122,7 @@ def _micro_gradients(task, coefficients, params, context, batch, key, weights) -
         model_state = task.absorb(model_state, probe_gradients)
     return _Gradients(
         jax.tree.map(lambda g: g.astype(jnp.float32), gradients),
+        probe_gradients,
         output.terms,
         output.metrics,
         output.suppress,
@@ -138,7 +140,8 @@ def _batch_gradients(task, settings, coefficients, state, batch, resident) -> _G
         return _micro_gradients(task, coefficients, state.params, context, batch, key, None)
 
     micro = _split(batch, parts)
-    keys = jax.vmap(lambda i: jax.random.fold_in(update_key, i))(jnp.arange(parts))
+    numbers = jnp.arange(parts)
+    keys = jax.vmap(lambda i: jax.random.fold_in(update_key, i))(numbers)
 
     def weigh(_, inputs):
         part, key = inputs
@@ -151,8 +154,8 @@ def _batch_gradients(task, settings, coefficients, state, batch, resident) -> _G
     weights = jax.tree.map(jnp.sum, weights)
 
     def accumulate(carry: tuple, inputs: tuple) -> tuple:
-        part, key = inputs
-        here = replace(context, model_state=carry[1])
+        part, key, number = inputs
+        here = replace(context, model_state=carry[1], part=number)
         g = _micro_gradients(task, coefficients, state.params, here, part, key, weights)
         merged = (
             jax.tree.map(jnp.add, carry[0], g.gradients),
@@ -161,15 +164,16 @@ def _batch_gradients(task, settings, coefficients, state, batch, resident) -> _G
             _add_totals(carry[3], g.metrics),
             jax.tree.map(jnp.logical_or, carry[4], g.suppress),
             jax.tree.map(jnp.logical_or, carry[5], g.update_rows),
+            jax.tree.map(jnp.add, carry[6], g.probes),
         )
         return merged, None
 
     first, rest = jax.tree.map(lambda x: x[0], micro), jax.tree.map(lambda x: x[1:], micro)
     g = _micro_gradients(task, coefficients, state.params, context, first, keys[0], weights)
-    carry = (g.gradients, g.model_state, g.terms, g.metrics, g.suppress, g.update_rows)
-    carry, _ = jax.lax.scan(accumulate, carry, (rest, keys[1:]))
-    gradients, model_state, terms, metrics, suppress, rows = carry
-    return _Gradients(gradients, terms, metrics, suppress, model_state, rows)
+    carry = (g.gradients, g.model_state, g.terms, g.metrics, g.suppress, g.update_rows, g.probes)
+    carry, _ = jax.lax.scan(accumulate, carry, (rest, keys[1:], numbers[1:]))
+    gradients, model_state, terms, metrics, suppress, rows, probes = carry
+    return _Gradients(gradients, probes, terms, metrics, suppress, model_state, rows)
 
 
 def _keep_rows(rows: PyTree, new: PyTree, old: PyTree) -> PyTree:
@@ -211,6 +215,7 @@ def _apply(task, optimizer, settings, state, g: _Gradients) -> tuple[TrainState,
         metrics["ema_update_norm"] = global_norm(jax.tree.map(jnp.subtract, ema, state.ema))
     metrics |= {"grad_norm": norm, "clip_scale": scale, "update_norm": global_norm(updates)}
     metrics |= {f"grad_norm/{k}": v for k, v in group_norms(g.gradients, optimizer.labels).items()}
+    metrics |= task.gradient_metrics(g.gradients, g.probes, g.model_state)
     metrics["learning_rate"] = jnp.max(jnp.stack(list(rates.values())))
     if len(rates) > 1:
         metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}

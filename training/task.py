@@ -21,8 +21,10 @@ import numpy as np
 from training.errors import ConfigError
 
 if TYPE_CHECKING:
+    from training.config import GuardConfig
     from training.mesh import Layout
     from training.state import TrainState
+    from training.watch import Watch
 
 PyTree = Any
 Batch = dict[str, jax.Array]
@@ -95,6 +97,7 @@ class Context:
         `batch["position"]` for randomness that belongs to an example.
       resident: device arrays from `Task.resident`, never donated.
       probes: zeros from `Task.probes`; their gradients go to `Task.absorb`.
+      part: number of the micro-batch inside of its update.
     """
 
     ema: PyTree
@@ -103,6 +106,7 @@ class Context:
     update_key: jax.Array
     resident: PyTree = None
     probes: PyTree = None
+    part: jax.Array | int = 0
 
 
 @jax.tree_util.register_dataclass
@@ -199,6 +203,10 @@ class Task(Protocol):
     refresh_cadence: Cadence | None = None
     # Group label -> applied updates before which an exactly zero gradient is legitimate.
     quiet_groups: Mapping[str, int] = {}
+    # Updates at the start of the run of which every one is logged.
+    logged_first: int = 1
+    # False for tasks that update rows of a parameter at different times (`update_rows`).
+    adam_bias_correction: bool = True
 
     def sources(self) -> Sources: ...
 
@@ -239,6 +247,15 @@ class Task(Protocol):
     def absorb(self, model_state: PyTree, probe_gradients: PyTree) -> PyTree:
         """Model state that has taken in the gradients of the probes."""
         return model_state
+
+    def gradient_metrics(
+        self, gradients: PyTree, probe_gradients: PyTree, model_state: PyTree
+    ) -> dict[str, jax.Array]:
+        """fp32 scalars to log of the gradients of an update, before clipping.
+
+        Both gradients are those of the whole batch: added over its micro-batches.
+        """
+        return {}
 
     def after_update(
         self,
@@ -281,6 +298,10 @@ class Task(Protocol):
 
     def evaluation_guards(self, history: Sequence[Mapping[str, float]]) -> list[Verdict]:
         """Checks on the evaluation metrics so far, oldest first (collapse, too good to be true)."""
+        return []
+
+    def watches(self, config: GuardConfig) -> Sequence[Watch]:
+        """The system's own guards over the metrics of every update; new ones for each launch."""
         return []
 
     def refresh_guards(self, ledger: Sequence[Mapping[str, float]]) -> list[Verdict]:

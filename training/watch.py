@@ -278,6 +278,7 @@ class AverageMoved:
 def watches(config: GuardConfig, task: Task, warmup: int) -> list[Watch]:
     """Every guard over the updates that is not switched off."""
     everything: list[Watch] = [
+        *task.watches(config),  # first: what a system says of itself is the most telling
         Suppressed(config.max_consecutive_skips),
         GradientNorm(config.gradient_ratio, config.spike_patience),
         ZeroGradient(config.zero_gradient_updates, task.quiet_groups),

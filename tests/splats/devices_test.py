@@ -100,6 +100,8 @@ def test_updates_and_refinements_are_those_of_one_device(one_device, mesh, shard
     expected = one_device
     for key in ("loss", "loss/l1", "loss/ssim", "grad_norm", "visible", "pairs"):
         np.testing.assert_allclose(first[key], expected[0][key], rtol=1e-5, err_msg=key)
+    for key in (key for key in first if key.startswith(("grad_norm_", "reached"))):
+        np.testing.assert_allclose(first[key], expected[0][key], rtol=1e-4, err_msg=key)
     # Adam turns rounding of gradients that are nearly zero into full steps, so later is looser.
     np.testing.assert_allclose(second["loss"], expected[4]["loss"], rtol=1e-4)
     np.testing.assert_allclose(image, expected[5], atol=1e-5)

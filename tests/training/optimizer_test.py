@@ -52,6 +52,19 @@ def test_updates_over_several_steps_are_those_of_optax_adamw(new_key, weight_dec
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+def test_without_bias_correction_the_first_steps_are_those_of_the_plain_moments():
+    """Hand values for gradients 1, 1: m = 0.1, 0.19 and v = 0.001, 0.001999."""
+    flat = ScheduleConfig("constant")
+    config = OptimizerConfig(learning_rate=1.0, weight_decay=0.0, schedule=flat)
+    params = {"kernel": jnp.zeros(3)}
+    optimizer = build_optimizer(config, all_labels(params), 10, bias_correction=False)
+    state, gradients = optimizer.init(params), {"kernel": jnp.ones(3)}
+    for m, v in ((0.1, 0.001), (0.19, 0.001999)):
+        updates, state, _ = optimizer.update(gradients, state, params, jnp.int32(0))
+        np.testing.assert_allclose(updates["kernel"], -m / np.sqrt(v), rtol=1e-5)
+        np.testing.assert_allclose(state.nu["kernel"], v, rtol=1e-5)
+
+
 def test_each_group_has_its_own_rate_and_decay():
     labels = label_by_rules(PARAMS, [("head/.*", "head"), (".*", "body")])
     flat = ScheduleConfig("constant")

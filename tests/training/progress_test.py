@@ -208,3 +208,20 @@ def test_durations_read_naturally(seconds, text):
 )
 def test_numbers_have_four_digits(value, text):
     assert format_number(value) == text
+
+
+def test_norms_of_data_terms_are_printed_in_scientific_notation():
+    out = io.StringIO()
+    metrics = {
+        "train/loss": 0.04,
+        "train/grad_norm_data/means": 4.0e-10,
+        "train/grad_norm_data/shN": 0.0,
+        "train/grad_norm/means": 3.0,
+    }
+    progress = Progress(10, stream=out)
+    progress.log(5, metrics)
+    assert out.getvalue().splitlines()[1].strip() == (
+        "gradient norms of the data terms: means 4.0e-10  shN 0.0e+00"
+    )
+    progress.log(6, {"train/loss": 0.04})
+    assert len(out.getvalue().splitlines()) == 3

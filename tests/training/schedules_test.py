@@ -77,6 +77,22 @@ def test_exponential_is_that_of_the_gaussian_splatting_reference():
     np.testing.assert_allclose(values_at(ours, t), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("total", "peak"), [(30_000, 1000), (2000, 1000), (300, 150)])
+def test_warm_up_in_updates_then_exponential_decay(total, peak):
+    """From 1 % to the base at `peak`, then log-linear to 1 % at the last update."""
+    config = ScheduleConfig(
+        "warmup_exponential", final_fraction=0.01, warmup_updates=1000, warmup_start=0.01
+    )
+    assert warmup_updates(config, total) == peak
+    ours = make_schedule(config, 2e-3, total)
+    check_schedule(ours, peak, total, "bilateral")
+    t = np.unique(np.linspace(0, total - 1, 500).astype(int))
+    rising = np.interp(t, [0, peak], [2e-5, 2e-3])
+    falling = np.exp(np.interp(t, [peak, total - 1], np.log([2e-3, 2e-5])))
+    np.testing.assert_allclose(values_at(ours, t), np.where(t < peak, rising, falling), rtol=1e-4)
+    assert float(ours(0)) == pytest.approx(2e-5) and float(ours(3 * total)) == pytest.approx(2e-5)
+
+
 def test_warmup_stable_decay_follows_a_hand_table():
     config = ScheduleConfig("warmup_stable_decay", 0.1, final_fraction=0.0, decay_fraction=0.5)
     ours = make_schedule(config, 1.0, 111)  # warm-up of 12, then 98 intervals
@@ -136,6 +152,9 @@ def test_a_rise_too_slow_to_see_between_neighbours_is_still_a_rise():
         (ScheduleConfig("warmup_cosine", final_fraction=-0.1), "final_fraction = -0.1"),
         (ScheduleConfig("warmup_cosine", warmup_fraction=1.5), "warmup_fraction = 1.5"),
         (ScheduleConfig("warmup_stable_decay", decay_fraction=2.0), "decay_fraction = 2"),
+        (ScheduleConfig("warmup_exponential", final_fraction=0.0), "final_fraction = 0"),
+        (ScheduleConfig("warmup_cosine", warmup_start=-0.5), "warmup_start = -0.5"),
+        (ScheduleConfig("warmup_cosine", warmup_updates=0), "warmup_updates = 0"),
     ],
 )
 def test_a_setting_that_makes_no_schedule_is_refused(config, sentence):

@@ -10,6 +10,8 @@ from training.report.read import Curve, RunRecord
 TITLES = {
     "learning_rate": ("Learning rate", "per update"),
     "grad_norm": ("Gradient norm", "before clipping"),
+    "grad_norm_data": ("Gradient norm of the data terms", "before clipping"),
+    "grad_norm_regulariser": ("Gradient norm of the regularisers", "before clipping"),
     "clip_scale": ("Clip scale", "1 = not clipped"),
     "update_norm": ("Update norm", ""),
     "param_norm": ("Parameter norm", ""),
@@ -25,6 +27,8 @@ SPELLINGS = {"knn": "kNN", "ssim": "SSIM", "dssim": "D-SSIM", "lpips": "LPIPS", 
 OPTIMISATION = (
     "learning_rate",
     "grad_norm",
+    "grad_norm_data",
+    "grad_norm_regulariser",
     "clip_scale",
     "update_norm",
     "param_norm",
