@@ -155,5 +155,8 @@ def write_ply(path: Path | str, tables: dict[str, np.ndarray]) -> None:
     header = "\n".join([*lines, "end_header"]) + "\n"
     parts = [header.encode("ascii")]
     for table in tables.values():
-        parts.append(table.astype(table.dtype.newbyteorder("<")).tobytes())
+        # Built anew: a selection of columns keeps the others as padding, which no file may hold.
+        names = table.dtype.names or ()
+        packed = np.dtype([(name, table.dtype[name].newbyteorder("<")) for name in names])
+        parts.append(table.astype(packed).tobytes())
     Path(path).write_bytes(b"".join(parts))
