@@ -28,7 +28,7 @@ _AT_LEAST = {
     "densify.reset_every": 1,
     "densify.pause_after_reset": 0,
     "render.pair_capacity": 1,
-    "render.chunk": 1,
+    "render.chunk": 0,
 }
 _ABOVE = {
     "scene.scale_factor": 0,
