@@ -91,5 +91,10 @@ class ByteReader:
         self.need(count, record)
         self.position += count
 
+    def finish(self, records: str) -> None:
+        """Raises InputError for bytes after the last of `records`: their count is wrong."""
+        if self.remaining:
+            raise self.fail(f"{self.remaining} bytes follow the last of the {records} it counts")
+
 
 _U64 = struct.Struct("<Q")

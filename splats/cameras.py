@@ -19,10 +19,12 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
-from splats.data.capture import Capture
+from splats.data.capture import FARTHEST, Capture
 from splats.data.normalisation import camera_centres
 from splats.data.undistortion import pinhole_of
 from training.errors import ConfigError, InputError
+
+LARGEST_SIDE = 16_384  # pixels of a frame
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ def path_of_capture(capture: Capture, count: int | None = None) -> CameraPath:
     if camera is None:
         raise InputError(f"{capture.folder} declares no image size; give a camera path in JSON.")
     pinhole = camera if camera.is_pinhole else pinhole_of(camera)
+    if max(pinhole.width, pinhole.height) > LARGEST_SIDE:
+        raise InputError(
+            f"{capture.folder} declares images of {pinhole.width} x {pinhole.height} pixels; at "
+            f"most {LARGEST_SIDE} a side can be drawn."
+        )
     poses = np.stack([view.world_to_camera for view in capture.views])
     if count is not None:
         poses = interpolate(poses, count)
@@ -143,22 +150,44 @@ def write_path(file: Path | str, path: CameraPath) -> None:
 def read_path(file: Path | str) -> CameraPath:
     """Reads the JSON form; InputError when it is not one."""
     try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        content = json.loads(Path(file).read_text(encoding="utf-8-sig"))
         frames = content["frames"]
         poses = np.array([frame["world_to_camera"] for frame in frames], np.float64)
         intrinsics = np.array([frame["intrinsics"] for frame in frames], np.float64)
         width, height = int(content["width"]), int(content["height"])
         speed = float(content.get("frames_per_second", 24.0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"The camera path {file} cannot be read ({error!r}).") from error
+    except OSError as error:
+        raise InputError(f"The camera path {file} cannot be read: {error.strerror}.") from error
+    except KeyError as error:
+        raise InputError(f"The camera path {file} lacks the key {error}; add it.") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(
+            f"The camera path {file} is not the JSON of a path ({str(error)[-80:]}); write it as "
+            "splats.cameras.write_path does."
+        ) from error
     count = len(poses)
     if count == 0 or poses.shape != (count, 4, 4) or intrinsics.shape != (count, 4):
         raise InputError(f"The camera path {file} needs 4x4 poses and [fx, fy, cx, cy] per frame.")
-    rotation = poses[:, :3, :3]
-    rigid = np.allclose(rotation @ rotation.transpose(0, 2, 1), np.eye(3), atol=1e-4)
-    finite = np.isfinite(poses).all() and np.isfinite(intrinsics).all() and np.isfinite(speed)
-    if not (finite and rigid and (np.linalg.det(rotation) > 0).all()):
-        raise InputError(f"The camera path {file} has a pose that is not a finite rigid motion.")
-    if width <= 0 or height <= 0 or speed <= 0 or (intrinsics[:, :2] <= 0).any():
-        raise InputError(f"The camera path {file} needs positive sizes, focal lengths and speed.")
+    finite = (np.abs(poses) < FARTHEST).all() and (np.abs(intrinsics) < FARTHEST).all()
+    if not finite or not _rigid(poses):
+        raise InputError(
+            f"The camera path {file} has a pose or intrinsics that are no finite rigid motion and "
+            "pixels; export the path again."
+        )
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise InputError(
+            f"The camera path {file} needs a width and a height from 1 to {LARGEST_SIDE} pixels."
+        )
+    if not 0 < speed <= 1000 or (intrinsics[:, :2] <= 0).any():
+        raise InputError(
+            f"The camera path {file} needs positive focal lengths and frames_per_second up to 1000."
+        )
     return CameraPath(poses, intrinsics, width, height, speed)
+
+
+def _rigid(poses: np.ndarray) -> bool:
+    """Whether all of `poses` [frame,4,4] are a rotation and a shift."""
+    rotation = poses[:, :3, :3]
+    turns = np.allclose(rotation @ rotation.transpose(0, 2, 1), np.eye(3), atol=1e-4)
+    last_row = np.allclose(poses[:, 3], [0, 0, 0, 1], atol=1e-6)
+    return bool(turns and last_row and (np.linalg.det(rotation) > 0).all())

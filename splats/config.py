@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from splats.config_checks import check_config
 from splats.data.splits import SplitConfig
 from training.config import (
     Duration,
@@ -19,10 +20,6 @@ from training.config import (
 from training.errors import ConfigError
 
 SYNTHETIC = "synthetic"
-STRATEGIES = ("mcmc", "default", "none")
-LPIPS_VARIANTS = ("alex", "vgg", "vgg_unnormalised")
-RESET_CEILING = 2.0  # times densify.minimum_opacity: what an opacity reset leaves at most
-FAINTEST = 1.0 / 255.0  # opacity below which nothing is drawn
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,9 @@ class SceneConfig:
     normalise: bool = True  # centre, rotate and scale the world
     scale_factor: float = 1.0  # multiplies the scene scale, and with it rates and thresholds
     cache: str | None = None  # writable folder for undistorted and shrunk images
+    kind: str | None = None  # colmap, nerfstudio or blender, where a folder holds several
+    masks: str = "masks"  # folder of NAME.png masks in the scene; black pixels are ignored
+    alpha: str | None = None  # transparency: mask or white (None: white for blender only)
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,23 @@ class RenderConfig:
     chunk: int = 0  # pairs per step of the XLA compositor; 0 chooses by platform
 
 
+_DECAYING = ScheduleConfig("exponential", final_fraction=0.01)
+_WARMED = ScheduleConfig(
+    "warmup_exponential", final_fraction=0.01, warmup_updates=1000, warmup_start=0.01
+)
+BILATERAL_RATE, POSES_RATE = 2e-3, 1e-5  # learning rates of gsplat
+
+
+def _correction_groups(bilateral: float | None, poses: float | None) -> list[GroupConfig]:
+    """Groups of the corrections per view; None leaves one out."""
+    groups = []
+    if bilateral is not None:
+        groups.append(GroupConfig("bilateral", bilateral, 0.0, _WARMED))
+    if poses is not None:
+        groups.append(GroupConfig("poses", poses, 1e-6, _DECAYING))
+    return groups
+
+
 def splat_optimizer(
     *,
     means: float = 1.6e-4,
@@ -122,23 +139,16 @@ def splat_optimizer(
 
     The rate of the means falls exponentially to 1 % at the last update, and the task multiplies it
     by the scene scale. That of the bilateral grids rises from 1 % over 1,000 updates (or half of a
-    shorter run), then falls like it. Groups that are None are left out (their parameters must be
-    off).
+    shorter run), then falls like it. Groups that are None are left out; `Config` adds those that
+    the model needs.
     """
     constant = ScheduleConfig("constant")
-    decaying = ScheduleConfig("exponential", final_fraction=0.01)
-    warmed = ScheduleConfig(
-        "warmup_exponential", final_fraction=0.01, warmup_updates=1000, warmup_start=0.01
-    )
     rates = {"scales": scales, "quats": quats, "opacities": opacities, "sh0": sh0}
-    groups = [GroupConfig("means", means, 0.0, decaying)]
+    groups = [GroupConfig("means", means, 0.0, _DECAYING)]
     groups += [GroupConfig(name, rate, 0.0, constant) for name, rate in rates.items()]
     if shN:
         groups.append(GroupConfig("shN", shN, 0.0, constant))
-    if bilateral is not None:
-        groups.append(GroupConfig("bilateral", bilateral, 0.0, warmed))
-    if poses is not None:
-        groups.append(GroupConfig("poses", poses, 1e-6, decaying))
+    groups += _correction_groups(bilateral, poses)
     return OptimizerConfig(
         learning_rate=1e-3,
         b1=0.9,
@@ -199,65 +209,28 @@ class Config(TrainConfig):
 
     def __post_init__(self):
         check_config(self)
+        object.__setattr__(self, "optimizer", fitting_optimizer(self.optimizer, self.model))
 
 
-def check_config(config: Config) -> None:
-    """Raises ConfigError for settings that cannot work together."""
-    densify, model = config.densify, config.model
-    if densify.strategy not in STRATEGIES:
-        raise ConfigError(
-            f"config.densify.strategy = {densify.strategy!r}; use {', '.join(STRATEGIES)}"
-        )
-    if densify.strategy == "default" and densify.reset_every % densify.every:
-        raise ConfigError(
-            f"config.densify.reset_every = {densify.reset_every} must be a multiple of "
-            f"config.densify.every = {densify.every}, or resets would be missed"
-        )
-    ceiling = RESET_CEILING * densify.minimum_opacity
-    if densify.strategy == "default" and densify.reset_every < densify.stop and ceiling <= FAINTEST:
-        raise ConfigError(
-            f"config.densify.minimum_opacity = {densify.minimum_opacity}: an opacity reset would "
-            f"leave {ceiling:g} at most, and nothing below {FAINTEST:.4f} is drawn, so every "
-            "Gaussian would vanish; raise it, or set config.densify.reset_every beyond stop"
-        )
-    rates = {group.name: group.learning_rate for group in config.optimizer.groups}
-    wanted = {"bilateral": model.bilateral_grid, "poses": model.pose_correction}
-    published = {"bilateral": ("bilateral_grid", "2e-3"), "poses": ("pose_correction", "1e-5")}
-    for name, on in wanted.items():
-        if on and rates.get(name) is None:
-            option, rate = published[name]
-            raise ConfigError(
-                f"config.model.{option} needs a learning rate of its own: make config.optimizer "
-                f"by splats.config.splat_optimizer({name}={rate})"
-            )
-    if not 0 <= model.sh_degree <= 3:
-        raise ConfigError(f"config.model.sh_degree = {model.sh_degree} must be 0, 1, 2 or 3")
-    if model.initialisation not in ("points", "random"):
-        raise ConfigError(
-            f"config.model.initialisation = {model.initialisation!r}; use points or random"
-        )
-    if not 0 < model.init_opacity < 1:
-        raise ConfigError(
-            f"config.model.init_opacity = {model.init_opacity} must lie strictly between 0 and 1"
-        )
-    if not 0 <= config.losses.ssim <= 1:
-        raise ConfigError(f"config.losses.ssim = {config.losses.ssim} must lie between 0 and 1")
-    check_metrics(config.metrics)
+def fitting_optimizer(optimizer: OptimizerConfig, model: ModelConfig) -> OptimizerConfig:
+    """The optimizer with groups for exactly the optional parameters that the model has.
 
-
-def check_metrics(metrics: MetricsConfig) -> None:
-    """Raises ConfigError for an unknown variant, or for one of the two keys without the other."""
-    if metrics.lpips and metrics.lpips not in LPIPS_VARIANTS:
-        raise ConfigError(
-            f"config.metrics.lpips = {metrics.lpips!r} is no variant; use "
-            f"{', '.join(LPIPS_VARIANTS)}, or leave it empty"
-        )
-    if bool(metrics.lpips) != bool(metrics.lpips_weights):
-        given, wanted = ("lpips", "lpips_weights") if metrics.lpips else ("lpips_weights", "lpips")
-        raise ConfigError(
-            f"config.metrics.{given} is set and config.metrics.{wanted} is not; LPIPS needs both "
-            "(docs/splats.md, Scores)"
-        )
+    Corrections that are switched on without a group of their own get gsplat's rates, since the
+    general rate would throw the cameras about; groups of absent parameters are left out.
+    """
+    wanted = {
+        "shN": model.sh_degree > 0,
+        "bilateral": model.bilateral_grid,
+        "poses": model.pose_correction,
+    }
+    groups = [group for group in optimizer.groups if wanted.get(group.name, True)]
+    present = {group.name for group in groups}
+    groups += [
+        group
+        for group in _correction_groups(BILATERAL_RATE, POSES_RATE)
+        if wanted[group.name] and group.name not in present
+    ]
+    return dataclasses.replace(optimizer, groups=tuple(groups))
 
 
 def scene_folder(path: str) -> Path:

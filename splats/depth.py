@@ -13,10 +13,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from splats.config import SYNTHETIC, scene_folder
+from splats.data.capture import FARTHEST
 from splats.data.colmap import find_model, read_model
 from splats.data.normalisation import transform_points
+from splats.data.scene import Scene
 from splats.render.camera import Camera
 from training.errors import ConfigError
+
+
+def supervising_points(scene: Scene, path: str) -> dict[str, np.ndarray]:
+    """`points` and `points_present` (see `observed_points`) of the training views.
+
+    Raises:
+      ConfigError: a scene that was not read from a COLMAP model on disk, or one without
+        observations.
+    """
+    if scene.kind != "colmap" or path == SYNTHETIC:
+        kind = scene.kind if path != SYNTHETIC else "ray cast, without a model on disk"
+        raise ConfigError(
+            f"config.losses.depth needs a COLMAP model, and the scene {path} is {kind}; set it to 0"
+        )
+    names = tuple(scene.names[i] for i in scene.train)
+    points, present = observed_points(scene_folder(path), names, scene.normalisation)
+    return {"points": points, "points_present": present}
 
 
 def observed_points(
@@ -36,7 +56,8 @@ def observed_points(
             f"config.losses.depth needs a COLMAP model, and {folder} has none; set it to 0"
         )
     model = read_model(model_folder)
-    row_of = {int(number): row for row, number in enumerate(model.points.ids)}
+    near = np.abs(model.points.positions).max(axis=1, initial=0) < FARTHEST  # False for NaN
+    row_of = {int(number): row for row, number in enumerate(model.points.ids) if near[row]}
     observed = {image.name: image.point_ids for image in model.images.values()}
     lists = [
         sorted({row_of[int(i)] for i in observed.get(name, ()) if int(i) in row_of})
@@ -48,7 +69,8 @@ def observed_points(
             f"config.losses.depth needs points with observations, and the model in {model_folder} "
             "has none; set it to 0"
         )
-    positions = transform_points(normalisation, model.points.positions).astype(np.float32)
+    kept = np.where(near[:, None], model.points.positions, 0.0)
+    positions = transform_points(normalisation, kept).astype(np.float32)
     points = np.zeros((len(names), longest, 3), np.float32)
     present = np.zeros((len(names), longest), bool)
     for view, rows in enumerate(lists):

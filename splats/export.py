@@ -8,6 +8,7 @@ are never rendered and not written.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,12 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
         f"{world} written to {args.output} ({megabytes:.2f} MB)",
         f"left out: {cleaned.dead:,} free slots, {cleaned.non_finite:,} Gaussians not finite",
     ]
+    step_width = float(np.spacing(np.abs(cleaned.cloud.means).max()))
+    if step_width > 0.1 * float(np.exp(np.median(cleaned.cloud.log_scales))):
+        lines.append(
+            f"positions are rounded to {step_width:g} units, more than a tenth of a Gaussian: this "
+            "world lies too far from its origin for float32; --normalised keeps them exact"
+        )
     if args.format == "splat" and cleaned.cloud.degree:
         lines.append("this format holds no harmonics: colours do not depend on the direction")
     return lines
@@ -82,6 +89,8 @@ def write_file(path: Path, cloud: GaussianCloud, name: str, spz_version: int = 3
         write(unfinished, cloud)
         unfinished.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
 
 

@@ -6,6 +6,7 @@ that are asked for and cannot be stepped over in binary files, so that they end 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _TYPES = {
 _NAMES = {"i1": "char", "u1": "uchar", "i4": "int", "u4": "uint", "f4": "float", "f8": "double"}
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "<"}
 _LONGEST_HEADER = 1 << 20
+_DIGITS = re.compile("[0-9]{1,18}")
+_END = re.compile(rb"^end_header[ \t]*\r?\n", re.MULTILINE)  # a comment may hold the word
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,20 @@ def read_header(data: bytes, source: str) -> PlyHeader:
     """Parses the header; InputError when it is not one."""
     if not data.startswith((b"ply\n", b"ply\r\n")):
         raise InputError(f"{source} does not start with 'ply'; give a PLY file.")
-    end = data.find(b"end_header", 0, _LONGEST_HEADER)
-    newline = data.find(b"\n", end)
-    if end < 0 or newline < 0:
+    end = _END.search(data, 0, _LONGEST_HEADER)
+    if end is None:
         raise InputError(f"{source} has no end_header line; the file is cut off or not a PLY.")
     encoding = ""
     tables: list[tuple[str, int, list[tuple[str, str]] | None]] = []
-    for line in data[:end].decode("latin-1").splitlines()[1:]:
+    for line in data[: end.start()].decode("latin-1").splitlines()[1:]:
         words = line.split()
         if not words or words[0] in ("comment", "obj_info"):
             continue
         if words[0] == "format" and len(words) >= 2 and words[1] in _ORDERS:
             encoding = words[1]
-        elif words[0] == "element" and len(words) == 3 and words[2].isdigit():
+        elif (
+            words[0] == "element" and len(words) == 3 and words[2].isascii() and words[2].isdigit()
+        ):
             tables.append((words[1], int(words[2]), []))
         elif words[0] == "property" and tables and len(words) >= 3:
             tables[-1] = _with_property(tables[-1], words, encoding, source)
@@ -71,7 +75,7 @@ def read_header(data: bytes, source: str) -> PlyHeader:
             raise InputError(f"{source} has the bad PLY header line {line[:60]!r}.")
     if not encoding:
         raise InputError(f"{source} has no known PLY format line.")
-    return PlyHeader(encoding, tuple(_element(table, source) for table in tables), newline + 1)
+    return PlyHeader(encoding, tuple(_element(table, source) for table in tables), end.end())
 
 
 def _with_property(table: tuple, words: list[str], encoding: str, source: str) -> tuple:
@@ -111,10 +115,12 @@ def read_ply(path: Path | str, *, allow_text: bool = True) -> dict[str, np.ndarr
     tables = {}
     for element in header.elements:
         if element.dtype is None:
-            break
+            return tables
         label = f"PLY element {element.name} ({element.count} rows)"
         if element.dtype.itemsize:
             tables[element.name] = reader.take_array(element.dtype, element.count, label)
+    if data[reader.position :].strip():
+        reader.finish("rows")
     return tables
 
 
@@ -149,5 +155,8 @@ def write_ply(path: Path | str, tables: dict[str, np.ndarray]) -> None:
     header = "\n".join([*lines, "end_header"]) + "\n"
     parts = [header.encode("ascii")]
     for table in tables.values():
-        parts.append(table.astype(table.dtype.newbyteorder("<")).tobytes())
+        # Built anew: a selection of columns keeps the others as padding, which no file may hold.
+        names = table.dtype.names or ()
+        packed = np.dtype([(name, table.dtype[name].newbyteorder("<")) for name in names])
+        parts.append(table.astype(packed).tobytes())
     Path(path).write_bytes(b"".join(parts))

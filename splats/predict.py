@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from splats.cameras import CameraPath, orbit, path_of_capture, read_path
-from splats.data.capture import read_capture
+from splats.data.capture import described_as, read_capture
 from splats.data.normalisation import camera_centres, transform_cameras
 from splats.data.scene import Scene
 from splats.evaluation import view_renderer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from training.program import Program
     from training.state import TrainState
 
-ORBIT_FRAMES = 120
+ORBIT_FRAMES, MOST_ORBIT_FRAMES = 120, 100_000
 FILM = ".mp4"
 # Smallest share of the rays' directions that must differ, for a common point to be well defined.
 LEAST_CONVERGENCE = 0.02
@@ -38,8 +38,12 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raises ConfigError for an input that cannot be a path or a film without its encoder."""
     name, _, count = args.input.partition(":")
     if name == "orbit":
-        if count and (not count.isdigit() or int(count) < 1):
-            raise ConfigError(f"--input {args.input}: write orbit:FRAMES with a number from 1")
+        number = int(count) if count.isascii() and count.isdigit() else 0
+        if count and not 1 <= number <= MOST_ORBIT_FRAMES:
+            raise ConfigError(
+                f"--input {args.input}: write orbit:FRAMES with a number from 1 to "
+                f"{MOST_ORBIT_FRAMES}"
+            )
     elif not Path(args.input).exists():
         raise InputError(
             f"--input {args.input} does not exist; give orbit[:FRAMES], a camera path in JSON or "
@@ -77,7 +81,10 @@ def camera_path(text: str, task: SplatTask) -> CameraPath:
         return orbit_of_scene(task.scene, int(count or ORBIT_FRAMES))
     source = Path(text)
     if source.is_dir():
-        path = shrunk(path_of_capture(read_capture(source)), task.config.scene.factor or 1)
+        # The description that the run was trained from, where a folder holds several.
+        kind = task.scene.kind if described_as(source, task.scene.kind) else None
+        path = path_of_capture(read_capture(source, kind))
+        path = shrunk(path, task.config.scene.factor or 1)
     else:
         path = read_path(source)
     moved = transform_cameras(task.scene.normalisation, path.world_to_camera)

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from splats import densify_default, densify_mcmc, screen_gradients
-from splats.config import RESET_CEILING, DensifyConfig
+from splats.config import DensifyConfig
+from splats.config_checks import RESET_CEILING
 from splats.population import Population, pad_population, resize_rows
 from splats.screen_gradients import ScreenGradients
 from training.state import TrainState

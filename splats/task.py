@@ -28,9 +28,9 @@ from splats import (
     screen_gradients,
     start_checks,
 )
-from splats.config import SYNTHETIC, Config, scene_folder
+from splats.config import SYNTHETIC, Config
 from splats.data.scene import Scene
-from splats.depth import observed_points
+from splats.depth import supervising_points
 from splats.devices import batch_sums
 from splats.initialise import initial_capacity, initial_gaussians, starting_points
 from splats.lpips import Lpips
@@ -175,10 +175,7 @@ class SplatTask(Task):
     def resident(self) -> dict[str, np.ndarray]:
         arrays = view_arrays(self.scene, self.scene.train)
         if self.config.losses.depth:
-            names = tuple(self.scene.names[i] for i in self.scene.train)
-            folder = scene_folder(self.config.scene.path)
-            points, present = observed_points(folder, names, self.scene.normalisation)
-            arrays |= {"points": points, "points_present": present}
+            arrays |= supervising_points(self.scene, self.config.scene.path)
         return arrays
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 from typing import Any
 
@@ -11,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from splats.config import SYNTHETIC, Config, scene_folder
-from splats.data.scene import Scene, load_scene
+from splats.data.scene import Scene, SceneReport, load_scene
+from splats.losses import WINDOW
 from splats.poses import corrected
 from splats.render.camera import Camera
 from splats.synthetic import write_scene
+from training.errors import ConfigError
 
 Arrays = dict[str, Any]
 
@@ -26,13 +29,37 @@ def open_scene(config: Config) -> Scene:
     if settings.path == SYNTHETIC:
         with tempfile.TemporaryDirectory() as folder:
             return load_scene(write_scene(folder), **options)
-    return load_scene(
+    scene = load_scene(
         scene_folder(settings.path),
         images=settings.images,
         factor=settings.factor,
         cache=settings.cache,
+        kind=settings.kind,
+        masks=settings.masks,
+        alpha=settings.alpha,
         **options,
     )
+    smallest = scene.sizes.min(axis=1).argmin()
+    width, height = scene.sizes[smallest].tolist()
+    if min(width, height) < WINDOW:
+        raise ConfigError(
+            f"the view {scene.names[smallest]} has {width} x {height} pixels and SSIM needs "
+            f"{WINDOW} a side; lower config.scene.factor or take larger images"
+        )
+    _tell(scene.report)
+    return scene
+
+
+def _tell(report: SceneReport) -> None:
+    """Says on stderr what of the data set is not used; `podvision prepare splats` lists it all."""
+    lines = [f"note: {note}" for note in report.notes]
+    if report.missing:
+        lines.append(
+            f"note: {len(report.missing)} of {report.listed} listed images are missing and left "
+            f"out (first: {report.missing[0]})"
+        )
+    if jax.process_index() == 0 and lines:
+        print("\n".join(lines), file=sys.stderr)
 
 
 class ViewSource:

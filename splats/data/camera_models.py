@@ -7,6 +7,7 @@ Source: the model table of COLMAP 4.2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +58,26 @@ def _parse_table() -> tuple[CameraModel, ...]:
 CAMERA_MODELS = _parse_table()
 MODEL_BY_NUMBER = {model.number: model for model in CAMERA_MODELS}
 MODEL_BY_NAME = {model.name: model for model in CAMERA_MODELS}
+
+
+LARGEST_SIDE = 10**6  # pixels of an image
+_LARGEST_VALUE = 1e9  # pixels of a focal length or principal point, still exact enough in float32
+
+
+def camera_problem(model: str, width: int, height: int, params: Sequence[float]) -> str | None:
+    """Why no camera can have these values, in words; None where it can."""
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        return f"the impossible size {width} x {height}"
+    if not np.isfinite(params).all():
+        return "parameters that are not finite"
+    if model == "EQUIRECTANGULAR":
+        return None
+    focals = 1 if MODEL_BY_NAME[model].single_focal else 2
+    if not all(0 < value < _LARGEST_VALUE for value in params[:focals]):
+        return f"the focal length {min(params[:focals]):g}, which must be positive and finite"
+    if max(abs(value) for value in params[focals : focals + 2]) > _LARGEST_VALUE:
+        return f"the principal point {tuple(params[focals : focals + 2])}, far outside of the image"
+    return None
 
 
 @dataclass(frozen=True)

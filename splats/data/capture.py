@@ -6,7 +6,7 @@ own; cameras look along +z with x right and y down (COLMAP), whatever the file's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,9 @@ _DESCRIPTIONS = {
     "blender": "transforms_train.json",
 }
 KINDS = tuple(_DESCRIPTIONS)
+FARTHEST = 1e9  # units from the origin of the data set; also georeferenced scenes stay far below
+_OUTLIER = 1e4  # median distances from the median, of points that no photograph can show
+_ASPECT_TOLERANCE = 0.05  # of the sides' ratio, beyond what rounding of sizes explains
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,23 @@ class View:
     def camera_for(self, width: int, height: int) -> Camera:
         """The camera of an image of this actual size, each axis rescaled by actual/declared."""
         if self.camera is not None:
+            self._check_aspect(width, height)
             return self.camera.resized(width, height)
         focal = 0.5 * width / np.tan(0.5 * float(self.angle or 0))
         return Camera("PINHOLE", width, height, (focal, focal, width / 2, height / 2))
+
+    def _check_aspect(self, width: int, height: int) -> None:
+        """Raises InputError where the image cannot be a resized version of the declared one."""
+        assert self.camera is not None
+        wide, high = self.camera.width, self.camera.height
+        # A resized side may be rounded either way: one pixel of each.
+        slack = _ASPECT_TOLERANCE + 1 / width + 1 / height
+        if abs(np.log(width / height * high / wide)) > slack:
+            raise InputError(
+                f"The image {self.name} has {width} x {height} pixels and its camera is declared "
+                f"for {wide} x {high}, which is another shape; restore the image that was "
+                "registered (not rotated, not cropped)."
+            )
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,9 @@ def read_capture(path: Path | str, kind: str | None = None) -> Capture:
         raise InputError(f"{folder} is not a folder; give the folder of a scene.")
     if kind not in (None, *KINDS):
         raise ConfigError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}.")
-    found = next((name for name in KINDS if kind in (None, name) and _present(folder, name)), None)
+    found = next(
+        (name for name in KINDS if kind in (None, name) and described_as(folder, name)), None
+    )
     if found is None:
         wanted = [_DESCRIPTIONS[kind]] if kind else _DESCRIPTIONS.values()
         raise InputError(
@@ -79,10 +98,11 @@ def read_capture(path: Path | str, kind: str | None = None) -> Capture:
         )
     capture = _read(folder, found)
     _check(capture)
-    return capture
+    return without_outliers(capture)
 
 
-def _present(folder: Path, kind: str) -> bool:
+def described_as(folder: Path, kind: str) -> bool:
+    """Whether `folder` holds the files of this kind of description."""
     if kind == "colmap":
         return find_model(folder) is not None
     if kind == "nerfstudio":
@@ -126,15 +146,42 @@ def _from_colmap(folder: Path) -> Capture:
         )
         for image in sorted(model.images.values(), key=lambda image: image.name)
     )
-    points, colours = model.points.positions, model.points.colours
-    finite = np.isfinite(points).all(axis=1)
-    notes = () if finite.all() else (f"{np.sum(~finite)} points are not finite and were dropped",)
-    return Capture("colmap", folder, views, points[finite], colours[finite], notes=notes)
+    return Capture("colmap", folder, views, model.points.positions, model.points.colours)
+
+
+def without_outliers(capture: Capture) -> Capture:
+    """The capture without points that are not finite or absurdly far, with a note that counts them.
+
+    One point at 1e30 would decide the principal axes of the world and overflow float32.
+    """
+    points = capture.points
+    inside = np.all(np.abs(points) < FARTHEST, axis=1)  # False for NaN
+    safe = np.where(inside[:, None], points, 0.0)
+    near, notes = inside, list(capture.notes)
+    if inside.sum() >= 4:
+        distance = np.linalg.norm(safe - np.median(safe[inside], axis=0), axis=1)
+        near = inside & (distance <= _OUTLIER * max(float(np.median(distance[inside])), 1e-9))
+    for dropped, problem in ((~inside, "not finite"), (inside & ~near, "absurdly far away")):
+        if dropped.any():
+            notes.append(f"{np.sum(dropped)} points are {problem} and were dropped")
+    colours = capture.colours[near]
+    return replace(capture, points=points[near], colours=colours, notes=tuple(notes))
 
 
 def _check(capture: Capture) -> None:
     if not capture.views:
         raise InputError(f"{capture.folder} lists no image; register images before training.")
+    for view in capture.views:
+        if Path(view.name).name in ("", ".."):
+            raise InputError(
+                f"{capture.folder} lists an image with the name {view.name!r}, which no file can "
+                "have; export it again."
+            )
+        if not np.abs(view.world_to_camera[:3, 3]).max() < FARTHEST:
+            raise InputError(
+                f"The camera of {view.name} in {capture.folder} stands more than {FARTHEST:g} "
+                "units from the origin; register that image again."
+            )
     names = [view.name for view in capture.views]
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from splats.byte_reader import ByteReader, read_whole
-from splats.data.camera_models import MODEL_BY_NAME, MODEL_BY_NUMBER, Camera
+from splats.data.camera_models import MODEL_BY_NAME, MODEL_BY_NUMBER, Camera, camera_problem
 from splats.data.colmap import ColmapImage, ColmapPoints
 
 _COUNT = struct.Struct("<Q")
@@ -24,7 +24,6 @@ _IMAGE = struct.Struct("<i7di")
 _POINT = struct.Struct("<Q3d3BdQ")
 _KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 _TRACK = np.dtype("<i4")
-_LARGEST_SIDE = 10**6
 
 
 def read_cameras(path: Path) -> dict[int, Camera]:
@@ -36,15 +35,15 @@ def read_cameras(path: Path) -> dict[int, Camera]:
         number, model_number, width, height = reader.take(_CAMERA, record)
         if model_number not in MODEL_BY_NUMBER:
             raise reader.fail(f"{record} has the unknown model number {model_number}")
-        if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
-            raise reader.fail(f"{record} has the impossible size {width} x {height}")
         if number in cameras:
             raise reader.fail(f"{record} repeats the camera number {number}")
         model = MODEL_BY_NUMBER[model_number]
         params = reader.take_array("<f8", len(model.parameters), f"parameters of {record}")
-        if not np.isfinite(params).all():
-            raise reader.fail(f"{record} has parameters that are not finite")
+        problem = camera_problem(model.name, width, height, params.tolist())
+        if problem:
+            raise reader.fail(f"{record} has {problem}")
         cameras[number] = Camera(model.name, width, height, tuple(params.tolist()))
+    reader.finish("cameras")
     return cameras
 
 
@@ -68,6 +67,7 @@ def read_images(path: Path) -> dict[int, ColmapImage]:
             np.array(keypoints["xy"]),
             np.array(keypoints["point"]),
         )
+    reader.finish("images")
     return images
 
 
@@ -86,6 +86,7 @@ def read_points(path: Path) -> ColmapPoints:
         # Taken before the length is stored: a damaged one may not even fit 64 signed bits.
         tracks.append(reader.take_array(_TRACK, 2 * length, f"the track of {record}"))
         lengths[index] = length
+    reader.finish("points")
     flat = np.concatenate(tracks) if tracks else np.zeros(0, np.int32)
     return ColmapPoints(ids, positions, colours, errors, lengths, flat.reshape(-1, 2))
 

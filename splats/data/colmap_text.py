@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from splats.byte_reader import read_whole
-from splats.data.camera_models import MODEL_BY_NAME, Camera
+from splats.data.camera_models import MODEL_BY_NAME, Camera, camera_problem
 from splats.data.colmap import ColmapImage, ColmapPoints
 from training.errors import InputError
 
@@ -21,7 +21,7 @@ from training.errors import InputError
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines without comments."""
     try:
-        text = read_whole(path).decode("utf-8")
+        text = read_whole(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; export the model again.") from error
     numbered = enumerate(text.split("\n"), 1)
@@ -55,8 +55,9 @@ def read_cameras(path: Path) -> dict[int, Camera]:
         if len(params) != len(MODEL_BY_NAME[name].parameters):
             needed = len(MODEL_BY_NAME[name].parameters)
             raise _fail(path, number, f"{name} needs {needed} parameters, found {len(params)}")
-        if width <= 0 or height <= 0 or not np.isfinite(params).all():
-            raise _fail(path, number, "the size must be positive and the parameters finite")
+        problem = camera_problem(name, width, height, params)
+        if problem:
+            raise _fail(path, number, f"camera {identity} has {problem}")
         if identity in cameras:
             raise _fail(path, number, f"camera {identity} appears twice")
         cameras[identity] = Camera(name, width, height, params)

@@ -6,6 +6,7 @@ unless only the rotated ones fit the declared size.
 
 from __future__ import annotations
 
+import errno
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from PIL import Image, ImageOps
 
 from training.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp", ".bmp", ".tif", ".tiff")
+_LOWER = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (*_LOWER, *(suffix.upper() for suffix in _LOWER))
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)
 
@@ -83,7 +85,8 @@ def decode_mask(path: Path, width: int, height: int) -> np.ndarray:
         mask = decoded.alpha
     if mask.shape != (height, width):
         mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-    return mask >= 128
+    # Some programs write the classes 0 and 1 themselves instead of black and white.
+    return mask >= (1 if mask.max() == 1 else 128)
 
 
 def resize_colour(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -100,9 +103,19 @@ def resize_valid(valid: np.ndarray, width: int, height: int) -> np.ndarray:
 def find_image(folder: Path, name: str) -> Path | None:
     """`folder/name`, or the file of the same stem with another known suffix, or None."""
     exact = folder / name
-    if exact.is_file():
+    if is_file(exact):
         return exact
     candidates = [exact.with_name(exact.name + suffix) for suffix in SUFFIXES]
     if exact.suffix in SUFFIXES:
         candidates += [exact.with_suffix(suffix) for suffix in SUFFIXES]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file; False for names that no file can have (damaged models)."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise InputError(f"{path} cannot be looked at ({error.strerror}).") from error

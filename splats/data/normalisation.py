@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 _EPSILON = 1e-9
+FAR_ORIGIN = 100.0  # extents of the cameras
 
 
 def camera_centres(world_to_camera: np.ndarray) -> np.ndarray:
@@ -39,8 +40,22 @@ def similarity_from_cameras(world_to_camera: np.ndarray) -> np.ndarray:
 
     The focus is the median over cameras of the point of each optical axis nearest to the origin,
     so that it is only the point looked at where the world's origin lies near the scene, as COLMAP's
-    does; it decides the scale alone once the points' median becomes the origin.
+    does; it decides the scale alone once the points' median becomes the origin. In georeferenced
+    worlds, whose origin is far away, the middle of the cameras takes the origin's place.
     """
+    centres = camera_centres(world_to_camera)
+    middle = np.median(centres, axis=0)
+    spread = np.linalg.norm(centres - middle, axis=1).max()
+    if np.linalg.norm(middle) > FAR_ORIGIN * spread > 0:
+        moved = np.array(world_to_camera, np.float64)
+        moved[:, :3, 3] += moved[:, :3, :3] @ middle
+        shift = np.eye(4)
+        shift[:3, 3] = -middle
+        return _similarity_about_origin(moved) @ shift
+    return _similarity_about_origin(world_to_camera)
+
+
+def _similarity_about_origin(world_to_camera: np.ndarray) -> np.ndarray:
     rotation = world_to_camera[:, :3, :3]
     up = -rotation[:, 1].mean(axis=0)
     length = np.linalg.norm(up)

@@ -27,6 +27,7 @@ from splats.data.images import (
     decode_image,
     decode_mask,
     find_image,
+    is_file,
     resize_colour,
     resize_valid,
 )
@@ -96,10 +97,14 @@ class Preparation:
         folder = self.capture.folder
         if view.mask is not None:
             path = folder / view.mask
-            if not path.is_file():
+            if not is_file(path):
                 raise InputError(f"The mask {path} of {view.name} is missing; restore it.")
             return path
-        return find_image(folder / self.masks, view.name)
+        masks, parts = folder / self.masks, Path(view.name).parts
+        found = find_image(masks, view.name)
+        if found is None and self.capture.kind != "colmap" and len(parts) > 1:
+            found = find_image(masks, str(Path(*parts[1:])))  # without the image folder's name
+        return found
 
     def find_all(self) -> tuple[dict[str, ImageFile], tuple[str, ...]]:
         """Files by view name, and the names without one."""

@@ -126,8 +126,8 @@ def _restricted(
     unknown = sorted(name for name in (*train, *test) if name not in known | set(absent))
     if unknown:
         raise ConfigError(
-            f"The split names {len(unknown)} views that the scene lacks (first: {unknown[0]}); "
-            "correct the list or restore the images."
+            f"The split names {len(unknown)} views that the scene lacks (first: "
+            f"{unknown[0][:80]}); correct the list or restore the images."
         )
     keep_train = tuple(sorted(name for name in train if name in known))
     keep_test = tuple(sorted(name for name in test if name in known))
@@ -136,7 +136,7 @@ def _restricted(
 
 def _from_file(names: Sequence[str], path: Path, absent: Sequence[str]) -> Split:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The split file {path} cannot be read: {error}.") from error
     if not text.lstrip().startswith("{"):
@@ -145,7 +145,7 @@ def _from_file(names: Sequence[str], path: Path, absent: Sequence[str]) -> Split
         return _restricted(names, train, test, "file", absent)
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"The split file {path} is not valid JSON: {error}.") from error
     lists = [content.get("train"), content.get("test")]
     if not all(isinstance(part, list) and all(isinstance(n, str) for n in part) for part in lists):

@@ -16,6 +16,7 @@ from training.errors import InputError
 
 # Logits of an opacity that eight bits store as 255 or 0: half a step inside (0, 1).
 LARGEST_LOGIT = float(np.log(2 * 255 - 1))
+_LARGEST_LOG_SIZE, _FARTHEST = 40.0, 1e18  # their exponential and square fit float32 in covariances
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class GaussianCloud:
     ) -> GaussianCloud:
         """The cloud of arrays of any floating type, as float32."""
         arrays = (means, log_scales, quaternions, opacity_logits, harmonics)
-        return GaussianCloud(*(np.ascontiguousarray(array, np.float32) for array in arrays))
+        with np.errstate(over="ignore", invalid="ignore"):  # `clean` finds what overflows
+            return GaussianCloud(*(np.ascontiguousarray(array, np.float32) for array in arrays))
 
     def select(self, rows: np.ndarray) -> GaussianCloud:
         """The Gaussians at `rows` (indices or a mask)."""
@@ -92,7 +94,8 @@ class CleanedCloud:
 def clean(cloud: GaussianCloud, alive: np.ndarray | None = None) -> CleanedCloud:
     """Drops rows that are not `alive` [N] bool, then rows with a value that is not finite.
 
-    A zero quaternion, which has no direction, counts as not finite.
+    A zero quaternion, which has no direction, counts as not finite, and so does a value whose
+    exponential (sizes) or square (positions) is not finite in float32.
     """
     alive = np.ones(len(cloud), bool) if alive is None else np.asarray(alive, bool)
     kept = cloud.select(alive)
@@ -100,6 +103,8 @@ def clean(cloud: GaussianCloud, alive: np.ndarray | None = None) -> CleanedCloud
     for array in (kept.means, kept.log_scales, kept.quaternions):
         finite &= np.isfinite(array).all(axis=1)
     finite &= np.isfinite(kept.harmonics).all(axis=(1, 2))
+    finite &= (kept.log_scales < _LARGEST_LOG_SIZE).all(axis=1)
+    finite &= (np.abs(kept.means) < _FARTHEST).all(axis=1)
     return CleanedCloud(kept.select(finite), int(np.sum(~alive)), int(np.sum(~finite)))
 
 

@@ -58,7 +58,9 @@ def read_inria_ply(path: Path | str, *, strict: bool = False) -> GaussianCloud:
     vertex = tables.get("vertex")
     names = () if vertex is None else vertex.dtype.names or ()
     if vertex is None or not names:
-        raise InputError(f"{path} has no vertices; give a Gaussian splat PLY.")
+        raise InputError(
+            f"{path} has no vertices or lists in them; give a Gaussian splat PLY, a plain table."
+        )
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise InputError(

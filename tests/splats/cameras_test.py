@@ -89,6 +89,12 @@ def test_json_keeps_every_value(tmp_path):
         {"width": 0},
         {"height": "tall"},
         {"frames_per_second": -1},
+        {"frames_per_second": 10**400},
+        {"width": float("inf")},
+        {"height": 10**9},
+        {"frames": [{"world_to_camera": [[10**400] * 4] * 4, "intrinsics": [1, 1, 1, 1]}]},
+        {"frames": [{"world_to_camera": [[0] * 4] * 4, "intrinsics": [1, 1, 1, 1]}]},
+        {"frames": [{"world_to_camera": np.eye(4).tolist(), "intrinsics": [1, 1e300, 1, 1]}]},
     ],
 )
 def test_broken_paths_are_one_sentence(tmp_path, change):
@@ -97,6 +103,13 @@ def test_broken_paths_are_one_sentence(tmp_path, change):
     (tmp_path / "path.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="camera path"):
         read_path(tmp_path / "path.json")
+
+
+def test_a_picture_instead_of_a_path_is_not_printed(tmp_path):
+    (tmp_path / "path.json").write_bytes(b"\x89PNG" + bytes(10_000))
+    with pytest.raises(InputError, match="not the JSON of a path") as caught:
+        read_path(tmp_path / "path.json")
+    assert len(str(caught.value)) < 400
 
 
 def test_a_capture_is_a_path(scene_folder):

@@ -42,3 +42,37 @@ def test_scenes_are_found_under_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("PODVISION_DATA")
     with pytest.raises(ConfigError, match="PODVISION_DATA is not set"):
         scene_folder("scenes/mine")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("densify.every=0", "1 or more"),
+        ("model.initial_capacity=0", "1 or more"),
+        ("model.sh_every=0", "1 or more"),
+        ("render.pair_capacity=0", "1 or more"),
+        ("render.tile_size=7", "0, 8, 16"),
+        ("scene.scale_factor=1e999", "finite"),
+        ("scene.scale_factor=0", "above 0"),
+        ("densify.minimum_opacity=1", "between 0 and 1"),
+        ("losses.depth=-1", "0 or more"),
+        ("scene.kind=colmapp", "colmap, nerfstudio, blender"),
+    ],
+)
+def test_numbers_that_no_run_could_use_are_refused_by_key(override, words):
+    key = override.partition("=")[0].replace(".", r"\.")
+    with pytest.raises(ConfigError, match=rf"config\.{key} = .*{words}"):
+        load_config(str(RECIPES[0]), [override])
+
+
+def test_optional_parameters_bring_their_optimizer_groups():
+    recipe = str(RECIPES[0])
+
+    def rates(*overrides):
+        groups = load_config(recipe, overrides).optimizer.groups
+        return {group.name: group.learning_rate for group in groups}
+
+    assert rates("model.bilateral_grid=true")["bilateral"] == 2e-3
+    assert rates("model.pose_correction=true")["poses"] == 1e-5
+    assert "shN" not in rates("model.sh_degree=0")
+    assert {"bilateral", "poses"}.isdisjoint(rates())

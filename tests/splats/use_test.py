@@ -352,7 +352,9 @@ def test_a_film_without_its_package_says_what_to_install(trained, tmp_path, monk
     assert "podvision[video]" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["orbit:0", "orbit:x", "nowhere.json"])
+@pytest.mark.parametrize(
+    "text", ["orbit:0", "orbit:x", "orbit:³", "orbit:1000000000", "nowhere.json"]
+)
 def test_an_input_that_is_no_path_is_refused(trained, tmp_path, text, capsys):
     arguments = ["--workdir", str(trained), "--input", text, "--output", str(tmp_path / "o")]
     assert main(["predict", *arguments]) == 2

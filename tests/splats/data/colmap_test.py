@@ -19,7 +19,7 @@ def _model() -> ColmapModel:
     """Every camera model, an image without keypoints between two with, names with folders."""
     rng = np.random.default_rng(3)
     cameras = {
-        row.number + 1: Camera(row.name, 640, 480, tuple(rng.normal(size=len(row.parameters))))
+        row.number + 1: Camera(row.name, 640, 480, tuple(rng.uniform(0.1, 1, len(row.parameters))))
         for row in CAMERA_MODELS
     }
     images = {}
@@ -190,3 +190,28 @@ def test_a_model_without_points_is_read_as_empty(tmp_path):
     write_model(tmp_path, _model())
     (tmp_path / "points3D.bin").unlink()
     assert read_model(tmp_path).points.positions.shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["cameras.bin", "images.bin", "points3D.bin"])
+def test_a_count_that_is_too_small_is_refused_rather_than_records_dropped(tmp_path, name):
+    write_model(tmp_path, _model())
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(struct.pack("<Q", 2) + whole[8:])
+    with pytest.raises(InputError, match=rf"{name} is damaged at byte \d+: \d+ bytes follow"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("params", [(0.0, 320.0, 240.0), (-500.0, 320.0, 240.0), (5.0, 1e30, 2.0)])
+def test_impossible_intrinsics_are_refused_where_they_are_read(tmp_path, binary, params):
+    camera = Camera("SIMPLE_PINHOLE", 640, 480, params)
+    write_model(tmp_path, replace(_model(), cameras={1: camera}), binary=binary)
+    with pytest.raises(InputError, match=r"cameras\.(bin|txt).*(focal length|principal point)"):
+        read_model(tmp_path)
+
+
+def test_a_byte_order_mark_before_the_comments_is_no_camera(tmp_path):
+    write_model(tmp_path, _model(), binary=False)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    _assert_same(read_model(tmp_path), _model())

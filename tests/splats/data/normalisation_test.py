@@ -119,3 +119,16 @@ def test_random_points_fill_their_cubes():
     move = np.diag([0.5, 0.5, 0.5, 1.0])
     points, _ = random_blender_points(4000, move, generator)
     assert 0.64 < np.abs(points).max() <= 0.65
+
+
+def test_a_georeferenced_world_gives_the_same_scene_as_a_local_one():
+    poses, points = _scene(3)
+    move = np.eye(4)
+    move[:3, 3] = [4e6, 3e5, 5e6]
+    far = transform_cameras(move, poses), transform_points(move, points)
+    similarity, local = normalise_world(*far), normalise_world(poses, points)
+    np.testing.assert_allclose(
+        transform_points(similarity, far[1]), transform_points(local, points), atol=0.3
+    )
+    distance = camera_centres(transform_cameras(similarity, far[0]))
+    assert 0.3 < np.median(np.linalg.norm(distance, axis=1)) < 3

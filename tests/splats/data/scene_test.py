@@ -305,3 +305,68 @@ def test_render_view_at_a_loaded_pose_reproduces_the_image(scene_folder):
     camera = read_model(scene_folder / "sparse" / "0").cameras[1]
     again = render_view(raw.world_to_camera[5].astype(np.float64), camera, 1)
     assert np.abs(again.astype(int) - raw.images[5]).mean() < 0.5
+
+
+def test_far_and_broken_points_are_dropped_with_a_note(scene_copy):
+    points = read_model(scene_copy / "sparse" / "0").points
+    clean = load_scene(scene_copy)
+    strange = np.array([[1e200, 0, 0], [np.nan, 0, 0], [0, 3e7, 0]])
+    positions = np.concatenate([points.positions, strange])
+    added = ColmapPoints.without_tracks(positions, np.zeros((len(positions), 3), np.uint8))
+    _edit_model(scene_copy, points=added)
+    scene = load_scene(scene_copy)
+    assert len(scene.points) == len(points.ids)
+    np.testing.assert_allclose(scene.normalisation, clean.normalisation)
+    assert any("2 points are not finite" in note for note in scene.report.notes)
+    assert any("1 points are absurdly far" in note for note in scene.report.notes)
+
+
+def test_a_camera_at_the_end_of_the_world_is_refused(scene_copy):
+    images = read_model(scene_copy / "sparse" / "0").images
+    number, image = next(iter(images.items()))
+    _edit_model(
+        scene_copy, images=images | {number: replace(image, translation=np.array([0, 1e30, 0]))}
+    )
+    with pytest.raises(InputError, match=f"camera of {image.name}.*register that image"):
+        load_scene(scene_copy)
+
+
+def test_an_image_of_another_shape_than_its_camera_is_refused(scene_copy):
+    with Image.open(scene_copy / "images" / "0003.png") as image:
+        turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.save(scene_copy / "images" / "0003.png")
+    with pytest.raises(InputError, match=r"0003\.png has 18 x 24 pixels.*24 x 18"):
+        load_scene(scene_copy)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "x/" * 3000 + "y"])
+def test_names_that_no_file_can_have_count_as_missing(scene_copy, name):
+    images = read_model(scene_copy / "sparse" / "0").images
+    number = next(iter(images))
+    _edit_model(scene_copy, images=images | {number: replace(images[number], name=name)})
+    assert load_scene(scene_copy).report.missing == (name,)
+
+
+def test_upper_case_endings_of_every_kind_are_found(scene_copy):
+    with Image.open(scene_copy / "images" / "0003.png") as image:
+        image.save(scene_copy / "images" / "0003.TIF", "TIFF")
+    (scene_copy / "images" / "0003.png").unlink()
+    assert not load_scene(scene_copy).report.missing
+
+
+@pytest.mark.parametrize("name", ["/", ".", "a/.."])
+def test_names_without_a_file_are_refused(scene_copy, name):
+    images = read_model(scene_copy / "sparse" / "0").images
+    number = next(iter(images))
+    _edit_model(scene_copy, images=images | {number: replace(images[number], name=name)})
+    with pytest.raises(InputError, match="which no file can have"):
+        load_scene(scene_copy)
+
+
+def test_masks_of_classes_zero_and_one_are_masks(scene_copy):
+    classes = np.ones((18, 24), np.uint8)
+    classes[4, 3] = 0
+    (scene_copy / "masks").mkdir()
+    Image.fromarray(classes).save(scene_copy / "masks" / "0002.png")
+    valid = load_scene(scene_copy).valid
+    assert valid is not None and np.argwhere(~valid).tolist() == [[1, 4, 3]]

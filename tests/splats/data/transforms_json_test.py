@@ -179,3 +179,69 @@ def test_odd_values_never_crash(tmp_path, poses, key, value):
     _write(tmp_path, _content(poses) | {key: value}, images=False)
     with contextlib.suppress(InputError):
         read_capture(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fl_x": 0.0}, "focal length 0"),
+        ({"fl_x": 10**400}, "fl_x"),
+        ({"w": 1e308}, "'w'"),
+        ({"cx": 1e11}, "principal point"),
+        ({"mask_path": 5}, "mask_path"),
+        ({"ply_file_path": ["a"]}, "ply_file_path"),
+        ({"train_filenames": "images/0.png"}, "train_filenames"),
+        ({"test_filenames": [1]}, "test_filenames"),
+        ({"camera_model": ["OPENCV"]}, "camera_model"),
+        ({"applied_transform": [[10**400, 0, 0, 0]] * 3}, "applied_transform"),
+        ({"frames": [{"file_path": "a", "transform_matrix": [[1e300] * 4] * 4}]}, "frame 0"),
+    ],
+)
+def test_keys_of_the_wrong_kind_or_size_are_refused_by_name(tmp_path, poses, change, words):
+    _write(tmp_path, _content(poses))
+    (tmp_path / "transforms.json").write_text(json.dumps(_content(poses) | change))
+    with pytest.raises(InputError, match=words):
+        read_capture(tmp_path)
+
+
+def test_windows_names_and_byte_order_marks_are_read(tmp_path, poses):
+    content = _content(poses)
+    for frame in content["frames"]:
+        frame["file_path"] = frame["file_path"].removeprefix("./").replace("/", "\\")
+    _write(tmp_path, content)
+    (tmp_path / "transforms.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    assert load_scene(tmp_path).names == tuple(f"images/{i}.png" for i in range(4))
+
+
+def test_an_angle_alone_takes_the_size_of_the_image(tmp_path, poses):
+    content = {"camera_angle_x": 0.8, "frames": _content(poses)["frames"]}
+    _write(tmp_path, content)
+    scene = load_scene(tmp_path)
+    focal = 12 / np.tan(0.4)
+    np.testing.assert_allclose(
+        scene.intrinsics[0], [[focal, 0, 12], [0, focal, 9], [0, 0, 1]], rtol=1e-6
+    )
+
+
+def test_instant_ngp_says_fisheye_with_a_flag(tmp_path, poses):
+    _write(tmp_path, _content(poses) | {"is_fisheye": True})
+    camera = read_capture(tmp_path).views[0].camera
+    assert camera is not None and camera.model == "OPENCV_FISHEYE"
+
+
+def test_float_colours_of_points_are_shares_of_one(tmp_path, poses):
+    fields = [(name, "<f4") for name in ("x", "y", "z", "red", "green", "blue")]
+    table = np.array([(0, 0, 0, 1.0, 0.5, np.nan)], fields)
+    write_ply(tmp_path / "points.ply", {"vertex": table})
+    _write(tmp_path, _content(poses) | {"ply_file_path": "points.ply"})
+    np.testing.assert_array_equal(read_capture(tmp_path).colours, [[255, 128, 0]])
+
+
+def test_masks_may_leave_out_the_name_of_the_image_folder(tmp_path, poses):
+    _write(tmp_path, _content(poses))
+    (tmp_path / "masks").mkdir()
+    mask = Image.new("L", (24, 18), 255)
+    mask.putpixel((3, 4), 0)
+    mask.save(tmp_path / "masks" / "2.png")
+    valid = load_scene(tmp_path).valid
+    assert valid is not None and np.argwhere(~valid).tolist() == [[2, 4, 3]]

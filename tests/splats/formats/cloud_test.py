@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from scipy.special import sph_harm_y
 
 from splats.data.normalisation import transform_points
+from splats.export import write_file
 from splats.formats import clean, transform
 from splats.formats.cloud import half_turn, logits, opacities
 from splats.formats.harmonics import basis, rotation_of_coefficients
@@ -110,6 +111,14 @@ def test_dead_and_broken_rows_are_dropped_and_counted():
     np.testing.assert_array_equal(cleaned.cloud.means, cloud.means[[1, 6, 8, 9]])
 
 
+def test_values_whose_powers_overflow_count_as_not_finite():
+    cloud = random_cloud(4)
+    sizes, means = cloud.log_scales.copy(), cloud.means.copy()
+    sizes[1, 2], means[2, 0] = 90.0, 1e30
+    cleaned = clean(replace(cloud, log_scales=sizes, means=means))
+    assert (len(cleaned.cloud), cleaned.non_finite) == (2, 2)
+
+
 def test_logits_invert_opacities_and_stay_finite_at_the_ends():
     values = np.linspace(-6, 6, 50)
     np.testing.assert_allclose(logits(opacities(values)), values, atol=1e-9)
@@ -123,3 +132,10 @@ def test_shapes_are_checked():
         replace(cloud, quaternions=np.zeros((5, 3), np.float32))
     with pytest.raises(InputError, match="harmonics"):
         replace(cloud, harmonics=np.zeros((5, 7, 3), np.float32))
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a.ply").mkdir()
+    with pytest.raises(InputError, match=r"a\.ply cannot be written"):
+        write_file(tmp_path / "a.ply", random_cloud(3), "ply")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ply"]

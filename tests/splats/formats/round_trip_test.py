@@ -325,3 +325,17 @@ def test_nearest_neighbours_survive_compression(tmp_path):
     found = read_cloud(tmp_path / "a.compressed.ply")
     _, nearest = KDTree(cloud.means).query(found.means)
     assert (nearest == morton_order(cloud.means)).mean() > 0.99
+
+
+def test_a_ply_whose_header_counts_too_few_rows_or_talks_of_its_end(tmp_path):
+    write_cloud(tmp_path / "a.ply", random_cloud(6))
+    whole = (tmp_path / "a.ply").read_bytes()
+    (tmp_path / "b.ply").write_bytes(whole.replace(b"vertex 6", b"vertex 5", 1))
+    with pytest.raises(InputError, match=r"damaged at byte \d+: \d+ bytes follow"):
+        read_cloud(tmp_path / "b.ply")
+    comment = b"comment before end_header comes this\nelement vertex"
+    (tmp_path / "c.ply").write_bytes(whole.replace(b"element vertex", comment, 1) + b"\n")
+    assert len(read_cloud(tmp_path / "c.ply")) == 6
+    (tmp_path / "d.ply").write_bytes(whole.replace(b"vertex 6", "vertex \u00b3".encode("latin-1")))
+    with pytest.raises(InputError, match="bad PLY header line"):
+        read_cloud(tmp_path / "d.ply")
