@@ -287,8 +287,6 @@ def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
         ({"model": ModelConfig(init_opacity=1.0)}, "model.init_opacity"),
         ({"losses": LossConfig(ssim=1.5)}, "losses.ssim"),
         ({"densify": DensifyConfig("default", minimum_opacity=0.0019)}, "densify.minimum_opacity"),
-        ({"model": ModelConfig(bilateral_grid=True)}, "model.bilateral_grid"),
-        ({"model": ModelConfig(pose_correction=True)}, "model.pose_correction"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(changes, key):
