@@ -20,6 +20,7 @@ from training.errors import ConfigError
 
 SYNTHETIC = "synthetic"
 STRATEGIES = ("mcmc", "default", "none")
+BATCH_SCALINGS = ("none", "sqrt")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ class RenderConfig:
     backend: str = "auto"
     pair_capacity: int = 1 << 18  # (tile, Gaussian) pairs per view at the start; doubled on need
     chunk: int = 0  # pairs per step of the XLA compositor; 0 chooses by platform
+    # Visible Gaussians of a view that a device has room for where they are sharded, at the start;
+    # doubled on need; 0 takes a quarter of the slots, but 4096 at least.
+    exchange_capacity: int = 0
 
 
 def splat_optimizer(
@@ -143,18 +147,20 @@ def scaled_for_batch(
     """The same optimiser for B views per update, by the square-root rule (gsplat, Grendel-GS).
 
     Learning rates times sqrt(B), eps by sqrt(B), betas to 1 - B (1 - beta). The first beta would
-    reach zero at B = 10, so B counts as at most `largest_factor` for all of it. The caller divides
-    the number of updates by B.
+    reach zero at B = 10, so B counts as at most `largest_factor` for all of it. Numbers of updates
+    stay as they are: whoever sets the batch size divides them by B.
     """
     factor = min(float(batch_size), largest_factor)
     root = factor**0.5
     groups = tuple(
-        dataclasses.replace(group, learning_rate=group.learning_rate * root)
+        group
+        if group.learning_rate is None  # it has the optimiser's own rate
+        else dataclasses.replace(group, learning_rate=group.learning_rate * root)
         for group in optimizer.groups
-        if group.learning_rate is not None
     )
     return dataclasses.replace(
         optimizer,
+        learning_rate=optimizer.learning_rate * root,
         b1=1.0 - factor * (1.0 - optimizer.b1),
         b2=1.0 - factor * (1.0 - optimizer.b2),
         eps=optimizer.eps / root,
@@ -177,8 +183,10 @@ class Config(TrainConfig):
     losses: LossConfig = field(default_factory=LossConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
+    batch_scaling: str = "none"  # or sqrt: optimizer for batch_size views, see scaled_for_batch
     selective_adam: bool = False  # update only the rows that the views of the update have seen
-    shard_gaussians: bool = False  # over the fsdp axis of the mesh, exchanged by all-to-all
+    # Gaussians and their moments lie sharded over the fsdp axis of the mesh; visible ones travel.
+    shard_gaussians: bool = False
 
     def __post_init__(self):
         check_config(self)
@@ -190,6 +198,10 @@ def check_config(config: Config) -> None:
     if densify.strategy not in STRATEGIES:
         raise ConfigError(
             f"config.densify.strategy = {densify.strategy!r}; use {', '.join(STRATEGIES)}"
+        )
+    if config.batch_scaling not in BATCH_SCALINGS:
+        raise ConfigError(
+            f"config.batch_scaling = {config.batch_scaling!r}; use {' or '.join(BATCH_SCALINGS)}"
         )
     if densify.strategy == "default" and densify.reset_every % densify.every:
         raise ConfigError(
@@ -205,6 +217,11 @@ def check_config(config: Config) -> None:
     if not 0 < model.init_opacity < 1:
         raise ConfigError(
             f"config.model.init_opacity = {model.init_opacity} must lie strictly between 0 and 1"
+        )
+    if config.render.exchange_capacity < 0:
+        raise ConfigError(
+            f"config.render.exchange_capacity = {config.render.exchange_capacity} must be 0 (a "
+            "quarter of the slots) or more"
         )
     if not 0 <= config.losses.ssim <= 1:
         raise ConfigError(f"config.losses.ssim = {config.losses.ssim} must lie between 0 and 1")

@@ -18,18 +18,19 @@ import numpy as np
 
 from splats import (
     bilateral,
-    densify_mcmc,
     evaluation,
     guards,
     poses,
     refinement,
     screen_gradients,
+    sizes,
     start_checks,
 )
-from splats.config import SYNTHETIC, Config, scene_folder
+from splats.config import SYNTHETIC, Config, scaled_for_batch, scene_folder
 from splats.data.scene import Scene
 from splats.depth import observed_points
-from splats.devices import batch_sums
+from splats.devices import batch_sums, gaussian_shards
+from splats.exchange import GROUP
 from splats.initialise import initial_capacity, initial_gaussians, starting_points
 from splats.refinement import SplatState, new_splat_state
 from splats.render import RenderSettings
@@ -37,6 +38,7 @@ from splats.render.rasterize import check_backend
 from splats.saved_scene import check_saved_scene
 from splats.view_sums import BatchInputs, ViewComparison
 from splats.views import ViewSource, open_scene, view_arrays
+from training.config import OptimizerConfig, TrainConfig
 from training.errors import ConfigError
 from training.mesh import Layout
 from training.optimizer import label_by_rules
@@ -49,6 +51,7 @@ from training.task import (
     Evaluation,
     LossOutput,
     LossTerm,
+    ShardingRules,
     Source,
     Sources,
     Task,
@@ -56,8 +59,7 @@ from training.task import (
     Verdict,
 )
 
-OVERFLOW = "overflow"  # more (tile, Gaussian) pairs than there is room for
-FULL = "full"  # more Gaussians wanted than there are slots
+GAUSSIANS_SHARDED = ((r"gaussians/|model_state/", (GROUP,)),)
 PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
 OVERFIT_PSNR = 24.0  # dB on the fitted views
 
@@ -82,6 +84,8 @@ class SplatTask(Task):
       capacity: slots for Gaussians.
       pair_capacity: slots for the (tile, Gaussian) pairs of a view.
       first_degree: harmonics in use from the first update on; 0 unless Gaussians were imported.
+      exchange_capacity: visible Gaussians of a view that a device has room for where they lie
+        sharded; 0 until it has grown beyond the configured number.
     """
 
     config: Config
@@ -89,8 +93,7 @@ class SplatTask(Task):
     capacity: int
     pair_capacity: int
     first_degree: int = 0
-
-    replay_reasons = (OVERFLOW,)
+    exchange_capacity: int = 0
 
     def __post_init__(self):
         shared = set(self.scene.train.tolist()) & set(self.scene.test.tolist())
@@ -100,6 +103,14 @@ class SplatTask(Task):
                 f"held-out views, {len(shared)} of them in both; hold views out by "
                 "config.scene.split"
             )
+
+    @cached_property
+    def replay_reasons(self) -> tuple[str, ...]:  # type: ignore[override]
+        return sizes.replay_reasons(self)
+
+    @cached_property
+    def sharding_rules(self) -> ShardingRules:  # type: ignore[override]
+        return GAUSSIANS_SHARDED if self.config.shard_gaussians else ()
 
     @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
@@ -165,7 +176,9 @@ class SplatTask(Task):
         return arrays
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:
-        gaussians, alive = initial_gaussians(self.points, self.capacity, self.config.model, key)
+        gaussians, alive = initial_gaussians(
+            self.points, self.capacity, self.config.model, key, self.config.shard_gaussians
+        )
         params: dict[str, Any] = {"gaussians": gaussians}
         if self.config.model.bilateral_grid:
             params["bilateral"] = bilateral.identity_grids(len(self.scene.train))
@@ -177,6 +190,11 @@ class SplatTask(Task):
         rules = [(f"gaussians/{name}", name) for name in params["gaussians"]]
         rules += [(name, name) for name in params if name != "gaussians"]
         return label_by_rules(params, rules)
+
+    def optimizer_settings(self, config: TrainConfig) -> OptimizerConfig:
+        if self.config.batch_scaling == "sqrt":
+            return scaled_for_batch(config.optimizer, config.batch_size)
+        return config.optimizer
 
     def learning_rate_scales(self) -> Mapping[str, float]:
         return {"means": self.scene_scale}
@@ -210,6 +228,7 @@ class SplatTask(Task):
         self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
     ) -> LossOutput:
         model_state: SplatState = context.model_state
+        sizes.check_shards(self)
         views = batch["view"].shape[0]
         background = jnp.zeros((views, 3))
         if self.config.losses.random_background:
@@ -222,7 +241,7 @@ class SplatTask(Task):
             self.active_degree(context.applied),
             context.resident,
             BatchInputs(batch["view"], background, context.probes or {}),
-            self.config.shard_gaussians,
+            sizes.exchange_rows(self),
         )
         visible = sums.seen > 0
         terms = dict(sums.totals)
@@ -234,7 +253,7 @@ class SplatTask(Task):
             terms=terms,
             model_state=SplatState(model_state.alive, visible, statistics),
             metrics=metrics,
-            suppress={OVERFLOW: sums.overflow},
+            suppress=sizes.suppressions(self, sums),
             update_rows=self._update_rows(params, model_state.alive, visible),
         )
 
@@ -269,42 +288,29 @@ class SplatTask(Task):
         learning_rates: Mapping[str, jax.Array],
         key: jax.Array,
     ) -> tuple[dict[str, Any], SplatState]:
-        densify = self.config.densify
-        if densify.strategy != "mcmc" or not densify.noise:
-            return params, model_state
-        rows = model_state.alive
-        if densify.noise_on_visible:
-            rows = rows & model_state.visible
-        gaussians = params["gaussians"]
-        means = densify_mcmc.add_noise(
-            gaussians, rows, learning_rates["means"], key, densify.noise, densify.minimum_opacity
+        gaussians = refinement.explored(
+            params["gaussians"], model_state, self.config.densify, learning_rates["means"], key
         )
-        return params | {"gaussians": gaussians | {"means": means}}, model_state
+        return params | {"gaussians": gaussians}, model_state
 
     def refresh(self, state: TrainState, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        return refinement.refine(
-            state, key, self.config.densify, self.config.model.capacity, self.scene_scale
-        )
+        densify, cap = self.config.densify, self.config.model.capacity
+        shards = gaussian_shards() if self.config.shard_gaussians else None
+        return refinement.refine(state, key, densify, cap, self.scene_scale, shards)
 
     def resize_reason(self, ledger: Mapping[str, float]) -> str | None:
         wanted = refinement.growth_wanted(dict(ledger), self.config.model.capacity)
-        return FULL if wanted else None
+        return sizes.FULL if wanted else None
 
     def resize(self, state: TrainState, reason: str) -> tuple[SplatTask, TrainState]:
-        if reason == OVERFLOW:
-            return replace(self, pair_capacity=2 * self.pair_capacity), state
-        return self.resized(state, min(2 * self.capacity, self.config.model.capacity))
+        return sizes.grown(self, state, reason)
 
     def resized(self, state: TrainState, capacity: int) -> tuple[SplatTask, TrainState]:
         """The task and the state with `capacity` slots, at least as many as now."""
-        state = jax.jit(refinement.resized, static_argnums=1)(state, capacity)
-        return replace(self, capacity=capacity), state
+        return sizes.resized(self, state, capacity)
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "capacity": self.capacity,
-            "pair_capacity": self.pair_capacity,
-            "first_degree": self.first_degree,
+        return sizes.to_metadata(self) | {
             "split": self.scene.split.to_dict(),
             "scene": self.scene.fingerprint,
             "scene_scale": self.scene_scale,
@@ -314,12 +320,7 @@ class SplatTask(Task):
     def with_metadata(self, metadata: Mapping[str, Any]) -> SplatTask:
         """Raises CheckpointError where the checkpoint belongs to another split or world."""
         check_saved_scene(metadata, self.scene)
-        return replace(
-            self,
-            capacity=int(metadata["capacity"]),
-            pair_capacity=max(self.pair_capacity, int(metadata["pair_capacity"])),
-            first_degree=int(metadata.get("first_degree", 0)),
-        )
+        return sizes.from_metadata(self, metadata)
 
     def describe(self) -> Description:
         pixels = self.settings.width * self.settings.height
