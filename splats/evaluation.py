@@ -6,12 +6,14 @@ the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows ins
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from splats.colour_correction import fit_affine
 from splats.data.scene import Scene
@@ -37,7 +39,13 @@ class Scores:
     pixels: int
 
 
-_render = jax.jit(render, static_argnames="settings")
+@functools.partial(jax.jit, static_argnames="settings")
+def _render(gaussians, camera, settings, active_degree):
+    """As `render`; on a mesh, whole on every device, so that every process can read it."""
+    output = render(gaussians, camera, settings, active_degree=active_degree)
+    if jax.sharding.get_abstract_mesh().empty:
+        return output
+    return jax.lax.with_sharding_constraint(output, PartitionSpec())
 
 
 def view_renderer(
