@@ -105,6 +105,9 @@ class RenderConfig:
     backend: str = "auto"
     pair_capacity: int = 1 << 18  # (tile, Gaussian) pairs per view at the start; doubled on need
     chunk: int = 0  # pairs per step of the XLA compositor; 0 chooses by platform
+    # Visible Gaussians of a view that a device has room for where they are sharded, at the start;
+    # doubled on need; 0 takes a quarter of the slots, but 4096 at least.
+    exchange_capacity: int = 0
 
 
 _DECAYING = ScheduleConfig("exponential", final_fraction=0.01)
@@ -168,18 +171,20 @@ def scaled_for_batch(
     """The same optimiser for B views per update, by the square-root rule (gsplat, Grendel-GS).
 
     Learning rates times sqrt(B), eps by sqrt(B), betas to 1 - B (1 - beta). The first beta would
-    reach zero at B = 10, so B counts as at most `largest_factor` for all of it. The caller divides
-    the number of updates by B.
+    reach zero at B = 10, so B counts as at most `largest_factor` for all of it. Numbers of updates
+    stay as they are: whoever sets the batch size divides them by B.
     """
     factor = min(float(batch_size), largest_factor)
     root = factor**0.5
     groups = tuple(
-        dataclasses.replace(group, learning_rate=group.learning_rate * root)
+        group
+        if group.learning_rate is None  # it has the optimiser's own rate
+        else dataclasses.replace(group, learning_rate=group.learning_rate * root)
         for group in optimizer.groups
-        if group.learning_rate is not None
     )
     return dataclasses.replace(
         optimizer,
+        learning_rate=optimizer.learning_rate * root,
         b1=1.0 - factor * (1.0 - optimizer.b1),
         b2=1.0 - factor * (1.0 - optimizer.b2),
         eps=optimizer.eps / root,
@@ -203,9 +208,11 @@ class Config(TrainConfig):
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    batch_scaling: str = "none"  # or sqrt: optimizer for batch_size views, see scaled_for_batch
     # Update only the rows that the views of the update have seen, by Adam without bias correction.
     selective_adam: bool = False
-    shard_gaussians: bool = False  # over the fsdp axis of the mesh, exchanged by all-to-all
+    # Gaussians and their moments lie sharded over the fsdp axis of the mesh; visible ones travel.
+    shard_gaussians: bool = False
 
     def __post_init__(self):
         check_config(self)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 RESET_CEILING = 2.0  # times densify.minimum_opacity: what an opacity reset leaves at most
 FAINTEST = 1.0 / 255.0  # opacity below which nothing is drawn
+BATCH_SCALINGS = ("none", "sqrt")
 LPIPS_VARIANTS = ("alex", "vgg", "vgg_unnormalised")
 # Inclusive and exclusive lower bounds of numbers; see the comments of the fields.
 _AT_LEAST = {
@@ -32,6 +33,7 @@ _AT_LEAST = {
     "densify.pause_after_reset": 0,
     "render.pair_capacity": 1,
     "render.chunk": 0,
+    "render.exchange_capacity": 0,
 }
 _ABOVE = {
     "scene.scale_factor": 0,
@@ -74,6 +76,10 @@ def check_config(config: Config) -> None:
             raise ConfigError(
                 f"config.{key} = {_value(config, key)} must lie strictly between 0 and 1"
             )
+    if config.batch_scaling not in BATCH_SCALINGS:
+        raise ConfigError(
+            f"config.batch_scaling = {config.batch_scaling!r}; use {' or '.join(BATCH_SCALINGS)}"
+        )
     densify = config.densify
     if densify.strategy == "default" and densify.reset_every % densify.every:
         raise ConfigError(

@@ -57,6 +57,7 @@ def refine(
     scene_scale: float,
     prune_large: jax.Array | bool,
     thresholds: Thresholds,
+    dealt: bool = False,
 ) -> tuple[Population, Refined]:
     """Duplicates and splits where the gradient is high, then prunes the result.
 
@@ -67,12 +68,13 @@ def refine(
       gradient: float32 [N], mean screen-space gradient over the views that saw the Gaussian.
       scene_scale: world units.
       prune_large: bool scalar, whether too large Gaussians go as well.
+      dealt: fill free slots in dealt order.
     """
     alive = population.alive
     largest = jnp.max(jnp.exp(population.gaussians["scales"]), axis=1)
     high = alive & (gradient > thresholds.gradient)
     small = largest <= thresholds.small_scale * scene_scale
-    births = assign_births(high, gradient, ~alive)
+    births = assign_births(high, gradient, ~alive, dealt)
     cloned = births.accepted & small
     split = births.accepted & ~small
     children = split | (births.born & split[births.parent])

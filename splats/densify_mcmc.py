@@ -182,8 +182,15 @@ def grow(
     cap: int,
     factor: float = 1.05,
     minimum_opacity: float = 0.005,
+    dealt: bool = False,
 ) -> tuple[Population, jax.Array]:
     """Adds Gaussians until there are min(cap, floor(factor * alive)), drawn like relocations.
+
+    Args:
+      cap: largest number of Gaussians.
+      factor: growth.
+      minimum_opacity: of a copy.
+      dealt: fill free slots in dealt order.
 
     Returns:
       The population, and the int32 number added (limited by the free slots).
@@ -193,7 +200,7 @@ def grow(
     extra = jnp.floor((factor - 1.0) * alive.astype(jnp.float32) + 1e-3).astype(jnp.int32)
     wanted = jnp.clip(jnp.minimum(alive + extra, cap) - alive, 0)
     free = ~population.alive
-    slots = free & (rank_within(free) < wanted)
+    slots = free & (rank_within(free, dealt) < wanted)
     grown = _fill_from_sources(population, slots, population.alive, minimum_opacity, key)
     return grown, jnp.sum(slots).astype(jnp.int32)
 

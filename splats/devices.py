@@ -3,10 +3,8 @@
 Two ways, with the same result as one device:
 
 * every device holds all Gaussians and takes its own views; sums and gradients are added;
-* Gaussians are sharded too (Zhao et al., "On Scaling Up 3D Gaussian Splatting Training", Grendel):
-  every device projects its shard for the views of its whole group, an all-to-all hands each device
-  the projections of all Gaussians for its own views, and it composites those. The transpose of the
-  exchange brings the gradients back. About 13 floats per Gaussian and view travel.
+* Gaussians are sharded too: every device projects its shard for the views of its whole group, and
+  receives the visible Gaussians of its own views, see `splats.exchange`.
 
 Vocabulary: G devices of a group (the fsdp axis), b views per device, n = N / G Gaussians per
 device.
@@ -14,66 +12,71 @@ device.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from splats.render.renderer import Screen, composite_screen, project_to_screen
+from splats.exchange import GROUP, Arrival, exchange, rows_per_shard, send
+from splats.render.renderer import composite_screen
 from splats.view_sums import BatchInputs, ViewComparison, ViewSums, sum_over_views, with_counts
 from splats.views import Arrays, camera_of
 
-BATCH_AXES = ("data", "fsdp")
+BATCH_AXES = ("data", GROUP)
+
+
+def gaussian_shards() -> int:
+    """Over how many devices of the mesh of `jax.set_mesh` Gaussians lie, where they are sharded."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape[GROUP]
 
 
 def _exchanged_views(
     comparison: ViewComparison,
+    rows: int,
     params: dict[str, Any],
     alive: jax.Array,
     active_degree: jax.Array,
     resident: Arrays,
     inputs: BatchInputs,
 ) -> ViewSums:
-    """On one device: its Gaussians [n], its views [b]; `seen` of its Gaussians."""
-    settings, gaussians = comparison.settings, params["gaussians"] | {"alive": alive}
-    group_views = jax.lax.all_gather(inputs.view, "fsdp", tiled=True)
-    cameras = jax.vmap(lambda view: camera_of(resident, view, params.get("poses")))
-    screens = jax.vmap(
-        lambda camera: project_to_screen(gaussians, camera, settings, active_degree)[0]
-    )(cameras(group_views))
-    seen = jnp.sum(screens.visible.astype(jnp.float32), axis=0)
-    exchange = partial(
-        jax.lax.all_to_all, axis_name="fsdp", split_axis=0, concat_axis=1, tiled=True
-    )
-    screens = jax.tree.map(exchange, screens)  # [G b, n, ...] -> [b, N, ...]
+    """On one device: its Gaussians [n], its views [b]; `seen` of its Gaussians.
 
-    def one(rows: tuple[BatchInputs, Screen]) -> ViewSums:
-        view_inputs, screen = rows
-        camera = camera_of(resident, view_inputs.view, params.get("poses"))
-        probes = view_inputs.probes
-        drawn = composite_screen(
-            screen,
-            view_inputs.background,
-            settings,
-            probes.get("means2d"),
-            probes.get("absgrad"),
-        )
+    The probes are those of its Gaussians for the views of its group [G b, n, 2].
+    """
+    settings, gaussians = comparison.settings, params["gaussians"] | {"alive": alive}
+
+    def camera_of_view(view: jax.Array):
+        return camera_of(resident, view, params.get("poses"))
+
+    group_views = jax.lax.all_gather(inputs.view, GROUP, tiled=True)
+    parcels, seen = send(
+        gaussians, camera_of_view, group_views, inputs.probes, settings, active_degree, rows
+    )
+    arrival, incomplete = exchange(parcels, channels=4 if settings.render_depth else 3)
+
+    def one(received: tuple[jax.Array, jax.Array, Arrival]) -> ViewSums:
+        view, background, (screen, absgrad) = received
+        drawn = composite_screen(screen, background, settings, absgrad_probe=absgrad)
         totals = comparison.compare(
-            drawn.image, drawn.depth, camera, params, resident, view_inputs.view
+            drawn.image, drawn.depth, camera_of_view(view), params, resident, view
         )
         return with_counts(totals, screen.visible, drawn.pairs.pairs_needed, drawn.pairs.overflow)
 
-    sums = sum_over_views(one, (inputs, screens))
-    return ViewSums(sums.totals, seen, sums.overflow)
+    sums = sum_over_views(one, (inputs.view, inputs.background, arrival))
+    return ViewSums(sums.totals, seen, sums.overflow, incomplete)
 
 
 def _added_over(axes: tuple[str, ...], sums: ViewSums, seen_axes: tuple[str, ...]) -> ViewSums:
+    def any_of(flag: jax.Array) -> jax.Array:
+        return jax.lax.psum(flag.astype(jnp.int32), axes) > 0
+
     return ViewSums(
         jax.tree.map(lambda leaf: jax.lax.psum(leaf, axes), sums.totals),
         jax.lax.psum(sums.seen, seen_axes),
-        jax.lax.psum(sums.overflow.astype(jnp.int32), axes) > 0,
+        any_of(sums.overflow),
+        any_of(sums.incomplete),
     )
 
 
@@ -84,32 +87,41 @@ def batch_sums(
     active_degree: jax.Array,
     resident: Arrays,
     inputs: BatchInputs,
-    shard_gaussians: bool = False,
+    exchange_rows: int | None = None,
 ) -> ViewSums:
     """Sums over all views of a batch, on the mesh of `jax.set_mesh` or on one device.
 
     Args:
-      shard_gaussians: Gaussians lie sharded over the fsdp axis and stay so.
+      exchange_rows: Gaussians lie sharded over the fsdp axis and stay so, and a device has room
+        for so many visible ones of a view, in equal parts from each shard; None: all devices hold
+        all Gaussians.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.shape["data"] * mesh.shape["fsdp"] == 1:
+    if mesh.empty or mesh.shape["data"] * mesh.shape[GROUP] == 1:
         return comparison.all_views(params, alive, active_degree, resident, inputs)
-    rows = P("fsdp") if shard_gaussians else P()
+    shards = mesh.shape[GROUP]
+    rows = 0
+    if exchange_rows is not None and shards > 1:
+        rows = rows_per_shard(exchange_rows, alive.shape[0] // shards, shards)
+    slots = P(GROUP) if rows else P()
     specs = {name: jax.tree.map(lambda _: P(), part) for name, part in params.items()}
-    specs["gaussians"] = jax.tree.map(lambda _: rows, params["gaussians"])
+    specs["gaussians"] = jax.tree.map(lambda _: slots, params["gaussians"])
+    # Probes lie with the Gaussians where those are sharded: their gradients need not travel again.
+    probes = P("data", GROUP) if rows else P(BATCH_AXES)
 
     def local(params, alive, active_degree, resident, inputs) -> ViewSums:
         arguments = params, alive, active_degree, resident, inputs
-        if shard_gaussians:
-            return _added_over(BATCH_AXES, _exchanged_views(comparison, *arguments), ("data",))
+        if rows:
+            sums = _exchanged_views(comparison, rows, *arguments)
+            return _added_over(BATCH_AXES, sums, ("data",))
         return _added_over(BATCH_AXES, comparison.all_views(*arguments), BATCH_AXES)
 
     # Compositing loops a different number of times on each device, which the check of varying
     # axes cannot follow; the tests compare gradients with those of one device instead.
     spread = jax.shard_map(
         local,
-        in_specs=(specs, rows, P(), P(), P(BATCH_AXES)),
-        out_specs=ViewSums(P(), rows, P()),  # type: ignore[arg-type]
+        in_specs=(specs, slots, P(), P(), BatchInputs(P(BATCH_AXES), P(BATCH_AXES), probes)),  # type: ignore[arg-type]
+        out_specs=ViewSums(P(), slots, P(), P()),  # type: ignore[arg-type]
         check_vma=False,
     )
     return spread(params, alive, active_degree, resident, inputs)

@@ -7,12 +7,14 @@ LPIPS is computed on request, by the variant that the metric's name says (`splat
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from splats.colour_correction import fit_affine
 from splats.data.scene import Scene
@@ -41,7 +43,13 @@ class Scores:
     lpips: dict[str, float]
 
 
-_render = jax.jit(render, static_argnames="settings")
+@functools.partial(jax.jit, static_argnames="settings")
+def _render(gaussians, camera, settings, active_degree):
+    """As `render`; on a mesh, whole on every device, so that every process can read it."""
+    output = render(gaussians, camera, settings, active_degree=active_degree)
+    if jax.sharding.get_abstract_mesh().empty:
+        return output
+    return jax.lax.with_sharding_constraint(output, PartitionSpec())
 
 
 def complete_rendering(

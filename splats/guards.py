@@ -21,6 +21,7 @@ MIN_PIXEL_EFFECT = 1e-3  # relative change of loss and gradients when the photog
 FINITE_DIFFERENCE_TOLERANCE = 0.1
 PROBED = 3  # Gaussians per parameter
 PHOTOGRAPH_PSNR_LIMIT = 45.0  # dB; published averages on photographs are 27 to 30
+OVERFIT_PSNR = 24.0  # dB on the fitted views
 NEEDED_GRADIENTS = ("means", "opacities", "scales", "sh0")
 CHANGES = ("cloned", "split", "pruned", "relocated", "added")
 
@@ -196,3 +197,11 @@ def idle_refinement(ledger: Sequence[Mapping[str, float]]) -> Verdict | None:
             f"{quantiles}"
         )
     return Verdict("idle-refinement", False, sentence, warning=True)
+
+
+def overfit(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
+    """Whether the fitted views are reproduced; not a matter of a falling loss."""
+    start, end = before["psnr"], after["psnr"]
+    needed = max(OVERFIT_PSNR, start + 3.0)
+    sentence = f"PSNR on the fitted views went from {start:.1f} to {end:.1f} dB"
+    return Verdict("overfit", end >= needed, f"{sentence} (needed: {needed:.1f} dB)")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from splats import refinement
 from splats.formats import CleanedCloud, GaussianCloud, clean, transform
 from splats.formats.inria_ply import read_inria_ply
 from splats.initialise import initial_capacity
@@ -51,6 +52,8 @@ def import_weights(args: argparse.Namespace) -> list[str]:
             params=state.params | {"gaussians": gaussians},
             model_state=replace(state.model_state, alive=alive),
         )
+        if config.shard_gaussians:
+            state = refinement.deal(state)
         state = jax.device_put(state, program.shardings)
         write_first_checkpoint(args.workdir, task, config, state, args.overrides)
     return report(args.workdir, cleaned, task)

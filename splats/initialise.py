@@ -1,7 +1,7 @@
 """The Gaussians that a run starts from.
 
 Isotropic, sized by the distance to the three nearest points (Kerbl et al. 2023, section 5.1), with
-random orientations (gsplat), in the first slots of the population.
+random orientations (gsplat), in the first slots of the population or in dealt ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from splats.config import ModelConfig
 from splats.data.initialisation import neighbour_distances, random_blender_points, random_points
 from splats.data.scene import Scene
-from splats.population import Gaussians, resize_rows
+from splats.population import Gaussians, dealt_rows, resize_rows
 from splats.render.harmonics import rgb_to_constant
 from training.errors import ConfigError
 
@@ -76,9 +76,17 @@ def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> in
 
 
 def initial_gaussians(
-    points: StartingPoints, capacity: int, config: ModelConfig, key: jax.Array
+    points: StartingPoints,
+    capacity: int,
+    config: ModelConfig,
+    key: jax.Array,
+    dealt: bool = False,
 ) -> tuple[Gaussians, jax.Array]:
-    """Gaussians of `capacity` slots and which of them are alive; traceable."""
+    """Gaussians of `capacity` slots and which of them are alive; traceable.
+
+    Args:
+      dealt: the points are dealt over the slots, see `splats.population`.
+    """
     count = len(points.sizes)
     bands = (config.sh_degree + 1) ** 2 - 1
     log_size = jnp.log(jnp.asarray(points.sizes) * config.init_scale)
@@ -95,4 +103,8 @@ def initial_gaussians(
         name: resize_rows(leaf.astype(jnp.float32), capacity) for name, leaf in rows.items()
     }
     gaussians["quats"] = gaussians["quats"].at[count:, 0].set(1.0)
-    return gaussians, jnp.arange(capacity) < count
+    alive = jnp.arange(capacity) < count
+    if not dealt:
+        return gaussians, alive
+    slots = dealt_rows(alive)
+    return {name: leaf[slots] for name, leaf in gaussians.items()}, alive[slots]

@@ -4,6 +4,10 @@ Arrays have a static number of slots N, so that a scene can change its number of
 a new compilation. A *free* slot holds finite values that nothing reads; a *birth* copies a parent
 row to a free slot.
 
+Free slots are filled from the first on or, where the slots lie sharded over devices, in *dealt
+order*: the order of the base-2 radical inverse (van der Corput 1935), in which every run of slots,
+and with it every shard of any number of equal shards, gets its share of any first k slots.
+
 Vocabulary: mu, nu the first and second Adam moments; N slots; rank k the position of a slot among
 those of its kind.
 """
@@ -65,22 +69,48 @@ def expand_like(mask: jax.Array, leaf: jax.Array) -> jax.Array:
     return mask.reshape(mask.shape + (1,) * (leaf.ndim - mask.ndim))
 
 
-def rank_within(mask: jax.Array) -> jax.Array:
-    """int32 [N]: how many slots of `mask` come before each slot."""
+def dealt_order(slots: int) -> jax.Array:
+    """int32 [slots]: all slots, sorted by the reversed bits of their numbers.
+
+    The first k of them hold k / G slots of each of G equal shards, up to log2(slots). The order
+    does not depend on G, so that a run is the same on any mesh.
+    """
+    bits = max(slots - 1, 1).bit_length()
+    number = jnp.arange(slots, dtype=jnp.uint32)
+    inverse = jnp.zeros_like(number)
+    for bit in range(bits):
+        inverse |= ((number >> bit) & 1) << (bits - 1 - bit)
+    return jnp.argsort(inverse).astype(jnp.int32)
+
+
+def dealt_rows(alive: jax.Array) -> jax.Array:
+    """int32 [N]: the row that each slot takes over when all rows are dealt, living ones first."""
+    living_first = jnp.argsort(~alive, stable=True).astype(jnp.int32)
+    return jnp.zeros_like(living_first).at[dealt_order(alive.shape[0])].set(living_first)
+
+
+def rank_within(mask: jax.Array, dealt: bool = False) -> jax.Array:
+    """int32 [N]: how many slots of `mask` come before each slot, by index or in dealt order."""
+    if dealt:
+        order = dealt_order(mask.shape[0])
+        return jnp.zeros_like(order).at[order].set(rank_within(mask[order]))
     return jnp.cumsum(mask.astype(jnp.int32)) - mask.astype(jnp.int32)
 
 
-def assign_births(wanted: jax.Array, priority: jax.Array, free: jax.Array) -> Births:
+def assign_births(
+    wanted: jax.Array, priority: jax.Array, free: jax.Array, dealt: bool = False
+) -> Births:
     """Gives each wanted birth a free slot, highest priority first (ties: lowest index).
 
     Args:
       wanted: bool [N], parents that ask for one birth each.
       priority: float32 [N].
       free: bool [N], slots that may be filled; disjoint from `wanted`.
+      dealt: fill free slots in dealt order.
     """
     order = jnp.argsort(jnp.where(wanted, -priority, jnp.inf), stable=True).astype(jnp.int32)
     position = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=jnp.int32))
-    free_rank = rank_within(free)
+    free_rank = rank_within(free, dealt)
     births = jnp.minimum(jnp.sum(wanted), jnp.sum(free)).astype(jnp.int32)
     return Births(
         parent=order[free_rank],

@@ -1,7 +1,8 @@
 """The periodic rewrite of the train state: densification, with a ledger row for each.
 
 A refinement takes the Gaussians, their Adam moments and the mask of living slots out of the train
-state, lets the strategy change them together, and puts them back.
+state, lets the strategy change them together, and puts them back. Where the Gaussians lie sharded
+over devices (`dealt`), slots are filled so that the shards stay equally full.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from splats import densify_default, densify_mcmc, screen_gradients
 from splats.config import DensifyConfig
 from splats.config_checks import RESET_CEILING
-from splats.population import Population, pad_population, resize_rows
+from splats.population import Gaussians, Population, dealt_rows, pad_population, resize_rows
 from splats.screen_gradients import ScreenGradients
 from training.state import TrainState
 
@@ -65,8 +66,8 @@ def with_population(state: TrainState, population: Population) -> TrainState:
     )
 
 
-def resized(state: TrainState, capacity: int) -> TrainState:
-    """The same Gaussians, moments and statistics in more slots."""
+def resized(state: TrainState, capacity: int, dealt: bool = False) -> TrainState:
+    """The same Gaussians, moments and statistics in more slots, dealt anew or the first ones."""
     state = with_population(state, pad_population(population_of(state), capacity))
 
     def padded(leaf: jax.Array) -> jax.Array:
@@ -76,33 +77,66 @@ def resized(state: TrainState, capacity: int) -> TrainState:
     model = replace(
         model, visible=padded(model.visible), gradients=jax.tree.map(padded, model.gradients)
     )
-    return replace(state, model_state=model)
+    state = replace(state, model_state=model)
+    return deal(state) if dealt else state
+
+
+def deal(state: TrainState) -> TrainState:
+    """The same Gaussians, moments and statistics in dealt slots, whichever they were in."""
+    rows = dealt_rows(state.model_state.alive)
+
+    def taken(leaf: jax.Array) -> jax.Array:
+        return leaf[rows]
+
+    state = with_population(state, jax.tree.map(taken, population_of(state)))
+    model = state.model_state  # `alive` went with the population
+    moved = jax.tree.map(taken, (model.visible, model.gradients))
+    return replace(state, model_state=SplatState(model.alive, *moved))
+
+
+def shard_imbalance(alive: jax.Array, shards: int) -> jax.Array:
+    """Living Gaussians of the fullest shard over their mean; 1 if balanced, `shards` at worst."""
+    counts = jnp.sum(alive.reshape(shards, -1).astype(jnp.float32), axis=1)
+    return jnp.max(counts) / jnp.maximum(jnp.mean(counts), 1.0 / shards)
 
 
 def refine(
-    state: TrainState, key: jax.Array, config: DensifyConfig, cap: int, scene_scale: float
+    state: TrainState,
+    key: jax.Array,
+    config: DensifyConfig,
+    cap: int,
+    scene_scale: float,
+    shards: int | None = None,
 ) -> tuple[TrainState, Ledger]:
-    """One refinement by the configured strategy; traceable."""
-    population = population_of(state)
+    """One refinement by the configured strategy; traceable.
+
+    Args:
+      cap: largest number of Gaussians.
+      scene_scale: world units.
+      shards: over so many devices the Gaussians lie sharded, in dealt slots; None: they do not.
+    """
+    population, dealt = population_of(state), shards is not None
     if config.strategy == "mcmc":
-        population, row = _sample(population, key, config, cap)
+        population, row = _sample(population, key, config, cap, dealt)
         state = with_population(state, population)
     else:
-        state, row = _control_density(state, population, key, config, scene_scale)
+        state, row = _control_density(state, population, key, config, scene_scale, dealt)
     alive = state.model_state.alive
     row |= {"alive": jnp.sum(alive), "capacity": jnp.int32(alive.shape[0])}
+    if shards is not None:
+        row["shard_imbalance"] = shard_imbalance(alive, shards)
     return state, {f"densify/{name}": value for name, value in row.items()}
 
 
 def _sample(
-    population: Population, key: jax.Array, config: DensifyConfig, cap: int
+    population: Population, key: jax.Array, config: DensifyConfig, cap: int, dealt: bool
 ) -> tuple[Population, Ledger]:
     relocation_key, growth_key = jax.random.split(key)
     population, relocated = densify_mcmc.relocate(
         population, relocation_key, config.minimum_opacity
     )
     population, added = densify_mcmc.grow(
-        population, growth_key, cap, config.growth, config.minimum_opacity
+        population, growth_key, cap, config.growth, config.minimum_opacity, dealt
     )
     return population, {"relocated": relocated, "added": added}
 
@@ -113,6 +147,7 @@ def _control_density(
     key: jax.Array,
     config: DensifyConfig,
     scene_scale: float,
+    dealt: bool,
 ) -> tuple[TrainState, Ledger]:
     """Adaptive density control, then, every `reset_every` updates, the opacity reset."""
     thresholds = densify_default.Thresholds(
@@ -128,7 +163,7 @@ def _control_density(
     row = screen_gradients.masked_quantiles(gradient, population.alive & (statistics.views > 0))
     paused = applied % config.reset_every < config.pause_after_reset
     refined, counts = densify_default.refine(
-        population, gradient, key, scene_scale, applied > config.reset_every, thresholds
+        population, gradient, key, scene_scale, applied > config.reset_every, thresholds, dealt
     )
     nothing = jax.tree.map(jnp.zeros_like, counts)
     population, counts, statistics = jax.tree.map(
@@ -151,6 +186,25 @@ def _control_density(
         "opacity_reset": due,
     }
     return state, row
+
+
+def explored(
+    gaussians: Gaussians,
+    model_state: SplatState,
+    config: DensifyConfig,
+    learning_rate: jax.Array,
+    key: jax.Array,
+) -> Gaussians:
+    """After an update of MCMC: the Gaussians with noise on their means; else as they are."""
+    if config.strategy != "mcmc" or not config.noise:
+        return gaussians
+    rows = model_state.alive
+    if config.noise_on_visible:
+        rows = rows & model_state.visible
+    means = densify_mcmc.add_noise(
+        gaussians, rows, learning_rate, key, config.noise, config.minimum_opacity
+    )
+    return gaussians | {"means": means}
 
 
 def growth_wanted(ledger: dict[str, float] | None, cap: int) -> bool:

@@ -32,10 +32,11 @@ def run(
     for _ in range(MAX_RESIZES):
         # Coefficients are inputs, so that one compilation serves all checks.
         objective = jax.jit(jax.value_and_grad(partial(_objective, task), has_aux=True))
-        (_, (visible, overflow)), gradients = objective(gaussians, whole, state, batch, resident)
-        if not bool(overflow):
+        (_, (visible, flags)), gradients = objective(gaussians, whole, state, batch, resident)
+        reasons = [reason for reason in task.replay_reasons if bool(flags[reason])]
+        if not reasons:
             break
-        task, _ = task.resize(state, "overflow")
+        task, _ = task.resize(state, ", ".join(reasons))
 
     def of_images(changed: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         (value, _), gradient = objective(
@@ -60,8 +61,8 @@ def _objective(
     state: TrainState,
     batch: Batch,
     resident: Any,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The weighted loss; besides it the mean number of visible Gaussians, and the overflow."""
+) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
+    """The weighted loss; besides it the mean number of visible Gaussians and the suppressions."""
     state = replace(state, params=state.params | {"gaussians": gaussians})
     update_key = jax.random.fold_in(state.key, state.step)
     context = Context(
@@ -70,4 +71,4 @@ def _objective(
     output = task.loss(state.params, context, batch, update_key)
     values = [coefficients[name] * total.mean() for name, total in output.terms.items()]
     loss = sum(values, jnp.zeros((), jnp.float32))
-    return loss, (output.metrics["visible"].mean(), output.suppress["overflow"])
+    return loss, (output.metrics["visible"].mean(), output.suppress)

@@ -18,7 +18,6 @@ import numpy as np
 
 from splats import (
     bilateral,
-    densify_mcmc,
     evaluation,
     gradient_health,
     guards,
@@ -26,12 +25,14 @@ from splats import (
     refinement,
     regularisers,
     screen_gradients,
+    sizes,
     start_checks,
 )
-from splats.config import SYNTHETIC, Config
+from splats.config import SYNTHETIC, Config, scaled_for_batch
 from splats.data.scene import Scene
 from splats.depth import supervising_points
-from splats.devices import batch_sums
+from splats.devices import batch_sums, gaussian_shards
+from splats.exchange import GROUP
 from splats.initialise import initial_capacity, initial_gaussians, starting_points
 from splats.lpips import Lpips
 from splats.lpips_weights import load_lpips
@@ -41,7 +42,7 @@ from splats.render.rasterize import check_backend
 from splats.saved_scene import check_saved_scene
 from splats.view_sums import BatchInputs, ViewComparison
 from splats.views import ViewSource, open_scene, view_arrays
-from training.config import GuardConfig
+from training.config import GuardConfig, OptimizerConfig, TrainConfig
 from training.errors import ConfigError
 from training.mesh import Layout
 from training.optimizer import label_by_rules
@@ -54,6 +55,7 @@ from training.task import (
     Evaluation,
     LossOutput,
     LossTerm,
+    ShardingRules,
     Source,
     Sources,
     Task,
@@ -62,10 +64,8 @@ from training.task import (
 )
 from training.watch import Watch
 
-OVERFLOW = "overflow"  # more (tile, Gaussian) pairs than there is room for
-FULL = "full"  # more Gaussians wanted than there are slots
+GAUSSIANS_SHARDED = ((r"gaussians/|model_state/", (GROUP,)),)
 PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
-OVERFIT_PSNR = 24.0  # dB on the fitted views
 
 
 def make_task(config: Config) -> SplatTask:
@@ -88,6 +88,8 @@ class SplatTask(Task):
       capacity: slots for Gaussians.
       pair_capacity: slots for the (tile, Gaussian) pairs of a view.
       first_degree: harmonics in use from the first update on; 0 unless Gaussians were imported.
+      exchange_capacity: visible Gaussians of a view that a device has room for where they lie
+        sharded; 0 until it has grown beyond the configured number.
     """
 
     config: Config
@@ -95,8 +97,8 @@ class SplatTask(Task):
     capacity: int
     pair_capacity: int
     first_degree: int = 0
+    exchange_capacity: int = 0
 
-    replay_reasons = (OVERFLOW,)
     logged_first = 20
 
     def __post_init__(self):
@@ -107,6 +109,14 @@ class SplatTask(Task):
                 f"held-out views, {len(shared)} of them in both; hold views out by "
                 "config.scene.split"
             )
+
+    @cached_property
+    def replay_reasons(self) -> tuple[str, ...]:  # type: ignore[override]
+        return sizes.replay_reasons(self)
+
+    @cached_property
+    def sharding_rules(self) -> ShardingRules:  # type: ignore[override]
+        return GAUSSIANS_SHARDED if self.config.shard_gaussians else ()
 
     @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
@@ -179,7 +189,9 @@ class SplatTask(Task):
         return arrays
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:
-        gaussians, alive = initial_gaussians(self.points, self.capacity, self.config.model, key)
+        gaussians, alive = initial_gaussians(
+            self.points, self.capacity, self.config.model, key, self.config.shard_gaussians
+        )
         params: dict[str, Any] = {"gaussians": gaussians}
         if self.config.model.bilateral_grid:
             params["bilateral"] = bilateral.identity_grids(len(self.scene.train))
@@ -191,6 +203,11 @@ class SplatTask(Task):
         rules = [(f"gaussians/{name}", name) for name in params["gaussians"]]
         rules += [(name, name) for name in params if name != "gaussians"]
         return label_by_rules(params, rules)
+
+    def optimizer_settings(self, config: TrainConfig) -> OptimizerConfig:
+        if self.config.batch_scaling == "sqrt":
+            return scaled_for_batch(config.optimizer, config.batch_size)
+        return config.optimizer
 
     def learning_rate_scales(self) -> Mapping[str, float]:
         return {"means": self.scene_scale}
@@ -236,6 +253,7 @@ class SplatTask(Task):
         self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
     ) -> LossOutput:
         model_state: SplatState = context.model_state
+        sizes.check_shards(self)
         views = batch["view"].shape[0]
         seen_params, probes = regularisers.apart(params, context.probes or {})
         background = jnp.zeros((views, 3))
@@ -249,7 +267,7 @@ class SplatTask(Task):
             self.active_degree(context.applied),
             context.resident,
             BatchInputs(batch["view"], background, probes),
-            self.config.shard_gaussians,
+            sizes.exchange_rows(self),
         )
         visible = sums.seen > 0
         terms = dict(sums.totals)
@@ -263,7 +281,7 @@ class SplatTask(Task):
                 model_state.alive, visible | (model_state.visible & (context.part > 0)), statistics
             ),
             metrics=metrics,
-            suppress={OVERFLOW: sums.overflow},
+            suppress=sizes.suppressions(self, sums),
             update_rows=self._update_rows(params, model_state.alive, visible),
         )
 
@@ -284,42 +302,29 @@ class SplatTask(Task):
         learning_rates: Mapping[str, jax.Array],
         key: jax.Array,
     ) -> tuple[dict[str, Any], SplatState]:
-        densify = self.config.densify
-        if densify.strategy != "mcmc" or not densify.noise:
-            return params, model_state
-        rows = model_state.alive
-        if densify.noise_on_visible:
-            rows = rows & model_state.visible
-        gaussians = params["gaussians"]
-        means = densify_mcmc.add_noise(
-            gaussians, rows, learning_rates["means"], key, densify.noise, densify.minimum_opacity
+        gaussians = refinement.explored(
+            params["gaussians"], model_state, self.config.densify, learning_rates["means"], key
         )
-        return params | {"gaussians": gaussians | {"means": means}}, model_state
+        return params | {"gaussians": gaussians}, model_state
 
     def refresh(self, state: TrainState, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        return refinement.refine(
-            state, key, self.config.densify, self.config.model.capacity, self.scene_scale
-        )
+        densify, cap = self.config.densify, self.config.model.capacity
+        shards = gaussian_shards() if self.config.shard_gaussians else None
+        return refinement.refine(state, key, densify, cap, self.scene_scale, shards)
 
     def resize_reason(self, ledger: Mapping[str, float]) -> str | None:
         wanted = refinement.growth_wanted(dict(ledger), self.config.model.capacity)
-        return FULL if wanted else None
+        return sizes.FULL if wanted else None
 
     def resize(self, state: TrainState, reason: str) -> tuple[SplatTask, TrainState]:
-        if reason == OVERFLOW:
-            return replace(self, pair_capacity=2 * self.pair_capacity), state
-        return self.resized(state, min(2 * self.capacity, self.config.model.capacity))
+        return sizes.grown(self, state, reason)
 
     def resized(self, state: TrainState, capacity: int) -> tuple[SplatTask, TrainState]:
         """The task and the state with `capacity` slots, at least as many as now."""
-        state = jax.jit(refinement.resized, static_argnums=1)(state, capacity)
-        return replace(self, capacity=capacity), state
+        return sizes.resized(self, state, capacity)
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "capacity": self.capacity,
-            "pair_capacity": self.pair_capacity,
-            "first_degree": self.first_degree,
+        return sizes.to_metadata(self) | {
             "split": self.scene.split.to_dict(),
             "scene": self.scene.fingerprint,
             "scene_scale": self.scene_scale,
@@ -329,12 +334,7 @@ class SplatTask(Task):
     def with_metadata(self, metadata: Mapping[str, Any]) -> SplatTask:
         """Raises CheckpointError where the checkpoint belongs to another split or world."""
         check_saved_scene(metadata, self.scene)
-        return replace(
-            self,
-            capacity=int(metadata["capacity"]),
-            pair_capacity=max(self.pair_capacity, int(metadata["pair_capacity"])),
-            first_degree=int(metadata.get("first_degree", 0)),
-        )
+        return sizes.from_metadata(self, metadata)
 
     def describe(self) -> Description:
         pixels = self.settings.width * self.settings.height
@@ -397,7 +397,4 @@ class SplatTask(Task):
         return replace(self, config=config)
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
-        start, end = before.metrics["psnr"], after.metrics["psnr"]
-        sentence = f"PSNR on the fitted views went from {start:.1f} to {end:.1f} dB"
-        needed = max(OVERFIT_PSNR, start + 3.0)
-        return Verdict("overfit", end >= needed, f"{sentence} (needed: {needed:.1f} dB)")
+        return guards.overfit(before.metrics, after.metrics)

@@ -36,17 +36,20 @@ class ViewSums:
         `pairs` and `visible`, for the log.
       seen: float32 [N], number of views that each Gaussian is in.
       overflow: bool scalar, some view needed more pairs than there is room for.
+      incomplete: bool scalar, some view sees more Gaussians of a shard than it could be sent.
     """
 
     totals: dict[str, Total]
     seen: jax.Array
     overflow: jax.Array
+    incomplete: jax.Array
 
     def __add__(self, other: ViewSums) -> ViewSums:
         return ViewSums(
             jax.tree.map(jnp.add, self.totals, other.totals),
             self.seen + other.seen,
             self.overflow | other.overflow,
+            self.incomplete | other.incomplete,
         )
 
 
@@ -155,7 +158,7 @@ def with_counts(
         "pairs": Total(pairs.astype(jnp.float32), one),
         "visible": Total(jnp.sum(seen), one),
     }
-    return ViewSums(totals | counts, seen, overflow)
+    return ViewSums(totals | counts, seen, overflow, jnp.zeros((), bool))
 
 
 def sum_over_views(one, inputs: Any) -> ViewSums:

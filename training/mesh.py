@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from training.config import MeshConfig
 from training.errors import ConfigError
 from training.paths import compile_pattern, map_named
+from training.task import ShardingRules
 
 PyTree = Any
 AXES = ("data", "fsdp", "model")
@@ -74,16 +75,21 @@ def _fsdp_spec(shape: tuple[int, ...], itemsize: int, size: int, min_bytes: int)
     return PartitionSpec()
 
 
-def state_shardings(abstract: PyTree, mesh: Mesh, config: MeshConfig) -> PyTree:
+def state_shardings(
+    abstract: PyTree, mesh: Mesh, config: MeshConfig, task_rules: ShardingRules = ()
+) -> PyTree:
     """A NamedSharding for each leaf; moments and averages follow their parameter's rule.
 
-    Rules are matched (`re.search`) against leaf paths such as `params/encoder/layers/kernel`.
+    Rules are matched (`re.search`) against leaf paths such as `params/encoder/layers/kernel`:
+    those of the config, then those of the task, then the fsdp rule.
 
     Raises:
-      ConfigError: a rule that matches no leaf, or whose axes do not divide the leaf.
+      ConfigError: a rule of the config that matches no leaf, or axes that do not divide the leaf.
     """
     used: set[str] = set()
-    rules = [(compile_pattern(p, "config.mesh.rules"), axes) for p, axes in config.rules]
+    rules = [
+        (compile_pattern(p, "config.mesh.rules"), axes) for p, axes in (*config.rules, *task_rules)
+    ]
 
     def place(path: str, leaf: Any) -> NamedSharding:
         if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -121,7 +127,7 @@ def _check_rule(path: str, shape: tuple[int, ...], axes: Iterable[str | None], m
     if not fits:
         raise ConfigError(
             f"config.mesh.rules: axes {axes} do not fit {path} of shape {shape} "
-            f"on the mesh {dict(mesh.shape)}"
+            f"on the mesh {dict(mesh.shape)}; each axis must divide its dimension"
         )
 
 

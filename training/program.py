@@ -45,7 +45,7 @@ class Program:
             config.accumulation, config.optimizer.clip_norm, ema_decay(config.ema, total_updates)
         )
         shapes = jax.eval_shape(self._create)
-        self.shardings = state_shardings(shapes, layout.mesh, config.mesh)
+        self.shardings = state_shardings(shapes, layout.mesh, config.mesh, task.sharding_rules)
         self.abstract_state: TrainState = jax.tree.map(
             lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
             shapes,
@@ -60,7 +60,7 @@ class Program:
         if jax.tree.structure(labels) != jax.tree.structure(params):
             raise ConfigError("the task's optimizer groups do not cover exactly its parameters")
         return build_optimizer(
-            self.config.optimizer,
+            self.task.optimizer_settings(self.config),
             labels,
             self.total_updates,
             self.task.learning_rate_scales(),

@@ -21,7 +21,7 @@ import numpy as np
 from training.errors import ConfigError
 
 if TYPE_CHECKING:
-    from training.config import GuardConfig
+    from training.config import GuardConfig, OptimizerConfig, TrainConfig
     from training.mesh import Layout
     from training.state import TrainState
     from training.watch import Watch
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PyTree = Any
 Batch = dict[str, jax.Array]
 Example = dict[str, np.ndarray]
+# Ordered (regex on the leaf path of the state, axis name per dimension or None).
+ShardingRules = tuple[tuple[str, tuple[str | None, ...]], ...]
 
 
 @runtime_checkable
@@ -201,6 +203,8 @@ class Task(Protocol):
     # Reasons in `LossOutput.suppress` after which `resize` is called and the batch is replayed.
     replay_reasons: tuple[str, ...] = ()
     refresh_cadence: Cadence | None = None
+    # How the state lies on the mesh, after the rules of the config.
+    sharding_rules: ShardingRules = ()
     # Group label -> applied updates before which an exactly zero gradient is legitimate.
     quiet_groups: Mapping[str, int] = {}
     # Updates at the start of the run of which every one is logged.
@@ -235,6 +239,10 @@ class Task(Protocol):
     def ema_select(self, params: PyTree) -> PyTree:
         """The subtree of the parameters that is averaged."""
         return params
+
+    def optimizer_settings(self, config: TrainConfig) -> OptimizerConfig:
+        """The optimizer of a run; may follow from other settings of the config (the batch size)."""
+        return config.optimizer
 
     def learning_rate_scales(self) -> Mapping[str, float]:
         """Group label -> factor known to the task only (the scale of a scene)."""

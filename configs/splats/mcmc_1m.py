@@ -5,8 +5,8 @@
 SCENE is a folder with `images` and a COLMAP model (or under PODVISION_DATA), by default the fox.
 One accelerator with 16 GB: the state takes 0.71 GB at 1,000,000 Gaussians. Published figures of
 the same settings (gsplat): 29.18 dB on 7 scenes of Mip-NeRF 360 in 15 minutes on an A100. This
-program has not been measured there. On a pod add
---config.batch_size=16 and --config.mesh.data=-1, and divide --config.total.updates by as much.
+program has not been measured there. On a pod add --config.batch_size=16, --config.mesh.data=-1
+and --config.batch_scaling=sqrt, and divide the numbers of updates by 16 (docs/splats.md).
 """
 
 from ml_collections import ConfigDict

@@ -27,6 +27,7 @@ from tests.splats.scenes import (
     small_scene,
     small_task,
 )
+from training.config import GroupConfig
 from training.errors import CheckpointError, ConfigError
 from training.evaluate import evaluate_state
 
@@ -260,13 +261,29 @@ def test_bilateral_grids_and_poses_are_groups_of_their_own_and_learn():
 
 
 def test_batch_scaling_follows_the_square_root_rule_up_to_its_cap():
-    base = splat_optimizer()
+    base = replace(splat_optimizer(), groups=(*splat_optimizer().groups, GroupConfig("other")))
     four = scaled_for_batch(base, 4)
     assert four.groups[1].learning_rate == pytest.approx(2 * 5e-3)
     assert (four.b1, four.eps) == pytest.approx((0.6, 5e-16))
     assert four.b2 == pytest.approx(0.996)
+    assert four.groups[-1] == GroupConfig("other") and four.learning_rate == pytest.approx(2e-3)
     many = scaled_for_batch(base, 64)
     assert many.b1 == pytest.approx(1 - 8 * 0.1) and many.b1 > 0
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("sqrt", 4.0)])
+def test_the_optimizer_of_a_run_is_scaled_for_its_batch_where_the_config_says_so(scaling, factor):
+    program = make_program(small_task(batch_size=4, batch_scaling=scaling))
+    rates, scale = program.optimizer.learning_rates(jnp.int32(0)), program.task.scene_scale
+    assert float(rates["means"]) == pytest.approx(factor**0.5 * 1.6e-4 * scale)
+    assert float(rates["opacities"]) == pytest.approx(factor**0.5 * 5e-2)
+    # The moments of a constant gradient after one update are 1 - beta, here B (1 - beta).
+    params = {"gaussians": {name: jnp.ones(3) for name in program.optimizer.labels["gaussians"]}}
+    _, moments, _ = program.optimizer.update(
+        params, program.optimizer.init(params), params, jnp.int32(0)
+    )
+    assert float(moments.mu["gaussians"]["means"][0]) == pytest.approx(factor * 0.1)
+    assert float(moments.nu["gaussians"]["means"][0]) == pytest.approx(factor * 0.001, rel=1e-4)
 
 
 def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
@@ -287,6 +304,8 @@ def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
         ({"model": ModelConfig(init_opacity=1.0)}, "model.init_opacity"),
         ({"losses": LossConfig(ssim=1.5)}, "losses.ssim"),
         ({"densify": DensifyConfig("default", minimum_opacity=0.0019)}, "densify.minimum_opacity"),
+        ({"batch_scaling": "linear"}, "batch_scaling"),
+        ({"render": RenderConfig(exchange_capacity=-1)}, "render.exchange_capacity"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(changes, key):
