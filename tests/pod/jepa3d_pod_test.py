@@ -22,7 +22,7 @@ from training.registry import load_config, make_task
 
 pytestmark = pytest.mark.pod
 
-TOTAL = 120
+TOTAL = 60
 CHANGES = (
     "mask_preset=mask06",
     f"total.updates={TOTAL}",
