@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from splats import guards
+from splats import guards, start_checks
+from tests.splats.scenes import make_program, small_scene, small_task
+from training.step import coefficient
 
 
 @pytest.fixture
@@ -33,6 +36,64 @@ def test_a_gradient_that_is_half_of_the_true_one_is_refused(toy, name):
     gradients = jax.grad(loss)(gaussians)
     verdict = guards.finite_differences(loss, gradients | {name: 0.5 * gradients[name]}, gaussians)
     assert not verdict.passed and not verdict.warning and name in verdict.sentence
+
+
+@pytest.mark.parametrize("opacity", [0.02, 0.1, 0.7])
+def test_the_effect_of_the_cut_off_is_that_of_a_round_gaussian(opacity):
+    axis = np.linspace(-4.0, 4.0, 1601)
+    x, y = np.meshgrid(axis, axis)
+
+    def drawn(opacity, shift):
+        alpha = opacity * np.exp(-((x - shift) ** 2 + y**2) / 2)
+        return np.where(alpha >= 1 / 255, alpha, 0.0)
+
+    step, area = 0.1, drawn(opacity, 0.0)
+    true = np.sum(x * (drawn(opacity, step) - drawn(opacity, -step))) / (2 * step)
+    inside = np.sum(x * x * area)
+    assert guards.cutoff_effect("means", opacity) == pytest.approx(true / inside - 1, rel=0.02)
+    true = np.sum(drawn(1.1 * opacity, 0.0) - drawn(0.9 * opacity, 0.0)) / (0.2 * opacity)
+    inside = np.sum(area / opacity)
+    assert guards.cutoff_effect("opacities", opacity) == pytest.approx(true / inside - 1, rel=0.03)
+    assert guards.cutoff_effect("sh0", opacity) == 0.0
+
+
+@pytest.fixture(scope="module")
+def scene_loss():
+    """(Gaussians, view) -> whole loss and gradients of a scene at its start; and the Gaussians."""
+    task = small_task()
+    program = make_program(task)
+    with jax.set_mesh(program.layout.mesh):
+        state = program.initial_state()
+    resident = {name: jnp.asarray(array) for name, array in task.resident().items()}
+    whole = {name: coefficient(term, state.applied) for name, term in task.loss_terms.items()}
+
+    @jax.jit
+    def value_and_gradient(gaussians, view):
+        batch = {"view": view[None], "position": jnp.zeros(1, jnp.uint32)}
+
+        def value(moved):
+            return start_checks._objective(task, moved, whole, state, batch, resident)
+
+        (loss, _), gradients = jax.value_and_grad(value, has_aux=True)(gaussians)
+        return loss, gradients
+
+    return value_and_gradient, state.params["gaussians"]
+
+
+def test_all_views_of_a_scene_pass_and_gradients_of_wrong_size_do_not(scene_loss):
+    value_and_gradient, gaussians = scene_loss
+    for view in jnp.arange(0, len(small_scene().train), 4):
+        gradients = value_and_gradient(gaussians, view)[1]
+
+        def loss(moved, view=view):
+            return value_and_gradient(moved, view)[0]
+
+        verdict = guards.finite_differences(loss, gradients, gaussians)
+        assert verdict.passed, verdict.sentence
+        for name, factor in [("means", 0.5), ("means", 2.0), ("opacities", 2.0), ("sh0", 2.0)]:
+            if view == 0:
+                wrong = gradients | {name: factor * gradients[name]}
+                assert not guards.finite_differences(loss, wrong, gaussians).passed, (view, name)
 
 
 def test_gradient_health_exempts_rotations_and_higher_harmonics_only(toy):
