@@ -80,7 +80,7 @@ def scene_loss():
     return value_and_gradient, state.params["gaussians"]
 
 
-def test_all_views_of_a_scene_pass_and_gradients_of_wrong_size_do_not(scene_loss):
+def test_views_of_a_scene_pass_and_gradients_of_wrong_size_do_not(scene_loss):
     value_and_gradient, gaussians = scene_loss
     for view in jnp.arange(0, len(small_scene().train), 4):
         gradients = value_and_gradient(gaussians, view)[1]
