@@ -90,6 +90,10 @@ def test_views_of_a_scene_pass_and_gradients_of_wrong_size_do_not(scene_loss):
 
         verdict = guards.finite_differences(loss, gradients, gaussians)
         assert verdict.passed, verdict.sentence
+        faint = gaussians | {"opacities": jnp.full_like(gaussians["opacities"], -3.2)}  # 0.04
+        gradients_of_faint = value_and_gradient(faint, view)[1]
+        verdict = guards.finite_differences(loss, gradients_of_faint, faint)
+        assert verdict.passed, verdict.sentence
         for name, factor in [("means", 0.5), ("means", 2.0), ("opacities", 2.0), ("sh0", 2.0)]:
             if view == 0:
                 wrong = gradients | {name: factor * gradients[name]}
