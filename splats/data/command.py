@@ -83,7 +83,8 @@ def describe(scene: Scene, cache: str | None = None) -> list[tuple[str, str]]:
         rows.append(("without a view", f"{len(report.ignored)}: {_shortened(report.ignored)}"))
     rows += [("note", note) for note in report.notes]
     if not len(scene.points):
-        rows.append(("note", "no sparse points: training starts from random ones"))
+        advice = "--config.model.initialisation=random"
+        rows.append(("note", f"no sparse points: train with {advice}"))
     if cache:
         rows.append(("cache", cache))
     return rows

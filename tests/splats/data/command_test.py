@@ -38,6 +38,11 @@ def test_real_fox_is_described(data_root, capsys):
     assert "20 train, 5 test (fraction)" in text and "2,000" in text
 
 
+def test_a_scene_without_points_names_the_setting_that_it_needs(data_root, capsys):
+    assert _run("--input", str(data_root / "splats" / "lego_mini")) == 0
+    assert "train with --config.model.initialisation=random" in capsys.readouterr().out
+
+
 def test_bad_splits_are_config_errors(scene_folder):
     with pytest.raises(ConfigError, match=r"split\.every"):
         _run("--input", str(scene_folder), "--every", "1")
