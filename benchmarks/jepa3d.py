@@ -3,7 +3,7 @@
 Run: python benchmarks/jepa3d.py [--rounds 15] [--threads 1]
 
 Both sides do the same work on the same weights, volumes and masks: target encoder on all tokens,
-encoder on the visible tokens, predictor, L1 against normalised targets, backward pass, AdamW,
+encoder on the visible tokens, predictor, L1 against normalized targets, backward pass, AdamW,
 moving average. The reference class has no visible-only path, so its layers are composed into one.
 Rounds alternate; medians are compared, because the machine may be busy. Loss values of the first
 update must agree.
@@ -96,10 +96,10 @@ def build_ours():
     import optax
 
     from jepa3d.config import LossConfig
-    from jepa3d.convert import export_weights
     from jepa3d.losses import jepa_loss, start_positional_mean
     from jepa3d.masks import mask_preset, sample_masks
     from jepa3d.model.jepa import init_params, predict
+    from jepa3d.vjepa2_weights import export_weights
 
     config = benchmark_config()
     key = jax.random.key(0)

@@ -46,8 +46,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from splats import losses
-from splats.data import load_scene, neighbour_distances
+from splats.data import load_scene, neighbor_distances
+from splats.losses import photometric as losses
 from splats.render import Camera, RenderSettings, harmonics, render
 from splats.render.rasterize import check_backend, rasterize, resolve_tile_size
 from splats.render.renderer import project_to_screen
@@ -67,9 +67,9 @@ LEARNING_RATES = {
 
 
 def gaussians_of(points: np.ndarray, colors: np.ndarray) -> dict[str, jax.Array]:
-    """Gaussians as training begins: sized by their neighbours, opacity 0.1."""
+    """Gaussians as training begins: sized by their neighbors, opacity 0.1."""
     count = len(points)
-    size = np.log(np.maximum(neighbour_distances(points), 1e-4))
+    size = np.log(np.maximum(neighbor_distances(points), 1e-4))
     arrays = {
         "means": points,
         "scales": np.repeat(size[:, None], 3, axis=1),
@@ -172,7 +172,7 @@ def stages(gaussians, camera, settings: RenderSettings, target):
         return value, update(gaussians, moments, gradients)
 
     return {
-        "projection and colours": (jax.jit(project), (gaussians,)),
+        "projection and colors": (jax.jit(project), (gaussians,)),
         "pair list": (jax.jit(pairs), (projected,)),
         "compositing forward": (jax.jit(composite), (*screen, listed)),
         "compositing forward + backward": (jax.jit(pulled), (*screen, listed)),
@@ -204,9 +204,9 @@ def cpu_report(data: Path, options) -> None:
     folder = data / "splats/fox_pinhole"
     opensplat = shutil.which("opensplat")
     for (width, height), aim in AIMS.items():
-        scene = load_scene(folder, factor=FOLDERS[width, height], normalise=False)
+        scene = load_scene(folder, factor=FOLDERS[width, height], normalize=False)
         view = int(scene.train[0])
-        gaussians = gaussians_of(scene.points, scene.point_colours / 255.0)
+        gaussians = gaussians_of(scene.points, scene.point_colors / 255.0)
         camera = camera_of(scene.world_to_camera[view], scene.intrinsics[view])
         target = jnp.asarray(scene.view(view), jnp.float32) / 255.0
 

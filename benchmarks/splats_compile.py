@@ -37,7 +37,7 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from splats import losses
+from splats.losses import photometric as losses
 from splats.render import Camera, RenderSettings, layout, mosaic, render
 from splats.render.mosaic_kernels import CHUNK, TILE
 from splats.render.rasterize import LOOP_SHAPES
@@ -141,7 +141,7 @@ def compile_step(options, place):
 
 
 def computations(text: str) -> dict[str, list[str]]:
-    """Lines of each computation of an optimised HLO module; the entry is named "ENTRY"."""
+    """Lines of each computation of an optimized HLO module; the entry is named "ENTRY"."""
     found, current = {}, None
     for line in text.splitlines():
         head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)

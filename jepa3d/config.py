@@ -113,7 +113,7 @@ class MaskConfig:
     aspect_ratio: tuple[float, float] = (0.75, 1.5)  # height over width of a box, drawn uniformly
     context_tokens: int = 2048  # visible tokens per volume; multiple of 128 for the TPU kernel
     target_tokens: int = 2560  # predicted tokens per volume; multiple of 128 for the TPU kernel
-    foreground_floor: float = 0.0  # 0: boxes anywhere; else centres ~ floor + foreground fraction
+    foreground_floor: float = 0.0  # 0: boxes anywhere; else centers ~ floor + foreground fraction
 
     def __post_init__(self):
         if self.blocks < 1 or not 0 < self.spatial_scale <= 1:

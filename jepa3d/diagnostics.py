@@ -25,7 +25,7 @@ class FeatureSpread(NamedTuple):
     mean: jax.Array
     minimum: jax.Array
     dead_fraction: jax.Array  # share of dimensions whose std is below `DEAD_STD`
-    relative: jax.Array  # rms std over rms norm per dimension: 1 for centred, 0 for collapsed
+    relative: jax.Array  # rms std over rms norm per dimension: 1 for centered, 0 for collapsed
 
 
 class Cosines(NamedTuple):
@@ -37,10 +37,11 @@ class Cosines(NamedTuple):
 
 
 def rank_me(features_SxD: jax.Array, centered: bool) -> jax.Array:
-    """Effective rank: exponential of the entropy of normalised singular values.
+    """Effective rank: exponential of the entropy of normalized singular values.
 
-    RankMe (Garrido et al. 2023), p = σ / Σσ + 1e-7. Uncentred it sees a shared mean vector, centred
-    it does not: a constant plus slight noise scores about 1 uncentred and nearly D centred.
+    RankMe (Garrido et al. 2023), p = σ / Σσ + 1e-7. Uncentered it sees a shared mean vector,
+    centered it does not: a constant plus slight noise scores about 1 uncentered and nearly D
+    centered.
 
     Args:
         features_SxD: [samples, dim]; at least as many samples as dimensions to be comparable.
@@ -58,7 +59,7 @@ def rank_me(features_SxD: jax.Array, centered: bool) -> jax.Array:
 
 
 def feature_spread(features_SxD: jax.Array, weights_S: jax.Array | None = None) -> FeatureSpread:
-    """Per-dimension standard deviation over samples, of un-normalised features."""
+    """Per-dimension standard deviation over samples, of un-normalized features."""
     x = features_SxD.astype(jnp.float32)
     weights = _shares(weights_S, x.shape[0])
     mean_D = weights @ x

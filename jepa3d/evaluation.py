@@ -1,7 +1,7 @@
 """Evaluation of a V-JEPA3D state: skill, collapse panel, per-device losses, pictures.
 
 Masks are drawn from fixed keys, one per example, so that evaluations of different steps, meshes and
-machines compare. Features are those of the target encoder, before normalisation. A low loss alone
+machines compare. Features are those of the target encoder, before normalization. A low loss alone
 proves nothing: read the skill against the positional mean, and the panel.
 """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jepa3d.config import ModelConfig
-from jepa3d.convert import export_weights
+from jepa3d.vjepa2_weights import export_weights
 from training.errors import ConfigError, InputError
 from training.weight_files import write_safetensors
 
@@ -28,8 +28,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.format!r} is no format of jepa3d; use {FORMAT}")
     if args.output.suffix != f".{FORMAT}":
         raise ConfigError(f"--output {args.output.name} must end in .{FORMAT}")
-    if args.normalised:
-        raise ConfigError("--normalised is for runs of splats; leave it out")
+    if args.normalized:
+        raise ConfigError("--normalized is for runs of splats; leave it out")
 
 
 def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:

@@ -40,7 +40,7 @@ def added(parts: Sequence[Measured]) -> Measured:
 
 
 class PositionalMean(NamedTuple):
-    """Running mean of normalised targets per token position."""
+    """Running mean of normalized targets per token position."""
 
     mean_NxD: jax.Array  # float32
     updates: jax.Array  # int32 scalar; 0: nothing seen yet

@@ -82,7 +82,7 @@ def sample_masks(
         grid: tokens along (depth, height, width).
         config: the mask set.
         foreground: optional float [tokens], share of foreground voxels per token; used for box
-            centres where `config.foreground_floor` is positive.
+            centers where `config.foreground_floor` is positive.
 
     Returns:
         context_ids int32 [context_tokens] and target_ids int32 [target_tokens], both rising and
@@ -143,9 +143,9 @@ def _box_starts(
     room_3 = jnp.asarray(grid) - size_3
     if config.foreground_floor > 0 and foreground is not None:
         logits = jnp.log(config.foreground_floor + foreground.reshape(-1))
-        centre = jax.random.categorical(key, logits, shape=(config.blocks,))
-        centre_nx3 = jnp.stack(jnp.unravel_index(centre, grid), axis=-1)
-        return jnp.clip(centre_nx3 - size_3[None] // 2, 0, room_3[None])
+        center = jax.random.categorical(key, logits, shape=(config.blocks,))
+        center_nx3 = jnp.stack(jnp.unravel_index(center, grid), axis=-1)
+        return jnp.clip(center_nx3 - size_3[None] // 2, 0, room_3[None])
     uniform = jax.random.uniform(key, (config.blocks, 3))
     start = jnp.floor(uniform * (room_3 + 1)[None]).astype(jnp.int32)
     return jnp.minimum(start, room_3[None])

@@ -32,7 +32,7 @@ def draw(
     """
     grid, depth = model.grid, model.grid[0] // 2
     frame = picture["volume"][depth * model.patch[0] + model.patch[0] // 2]
-    grey = np.repeat(frame[:, :, None], 3, axis=2).astype(np.float32)
+    gray = np.repeat(frame[:, :, None], 3, axis=2).astype(np.float32)
     visible = _spread(picture["visible"].reshape(grid)[depth], model)
     error = picture["error"].reshape(grid)
     predicted = _spread((error[depth] >= 0).astype(np.float32), model)
@@ -40,9 +40,9 @@ def draw(
     heat = _heat(_spread(np.clip(error[depth] / top, 0, 1), model))
     share = masks[0].context_tokens / model.tokens
     panels = {
-        "middle B-scan": grey,
-        f"visible to the encoder ({share:.0%} of all tokens)": grey * visible[..., None],
-        f"prediction error (0 to {top:.2f})": np.where(predicted[..., None] > 0, heat, grey * 0.35),
+        "middle B-scan": gray,
+        f"visible to the encoder ({share:.0%} of all tokens)": gray * visible[..., None],
+        f"prediction error (0 to {top:.2f})": np.where(predicted[..., None] > 0, heat, gray * 0.35),
         "features, first three components": _components(picture["features"], model, depth),
     }
     return np.concatenate([_panel(image, text) for text, image in panels.items()], axis=1)
@@ -62,12 +62,12 @@ def _heat(values: np.ndarray) -> np.ndarray:
 
 def _components(features: np.ndarray, model: ModelConfig, depth: int) -> np.ndarray:
     """Principal components of the volume's token features as red, green and blue."""
-    centred = features - features.mean(axis=0, keepdims=True)
-    _, _, axes = np.linalg.svd(centred[:: max(1, len(centred) // 2048)], full_matrices=False)
-    scores = centred @ axes[:3].T
+    centered = features - features.mean(axis=0, keepdims=True)
+    _, _, axes = np.linalg.svd(centered[:: max(1, len(centered) // 2048)], full_matrices=False)
+    scores = centered @ axes[:3].T
     low, high = np.percentile(scores, [2, 98], axis=0)
-    colours = np.clip((scores - low) / np.maximum(high - low, 1e-9), 0, 1) * 255
-    plane = colours.reshape(*model.grid, -1)[depth]
+    colors = np.clip((scores - low) / np.maximum(high - low, 1e-9), 0, 1) * 255
+    plane = colors.reshape(*model.grid, -1)[depth]
     return np.stack([_spread(plane[..., c], model) for c in range(plane.shape[-1])], axis=-1)
 
 

@@ -1,7 +1,7 @@
 """`podvision predict` of a V-JEPA3D run: embeddings of volumes by the target encoder.
 
 Every input goes through the function that makes training records (`jepa3d.data.convert.convert`),
-with the settings of the run's data folder, and then through the task's own normalisation, so that
+with the settings of the run's data folder, and then through the task's own normalization, so that
 the encoder sees exactly what it saw in training without augmentation.
 """
 

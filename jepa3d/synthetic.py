@@ -1,4 +1,4 @@
-"""Layered-retina phantom and a small AI-READI-like tree of it: data without a licence.
+"""Layered-retina phantom and a small AI-READI-like tree of it: data without a license.
 
 `retina` draws a volume; `write_tree` writes valid DICOM of four device types with the peculiarities
 of each (where spacing is stored, which codec), a manifest, participants with recommended splits,
@@ -26,7 +26,7 @@ HEIGHT_MAP_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.66.5")
 FIELD_MM = (6.0, 1.92, 6.0)
 
 # Reflectivity of the layers from the inner limiting membrane to the choroid, and the thickness of
-# each as a share of the retina: nerve fibres, ganglion cells, inner plexiform, inner nuclear,
+# each as a share of the retina: nerve fibers, ganglion cells, inner plexiform, inner nuclear,
 # outer plexiform, outer nuclear, photoreceptors, pigment epithelium.
 _REFLECTIVITY = (0.85, 0.55, 0.65, 0.35, 0.6, 0.25, 0.75, 1.0)
 _THICKNESS = (0.10, 0.15, 0.13, 0.12, 0.09, 0.22, 0.12, 0.07)
@@ -82,7 +82,7 @@ def retina(
       shape: [frame, row, column].
       thickness: of the retina as a share of the depth; 0.17 of 1.92 mm is 0.33 mm.
       pit: share of the inner layers that the pit removes at the fovea, 0..1.
-      left_eye: mirrors the fast axis, so that the nerve fibres thicken on the other side.
+      left_eye: mirrors the fast axis, so that the nerve fibers thicken on the other side.
       gain, floor: brightness of tissue and noise floor of the device.
 
     Returns:
@@ -112,7 +112,7 @@ def retina(
 def _layer_edges(top, thickness, dip, x, phases) -> list[np.ndarray]:
     """Depth of the surfaces from inner limiting membrane to Bruch's membrane, [frame, column]."""
     shares = [np.full_like(top, share) for share in _THICKNESS]
-    shares[0] = shares[0] * (1.0 + 0.5 * x)  # nerve fibres thicken towards the disc
+    shares[0] = shares[0] * (1.0 + 0.5 * x)  # nerve fibers thicken toward the disc
     for layer in range(_INNER_LAYERS):
         shares[layer] = shares[layer] * (1.0 - dip)
     bottom = top + thickness * (1.0 + 0.05 * np.sin(4 * x + phases[2]))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jepa3d import evaluation
 from jepa3d.config import Config, MaskConfig
 from jepa3d.data.account import COLUMNS, account_of
-from jepa3d.data.augment import augment, normalise
+from jepa3d.data.augment import augment, normalize
 from jepa3d.data.source import VolumeSource
 from jepa3d.guards import collapse_verdict, decode_verdict, loss_verdict, spacing_verdict
 from jepa3d.losses import added, dense_weight, jepa_loss, skill, start_positional_mean
@@ -44,7 +44,7 @@ from training.task import (
 PyTree = Any
 GROUPS = ((r"encoder/.*", "encoder"), (r"predictor/.*", "predictor"))
 # A predictor that ignores what it sees of a volume can at best give the mean of each position,
-# skill 0; above this it has learnt the volumes themselves.
+# skill 0; above this it has learned the volumes themselves.
 OVERFIT_SKILL = 0.15
 
 
@@ -124,14 +124,14 @@ class JepaTask(Task):
         )
 
     def volumes(self, batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Normalised volumes `[batch, depth, height, width, 1]` and foreground `[batch, tokens]`.
+        """Normalized volumes `[batch, depth, height, width, 1]` and foreground `[batch, tokens]`.
 
         Augmented with one key per example, or as recorded where `keys` is None.
         """
         data = self.config.data
 
         def one(volume, mean, std, foreground, key):
-            volume = normalise(volume, mean, std, data.sigma_floor)
+            volume = normalize(volume, mean, std, data.sigma_floor)
             if key is not None:
                 volume, foreground = augment(key, volume, foreground, data.augment)
             return volume[..., None], foreground.reshape(-1)

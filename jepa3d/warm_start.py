@@ -13,7 +13,7 @@ import numpy as np
 from jepa3d.config import ModelConfig
 from training.errors import ConfigError
 
-# Channel statistics that the published models normalise frames in [0, 1] with.
+# Channel statistics that the published models normalize frames in [0, 1] with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -27,8 +27,8 @@ def adapt_patch_embedding(
 ) -> tuple[dict[str, np.ndarray], ModelConfig]:
     """Refits the patch embedding to one channel and longer tubelets.
 
-    The channels are summed with their normalisation folded in, W' = Σ_c W_c / s_c and
-    b' = b - Σ_c (m_c / s_c) ΣW_c, so a gray volume in [0, 1] gives what three equal normalised
+    The channels are summed with their normalization folded in, W' = Σ_c W_c / s_c and
+    b' = b - Σ_c (m_c / s_c) ΣW_c, so a gray volume in [0, 1] gives what three equal normalized
     channels gave. The kernel is then repeated along depth and divided by the number of repeats:
     exact on a volume in which every slice is doubled.
 

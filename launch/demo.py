@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from training.run_folder import open_run_folder
+    from training.record.run_folder import open_run_folder
 
     open_run_folder(args.output)
     for system in [args.system] if args.system else DEMOS:

@@ -23,9 +23,9 @@ def evaluate(args: argparse.Namespace) -> int:
     import jax
 
     from training import distributed
-    from training.evaluate import evaluate_state, write_evaluation
-    from training.metrics import save_images
-    from training.restore import restored
+    from training.checkpoint.restore import restored
+    from training.evaluation import evaluate_state, write_evaluation
+    from training.record.metrics import save_images
 
     program, state, step = restored(args.workdir, args.step)
     with jax.set_mesh(program.layout.mesh):

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="NAME", help="file format (what --output ends in)")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="file to write")
     parser.add_argument(
-        "--normalised", action="store_true", help="splats: keep the normalised world of training"
+        "--normalized", action="store_true", help="splats: keep the normalized world of training"
     )
     parser.add_argument(
         "--spz-version", type=int, default=3, metavar="3|4", help="splats: of an .spz file (3)"

@@ -12,7 +12,7 @@ from pathlib import Path
 from launch import arguments
 
 # System -> module with `import_weights(args) -> lines to print`.
-MODULES = {"splats": "splats.import_ply"}
+MODULES = {"splats": "splats.import_weights"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_workdir(parser)
     arguments.add_config(parser)
     parser.add_argument(
-        "--normalised",
+        "--normalized",
         action="store_true",
-        help="splats: the file is in the normalised world of training (export --normalised)",
+        help="splats: the file is in the normalized world of training (export --normalized)",
     )
 
 

@@ -34,8 +34,8 @@ def overfit(args: argparse.Namespace) -> int:
     from training.errors import EXIT_DONE, EXIT_GUARD, ConfigError
     from training.overfit import overfit as train_on_fixed
     from training.overfit import write_verdict
+    from training.record.run_folder import open_run_folder
     from training.registry import load_config, make_task
-    from training.run_folder import open_run_folder
 
     if args.examples < 1 or args.updates < 1:
         raise ConfigError("--examples and --updates must be at least 1")

@@ -14,7 +14,7 @@ def run_program(main: Callable[[], int], debug: bool) -> int:
     from training import distributed
 
     def started() -> int:
-        distributed.initialise()
+        distributed.initialize()
         prepare_jax()
         return main()
 

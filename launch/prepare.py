@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 
 # System -> module with `add_arguments(parser)` and `run(args) -> exit code`.
-MODULES = {"jepa3d": "jepa3d.data.command", "splats": "splats.data.command"}
+MODULES = {"jepa3d": "jepa3d.prepare", "splats": "splats.prepare"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

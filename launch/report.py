@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes `report.html` and prints where it is."""
-    from training.report import write_report
+    from training.record.report import write_report
 
     print(write_report(args.workdir))
     return EXIT_DONE

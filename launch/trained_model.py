@@ -28,8 +28,8 @@ def use(args: argparse.Namespace, command: str, modules: Mapping[str, str]) -> i
 def _use(args: argparse.Namespace, command: str, modules: Mapping[str, str]) -> int:
     import jax
 
-    from training.restore import restored
-    from training.run_folder import read_config
+    from training.checkpoint.restore import restored
+    from training.record.run_folder import read_config
 
     module = arguments.system_module(read_config(args.workdir).system, modules, command)
     module.check_arguments(args)

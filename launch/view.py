@@ -11,7 +11,7 @@ import argparse
 from launch import arguments
 
 # System -> module with `check_arguments(args)` and `view(args)`.
-MODULES = {"splats": "splats.viewer.command"}
+MODULES = {"splats": "splats.view"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
 def view(args: argparse.Namespace) -> int:
     """Serves until it is stopped."""
-    from training.run_folder import read_config
+    from training.record.run_folder import read_config
 
     module = arguments.system_module(read_config(args.workdir).system, MODULES, "view")
     module.check_arguments(args)

@@ -30,7 +30,7 @@ class SceneConfig:
     images: str = "images"  # image folder inside a COLMAP scene
     factor: int | None = None  # shrink the images by this integer
     split: SplitConfig = field(default_factory=SplitConfig)  # held-out views are mandatory
-    normalise: bool = True  # centre, rotate and scale the world
+    normalize: bool = True  # center, rotate and scale the world
     scale_factor: float = 1.0  # multiplies the scene scale, and with it rates and thresholds
     cache: str | None = None  # writable folder for undistorted and shrunk images
     kind: str | None = None  # colmap, nerfstudio or blender, where a folder holds several
@@ -42,7 +42,7 @@ class SceneConfig:
 class ModelConfig:
     """The Gaussians at the start, and how many there may be."""
 
-    initialisation: str = "points"  # points (of the reconstruction) or random
+    initialization: str = "points"  # points (of the reconstruction) or random
     random_points: int = 100_000  # random only
     init_opacity: float = 0.1
     init_scale: float = 1.0  # times the distance to the three nearest points
@@ -50,7 +50,7 @@ class ModelConfig:
     sh_every: int = 1000  # updates between degrees
     initial_capacity: int = 65_536  # slots; doubled when they fill up
     capacity: int = 1_000_000  # slots at most
-    bilateral_grid: bool = False  # a colour correction per training view
+    bilateral_grid: bool = False  # a color correction per training view
     pose_correction: bool = False  # a pose correction per training view
 
 
@@ -63,7 +63,7 @@ class LossConfig:
     scale: float = 0.0  # mean linear scale of the visible Gaussians
     depth: float = 0.0  # L1 of disparity times scene scale at reconstructed points (COLMAP scenes)
     total_variation: float = 10.0  # of bilateral grids
-    random_background: bool = False  # a new colour behind each view
+    random_background: bool = False  # a new color behind each view
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class DensifyConfig:
     growth: float = 1.05  # mcmc: factor per refinement
     noise: float = 5e5  # mcmc: times the learning rate of the means
     noise_on_visible: bool = False  # mcmc: only Gaussians that the update has seen
-    gradient: float = 2e-4  # default: threshold in normalised device units
+    gradient: float = 2e-4  # default: threshold in normalized device units
     absolute: bool = False  # default: per-pixel absolute gradients (then gradient = 8e-4)
     revised_opacity: bool = False  # default: children get 1 - sqrt(1 - o)
     small_scale: float = 0.01  # default: duplicate up to it, split above
@@ -91,8 +91,8 @@ class DensifyConfig:
 class MetricsConfig:
     """Scores of evaluation besides PSNR and SSIM."""
 
-    lpips: str = ""  # none, alex, vgg or vgg_unnormalised: variants that are never compared
-    lpips_weights: str = ""  # safetensors file of the network, see splats/lpips_weights.py
+    lpips: str = ""  # none, alex, vgg or vgg_unnormalized: variants that are never compared
+    lpips_weights: str = ""  # safetensors file of the network, see splats/metrics/lpips_weights.py
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def splat_optimizer(
 def scaled_for_batch(
     optimizer: OptimizerConfig, batch_size: int, largest_factor: float = 8.0
 ) -> OptimizerConfig:
-    """The same optimiser for B views per update, by the square-root rule (gsplat, Grendel-GS).
+    """The same optimizer for B views per update, by the square-root rule (gsplat, Grendel-GS).
 
     Learning rates times sqrt(B), eps by sqrt(B), betas to 1 - B (1 - beta). The first beta would
     reach zero at B = 10, so B counts as at most `largest_factor` for all of it. Numbers of updates
@@ -178,7 +178,7 @@ def scaled_for_batch(
     root = factor**0.5
     groups = tuple(
         group
-        if group.learning_rate is None  # it has the optimiser's own rate
+        if group.learning_rate is None  # it has the optimizer's own rate
         else dataclasses.replace(group, learning_rate=group.learning_rate * root)
         for group in optimizer.groups
     )

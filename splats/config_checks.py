@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 RESET_CEILING = 2.0  # times densify.minimum_opacity: what an opacity reset leaves at most
 FAINTEST = 1.0 / 255.0  # opacity below which nothing is drawn
 BATCH_SCALINGS = ("none", "sqrt")
-LPIPS_VARIANTS = ("alex", "vgg", "vgg_unnormalised")
+LPIPS_VARIANTS = ("alex", "vgg", "vgg_unnormalized")
 # Inclusive and exclusive lower bounds of numbers; see the comments of the fields.
 _AT_LEAST = {
     "scene.factor": 1,
@@ -46,7 +46,7 @@ _ABOVE = {
 _SHARES = ("model.init_opacity", "densify.minimum_opacity")  # strictly between 0 and 1
 _CHOICES = {
     "densify.strategy": ("mcmc", "default", "none"),
-    "model.initialisation": ("points", "random"),
+    "model.initialization": ("points", "random"),
     "model.sh_degree": (0, 1, 2, 3),
     "render.tile_size": (0, 8, 16),
     "scene.kind": (None, "colmap", "nerfstudio", "blender"),

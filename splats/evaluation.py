@@ -1,8 +1,9 @@
 """Scores on views, from arrays only: what was rendered against what was photographed.
 
-One function gives a PSNR in this system (`splats.losses.psnr`), of images clipped to [0, 1] over
-the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows inside of the image).
-LPIPS is computed on request, by the variant that the metric's name says (`splats.lpips`).
+One function gives a PSNR in this system (`splats.losses.photometric.psnr`), of images clipped to
+[0, 1] over the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows inside of
+the image). LPIPS is computed on request, by the variant that the metric's name says
+(`splats.metrics.lpips`).
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from splats.colour_correction import fit_affine
 from splats.data.scene import Scene
-from splats.losses import metric_ssim, psnr
-from splats.lpips import Lpips
-from splats.population import Gaussians
+from splats.data.views import Arrays, camera_of
+from splats.gaussians.population import Gaussians
+from splats.losses.photometric import metric_ssim, psnr
+from splats.metrics.color_correction import fit_affine
+from splats.metrics.lpips import Lpips
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
-from splats.views import Arrays, camera_of
 
 PICTURES = 3  # held-out views shown as true | rendered | error
 ERROR_GAIN = 4.0  # of the absolute error in pictures
@@ -96,7 +97,8 @@ def score_views(
 
     Args:
       render_view: index -> float32 image [H, W, 3] of the padded size.
-      lpips: a further metric; pixels that do not count are left out as in `splats.lpips.distance`.
+      lpips: a further metric; pixels that do not count are left out as in
+        `splats.metrics.lpips.distance`.
     """
     rows, distances, pixels = [], [], 0
     for view in views.tolist():
@@ -139,7 +141,7 @@ def held_out_and_train(
 
     Args:
       lpips: also this distance.
-      corrected: also `corrected_psnr`, after the affine colour fit.
+      corrected: also `corrected_psnr`, after the affine color fit.
     """
     held_out = score_views(scene, views, render_view, lpips)
     train = score_views(scene, spread_over(scene.train, len(views)), render_view, lpips)

@@ -1,7 +1,7 @@
 """`podvision export` of a trained scene: its Gaussians as a file that viewers read.
 
 The cloud is brought back to the data set's own world (means, sizes, orientations and harmonics),
-unless the normalised world of training is asked for. Harmonics above the degree in use at the step
+unless the normalized world of training is asked for. Harmonics above the degree in use at the step
 are never rendered and not written.
 """
 
@@ -54,11 +54,11 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
     """Writes `args.output`; returns lines that say what was written and what was left out."""
-    cleaned = trained_cloud(program.task, state, args.normalised)  # type: ignore[arg-type]
+    cleaned = trained_cloud(program.task, state, args.normalized)  # type: ignore[arg-type]
     if not len(cleaned.cloud):
         raise InputError(f"no Gaussian of step {step} is alive and finite; nothing was written")
     write_file(args.output, cleaned.cloud, args.format, args.spz_version)
-    world = "the normalised world" if args.normalised else "the world of the data set"
+    world = "the normalized world" if args.normalized else "the world of the data set"
     megabytes = args.output.stat().st_size / 1e6
     lines = [
         f"step {step}: {len(cleaned.cloud):,} Gaussians of degree {cleaned.cloud.degree} in "
@@ -69,10 +69,10 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
     if step_width > 0.1 * float(np.exp(np.median(cleaned.cloud.log_scales))):
         lines.append(
             f"positions are rounded to {step_width:g} units, more than a tenth of a Gaussian: this "
-            "world lies too far from its origin for float32; --normalised keeps them exact"
+            "world lies too far from its origin for float32; --normalized keeps them exact"
         )
     if args.format == "splat" and cleaned.cloud.degree:
-        lines.append("this format holds no harmonics: colours do not depend on the direction")
+        lines.append("this format holds no harmonics: colors do not depend on the direction")
     return lines
 
 
@@ -94,11 +94,11 @@ def write_file(path: Path, cloud: GaussianCloud, name: str, spz_version: int = 3
         raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
-def trained_cloud(task: SplatTask, state: TrainState, normalised: bool = False) -> CleanedCloud:
+def trained_cloud(task: SplatTask, state: TrainState, normalized: bool = False) -> CleanedCloud:
     """The living Gaussians of a state.
 
     Args:
-      normalised: keep the world of training instead of that of the data set.
+      normalized: keep the world of training instead of that of the data set.
     """
     arrays = jax.device_get(state.params["gaussians"])
     degree = int(task.active_degree(state.applied))
@@ -113,7 +113,7 @@ def trained_cloud(task: SplatTask, state: TrainState, normalised: bool = False) 
         harmonics[:, : (degree + 1) ** 2],
     )
     cleaned = clean(cloud, jax.device_get(state.model_state.alive))
-    if normalised:
+    if normalized:
         return cleaned
-    moved = transform(cleaned.cloud, np.linalg.inv(task.scene.normalisation))
+    moved = transform(cleaned.cloud, np.linalg.inv(task.scene.normalization))
     return CleanedCloud(moved, cleaned.dead, cleaned.non_finite)

@@ -1,6 +1,6 @@
 """Proofs that a splat run learns from its photographs, and signs that it does not.
 
-They exist because of a run whose loss never rendered an image: a sum of parameter regularisers
+They exist because of a run whose loss never rendered an image: a sum of parameter regularizers
 with gradients of 4e-10, no densification in 30,000 updates, and a "PSNR" computed from that loss.
 Each function returns a `Verdict`; the first three run before the first update.
 """
@@ -58,7 +58,7 @@ def pixel_dependence(
     if not passed:
         sentence = (
             f"{sentence}: the loss does not compare rendered pixels with the photographs, so "
-            "nothing can be learnt from them"
+            "nothing can be learned from them"
         )
     return Verdict("pixel-dependence", passed, sentence)
 
@@ -69,7 +69,7 @@ def _norm(tree: Any) -> float:
 
 
 def gradient_health(gradients: Params, visible: float) -> Verdict:
-    """The data terms must reach means, opacities, scales and base colours of visible Gaussians.
+    """The data terms must reach means, opacities, scales and base colors of visible Gaussians.
 
     Quaternions are exempt (no gradient while Gaussians are round), and so are the higher
     harmonics (none while the active degree is 0).
@@ -99,7 +99,7 @@ def gradient_health(gradients: Params, visible: float) -> Verdict:
 def finite_differences(
     loss: Callable[[Params], jax.Array], gradients: Params, gaussians: Params
 ) -> Verdict:
-    """Gradients of opacity, colour and position agree with central differences of the whole loss.
+    """Gradients of opacity, color and position agree with central differences of the whole loss.
 
     The Gaussians of largest gradient are moved along it, each parameter for itself; their median
     must agree within 10 % and half as much again as the cut-off usually adds, see `cutoff_effect`.
@@ -134,7 +134,7 @@ def cutoff_effect(name: str, opacity: float) -> float:
     A Gaussian is drawn where alpha is above 1/255, and no derivative knows that this region grows
     or moves. For a round Gaussian of opacity o before residuals that are constant (opacity) or
     linear (position) in space, the jump at its border over the integral inside of it is
-    1 / (255 o - 1) and L / (255 o - 1 - L) with L = ln(255 o): 4 % and 15 % for o = 0.1. Colours
+    1 / (255 o - 1) and L / (255 o - 1 - L) with L = ln(255 o): 4 % and 15 % for o = 0.1. Colors
     have none.
     """
     if name == "sh0":

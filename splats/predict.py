@@ -1,7 +1,8 @@
 """`podvision predict` of a trained scene: frames along a camera path, as PNG files or a film.
 
-The path is `orbit[:FRAMES]`, a JSON file of `splats.cameras`, or the folder of a scene, whose views
-become the frames. JSON and folders are in the data set's own world. Frames are drawn on black.
+The path is `orbit[:FRAMES]`, a JSON file of `splats.video.camera_path`, or the folder of a scene,
+whose views become the frames. JSON and folders are in the data set's own world. Frames are drawn on
+black.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from splats.cameras import CameraPath, orbit, path_of_capture, read_path
 from splats.data.capture import described_as, read_capture
-from splats.data.normalisation import camera_centres, transform_cameras
+from splats.data.normalization import camera_centers, transform_cameras
 from splats.data.scene import Scene
 from splats.evaluation import view_renderer
-from splats.film import open_film, require_encoder
+from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
+from splats.video.encoder import open_film, require_encoder
 from training.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def camera_path(text: str, task: SplatTask) -> CameraPath:
         path = shrunk(path, task.config.scene.factor or 1)
     else:
         path = read_path(source)
-    moved = transform_cameras(task.scene.normalisation, path.world_to_camera)
+    moved = transform_cameras(task.scene.normalization, path.world_to_camera)
     return replace(path, world_to_camera=moved)
 
 
@@ -107,17 +108,17 @@ def orbit_of_scene(scene: Scene, count: int) -> CameraPath:
       InputError: the views look in one direction, so that they have no common point.
     """
     poses = scene.world_to_camera.astype(np.float64)
-    centres, forward = camera_centres(poses), poses[:, 2, :3]
+    centers, forward = camera_centers(poses), poses[:, 2, :3]
     up = -poses[:, 1, :3].mean(axis=0)
     up /= np.linalg.norm(up)
-    focus = common_point(centres, forward)
-    offsets = centres - focus
+    focus = common_point(centers, forward)
+    offsets = centers - focus
     height = float(np.median(offsets @ up))
     reach = np.linalg.norm(offsets - (offsets @ up)[:, None] * up, axis=1)
     radius = float(np.median(reach))
     turned = orbit(
         count,
-        centre=focus.tolist(),
+        center=focus.tolist(),
         radius=float(np.hypot(radius, height)),
         elevation=float(np.degrees(np.arctan2(height, radius))),
         up=up.tolist(),
@@ -127,23 +128,23 @@ def orbit_of_scene(scene: Scene, count: int) -> CameraPath:
     return CameraPath(turned, np.tile([fx, fy, cx, cy], (count, 1)), width, height_pixels)
 
 
-def common_point(centres: np.ndarray, forward: np.ndarray) -> np.ndarray:
+def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
     """The point [3] nearest to all optical axes, by least squares.
 
     Args:
-      centres, forward: [view, 3], places and unit directions.
+      centers, forward: [view, 3], places and unit directions.
 
     Raises:
       InputError: nearly parallel axes.
     """
     across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
     total = across.sum(axis=0)
-    if np.linalg.eigvalsh(total)[0] < LEAST_CONVERGENCE * len(centres):
+    if np.linalg.eigvalsh(total)[0] < LEAST_CONVERGENCE * len(centers):
         raise InputError(
             "the views of this scene look in nearly one direction, so there is nothing to orbit "
             "around; pass --input the folder of a scene or a camera path in JSON"
         )
-    return np.linalg.solve(total, np.einsum("vij,vj->i", across, centres))
+    return np.linalg.solve(total, np.einsum("vij,vj->i", across, centers))
 
 
 def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[np.ndarray]:

@@ -1,9 +1,9 @@
-"""A licence-free scene with known answers, ray cast in numpy and written as a COLMAP data set.
+"""A license-free scene with known answers, ray cast in numpy and written as a COLMAP data set.
 
 A textured sphere and a textured box stand on a textured square of ground, on black; the sphere has
-a weak highlight, so that colour depends a little on the direction of view. Images are analytic:
+a weak highlight, so that color depends a little on the direction of view. Images are analytic:
 intersections are closed forms and each pixel averages `samples` x `samples` rays.
-World: metres, z up, ground at z = 0. Arrays are named by R (rays).
+World: meters, z up, ground at z = 0. Arrays are named by R (rays).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from splats.cameras import orbit
 from splats.data.camera_models import Camera
 from splats.data.colmap import ColmapImage, ColmapModel, ColmapPoints, write_model
+from splats.video.camera_path import orbit
 from training.errors import ConfigError
 
-SPHERE_CENTRE, SPHERE_RADIUS = np.array([-0.45, 0.35, 0.6]), 0.6
+SPHERE_CENTER, SPHERE_RADIUS = np.array([-0.45, 0.35, 0.6]), 0.6
 BOX_LOW, BOX_HIGH = np.array([0.3, -0.95, 0.0]), np.array([1.0, -0.25, 0.8])
 GROUND_HALF_SIZE = 3.0
 TARGET = (0.0, 0.0, 0.3)
@@ -37,7 +37,7 @@ class SyntheticConfig:
     height: int = 72
     points: int = 2000
     samples: int = 2  # rays per pixel side
-    point_noise: float = 0.004  # standard deviation of sparse positions, metres
+    point_noise: float = 0.004  # standard deviation of sparse positions, meters
     seed: int = 0
 
     def __post_init__(self):
@@ -46,32 +46,32 @@ class SyntheticConfig:
 
 
 def texture(points: np.ndarray, base: np.ndarray, seed: int) -> np.ndarray:
-    """Linear colour [R,3] in [0,1] at `points` [R,3]: a checker of soft edges plus smooth noise."""
+    """Linear color [R,3] in [0,1] at `points` [R,3]: a checker of soft edges plus smooth noise."""
     rng = np.random.default_rng(seed)
     wave = np.sin(2 * np.pi * 1.3 * (points + 0.13))
     checker = np.tanh(6 * wave[:, 0] * wave[:, 1] * np.where(np.abs(wave[:, 2]) < 0.2, 1, -1))
-    colour = base[None, :] * (1 + 0.25 * checker[:, None])
+    color = base[None, :] * (1 + 0.25 * checker[:, None])
     for _ in range(4):
         direction, phase = rng.normal(scale=4.0, size=3), rng.uniform(0, 6.28, 3)
-        colour = colour + 0.06 * np.sin((points @ direction)[:, None] + phase[None, :])
-    return np.clip(colour, 0.02, 0.98)
+        color = color + 0.06 * np.sin((points @ direction)[:, None] + phase[None, :])
+    return np.clip(color, 0.02, 0.98)
 
 
 def _surfaces(points: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Texture colour and outward normal [R,3] of points on surface 0 ground, 1 sphere, 2 box."""
-    colour, normal = np.zeros_like(points), np.zeros_like(points)
+    """Texture color and outward normal [R,3] of points on surface 0 ground, 1 sphere, 2 box."""
+    color, normal = np.zeros_like(points), np.zeros_like(points)
     bases = ([0.45, 0.5, 0.4], [0.7, 0.35, 0.25], [0.3, 0.4, 0.7])
     for number, base in enumerate(bases):
         here = kind == number
-        colour[here] = texture(points[here], np.array(base), number)
+        color[here] = texture(points[here], np.array(base), number)
     normal[kind == 0] = [0, 0, 1]
-    normal[kind == 1] = (points[kind == 1] - SPHERE_CENTRE) / SPHERE_RADIUS
+    normal[kind == 1] = (points[kind == 1] - SPHERE_CENTER) / SPHERE_RADIUS
     offset = (points[kind == 2] - (BOX_LOW + BOX_HIGH) / 2) / ((BOX_HIGH - BOX_LOW) / 2)
     axis = np.abs(offset).argmax(axis=1)
     sides = np.zeros_like(offset)
     sides[np.arange(len(axis)), axis] = np.sign(offset[np.arange(len(axis)), axis])
     normal[kind == 2] = sides
-    return colour, normal
+    return color, normal
 
 
 def _intersect(origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +84,7 @@ def _intersect(origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, n
     enter = np.minimum(near, far).max(axis=1)
     leave = np.maximum(near, far).min(axis=1)
     box = np.where((enter < leave) & (enter > 0), enter, np.inf)
-    offset = origin - SPHERE_CENTRE
+    offset = origin - SPHERE_CENTER
     half = direction @ offset
     square = half**2 - (offset @ offset - SPHERE_RADIUS**2)
     root = -half - np.sqrt(np.maximum(square, 0))
@@ -94,7 +94,7 @@ def _intersect(origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, n
 
 
 def cast(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Colour [R,3] in [0,1] seen along unit `direction` [R,3] from `origin` [3]; misses: black."""
+    """Color [R,3] in [0,1] seen along unit `direction` [R,3] from `origin` [3]; misses: black."""
     distance, kind = _intersect(origin, direction)
     hit = np.isfinite(distance)
     points = origin + distance[hit][:, None] * direction[hit]
@@ -102,9 +102,9 @@ def cast(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
     light = 0.55 + 0.45 * np.maximum(normal @ _LIGHT, 0)
     mirrored = direction[hit] - 2 * np.sum(direction[hit] * normal, 1, keepdims=True) * normal
     gloss = 0.15 * np.maximum(mirrored @ _LIGHT, 0) ** 4 * (kind[hit] == 1)
-    colour = np.zeros_like(direction)
-    colour[hit] = np.clip(albedo * light[:, None] + gloss[:, None], 0, 1)
-    return colour
+    color = np.zeros_like(direction)
+    color[hit] = np.clip(albedo * light[:, None] + gloss[:, None], 0, 1)
+    return color
 
 
 def render_view(world_to_camera: np.ndarray, camera: Camera, samples: int = 2) -> np.ndarray:
@@ -116,15 +116,15 @@ def render_view(world_to_camera: np.ndarray, camera: Camera, samples: int = 2) -
     rays = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3)
     rotation = world_to_camera[:3, :3]
     rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)) @ rotation
-    colour = cast(-rotation.T @ world_to_camera[:3, 3], rays)
-    colour = colour.reshape(camera.height, samples, camera.width, samples, 3).mean(axis=(1, 3))
-    return np.rint(255 * colour).astype(np.uint8)
+    color = cast(-rotation.T @ world_to_camera[:3, 3], rays)
+    color = color.reshape(camera.height, samples, camera.width, samples, 3).mean(axis=(1, 3))
+    return np.rint(255 * color).astype(np.uint8)
 
 
 def sample_surfaces(
     count: int, generator: np.random.Generator, noise: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` points [N,3] on what cameras can see, with their shaded colours [N,3] uint8."""
+    """`count` points [N,3] on what cameras can see, with their shaded colors [N,3] uint8."""
     counts = [round(share * count) for share in _SHARES.values()]
     counts[0] += count - sum(counts)
     ground = np.zeros((counts[0], 3))
@@ -135,13 +135,13 @@ def sample_surfaces(
     side = generator.integers(0, 5, counts[2])  # the bottom face is left out
     box[np.arange(counts[2]), np.array([0, 0, 1, 1, 2])[side]] = np.array([0, 1, 0, 1, 1])[side]
     points = np.concatenate(
-        [ground, SPHERE_CENTRE + SPHERE_RADIUS * sphere, BOX_LOW + (BOX_HIGH - BOX_LOW) * box]
+        [ground, SPHERE_CENTER + SPHERE_RADIUS * sphere, BOX_LOW + (BOX_HIGH - BOX_LOW) * box]
     )
     kind = np.repeat(np.arange(3), counts)
     albedo, normal = _surfaces(points, kind)
     light = 0.55 + 0.45 * np.maximum(normal @ _LIGHT, 0)
-    colours = np.rint(255 * np.clip(albedo * light[:, None], 0, 1)).astype(np.uint8)
-    return points + generator.normal(scale=noise, size=points.shape), colours
+    colors = np.rint(255 * np.clip(albedo * light[:, None], 0, 1)).astype(np.uint8)
+    return points + generator.normal(scale=noise, size=points.shape), colors
 
 
 def synthetic_cameras(config: SyntheticConfig) -> tuple[np.ndarray, Camera]:
@@ -150,7 +150,7 @@ def synthetic_cameras(config: SyntheticConfig) -> tuple[np.ndarray, Camera]:
     params = (focal, focal, config.width / 2, config.height / 2)
     camera = Camera("PINHOLE", config.width, config.height, params)
     rings = [
-        orbit(config.views, centre=TARGET, radius=3.0, elevation=elevation)
+        orbit(config.views, center=TARGET, radius=3.0, elevation=elevation)
         for elevation in (22.0, 38.0, 55.0)
     ]
     return np.stack([rings[view % 3][view] for view in range(config.views)]), camera

@@ -1,8 +1,8 @@
 """What to learn: Gaussians whose renderings look like the photographs of a scene.
 
-Parameters: `gaussians` (one row per slot, see `splats.population`) and, on request, `bilateral`
-(a colour correction per training view) and `poses` (a pose correction per training view). Examples
-are numbers of training views; photographs and cameras stay on the devices.
+Parameters: `gaussians` (one row per slot, see `splats.gaussians.population`) and, on request,
+`bilateral` (a color correction per training view) and `poses` (a pose correction per training
+view). Examples are numbers of training views; photographs and cameras stay on the devices.
 """
 
 from __future__ import annotations
@@ -16,34 +16,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from splats import (
-    bilateral,
-    evaluation,
-    gradient_health,
-    guards,
-    poses,
-    refinement,
-    regularisers,
-    screen_gradients,
-    sizes,
-    start_checks,
-)
+from splats import evaluation, guards
+from splats.checks import gradient_health
+from splats.checks import start as start_checks
 from splats.config import SYNTHETIC, Config, scaled_for_batch
+from splats.data.saved_scene import check_saved_scene
 from splats.data.scene import Scene
-from splats.depth import supervising_points
-from splats.devices import batch_sums, gaussian_shards
-from splats.exchange import GROUP
-from splats.initialise import initial_capacity, initial_gaussians, starting_points
-from splats.lpips import Lpips
-from splats.lpips_weights import load_lpips
-from splats.refinement import SplatState, new_splat_state
+from splats.data.views import ViewSource, open_scene, view_arrays
+from splats.gaussians import refinement, screen_gradients, sizes
+from splats.gaussians.exchange import GROUP
+from splats.gaussians.initialization import initial_capacity, initial_gaussians, starting_points
+from splats.gaussians.refinement import SplatState, new_splat_state
+from splats.losses import bilateral, poses
+from splats.losses import regularizers as regularizers
+from splats.losses.depth import supervising_points
+from splats.losses.over_devices import batch_sums, gaussian_shards
+from splats.losses.view_sums import BatchInputs, ViewComparison
+from splats.metrics.lpips import Lpips
+from splats.metrics.lpips_weights import load_lpips
 from splats.render import RenderSettings
 from splats.render.rasterize import check_backend
-from splats.saved_scene import check_saved_scene
-from splats.view_sums import BatchInputs, ViewComparison
-from splats.views import ViewSource, open_scene, view_arrays
 from training.config import GuardConfig, OptimizerConfig, TrainConfig
 from training.errors import ConfigError
+from training.guards.watch import Watch
 from training.mesh import Layout
 from training.optimizer import label_by_rules
 from training.state import TrainState
@@ -62,7 +57,6 @@ from training.task import (
     Total,
     Verdict,
 )
-from training.watch import Watch
 
 GAUSSIANS_SHARDED = ((r"gaussians/|model_state/", (GROUP,)),)
 PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
@@ -73,7 +67,7 @@ def make_task(config: Config) -> SplatTask:
     check_backend(config.render.backend, jax.devices()[0])
     scene = open_scene(config)
     points = len(scene.points)
-    if config.model.initialisation == "random":
+    if config.model.initialization == "random":
         points = config.model.random_points
     allocate_all = config.densify.strategy == "mcmc"
     capacity = initial_capacity(points, config.model, allocate_all)
@@ -219,8 +213,8 @@ class SplatTask(Task):
         return jnp.minimum(raised, model.sh_degree)
 
     def probes(self, batch: Batch) -> dict[str, jax.Array] | None:
-        """Zeros for the screen gradient of each view, and for gradients without regularisers."""
-        zeros = regularisers.probes(self.config.losses, self.capacity)
+        """Zeros for the screen gradient of each view, and for gradients without regularizers."""
+        zeros = regularizers.probes(self.config.losses, self.capacity)
         if self.config.densify.strategy == "default":
             zeros[self._screen_probe] = jnp.zeros((batch["view"].shape[0], self.capacity, 2))
         return zeros or None
@@ -255,7 +249,7 @@ class SplatTask(Task):
         model_state: SplatState = context.model_state
         sizes.check_shards(self)
         views = batch["view"].shape[0]
-        seen_params, probes = regularisers.apart(params, context.probes or {})
+        seen_params, probes = regularizers.apart(params, context.probes or {})
         background = jnp.zeros((views, 3))
         if self.config.losses.random_background:
             keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
@@ -273,7 +267,7 @@ class SplatTask(Task):
         terms = dict(sums.totals)
         metrics = {"pairs": terms.pop("pairs"), "visible": terms.pop("visible")}
         metrics["alive"] = Total(jnp.sum(model_state.alive.astype(jnp.float32)), jnp.float32(1.0))
-        terms |= regularisers.terms(self.config.losses, params, sums.seen)
+        terms |= regularizers.terms(self.config.losses, params, sums.seen)
         statistics = replace(model_state.gradients, views=model_state.gradients.views + sums.seen)
         return LossOutput(
             terms=terms,
@@ -328,7 +322,7 @@ class SplatTask(Task):
             "split": self.scene.split.to_dict(),
             "scene": self.scene.fingerprint,
             "scene_scale": self.scene_scale,
-            "normalisation": self.scene.normalisation.tolist(),
+            "normalization": self.scene.normalization.tolist(),
         }
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> SplatTask:

@@ -37,7 +37,7 @@ def release_compiled_programs():
 
 @contextlib.contextmanager
 def quickly_compiled():
-    """Compiling takes longer than running here, so most optimisations are left out."""
+    """Compiling takes longer than running here, so most optimizations are left out."""
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         yield

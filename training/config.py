@@ -147,7 +147,7 @@ class CheckpointConfig:
     best_mode: str = "max"  # max or min
     init_from: str | None = None  # work folder of an earlier stage
     init_include: tuple[str, ...] = ()  # regexes of leaves taken over; empty takes all
-    init_exclude: tuple[str, ...] = ()  # regexes of leaves left at their initialisation
+    init_exclude: tuple[str, ...] = ()  # regexes of leaves left at their initialization
 
 
 @dataclass(frozen=True)

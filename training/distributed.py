@@ -43,7 +43,7 @@ _stop_requested = False
 _calls = 0
 
 
-def initialise(environment: Mapping[str, str] | None = None) -> None:
+def initialize(environment: Mapping[str, str] | None = None) -> None:
     """Joins the other hosts, if there are any, and makes SIGTERM a request to stop.
 
     Must run before any other use of JAX. In order: the PODVISION_* variables that `podvision

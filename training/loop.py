@@ -17,21 +17,23 @@ from pathlib import Path
 import jax
 
 from training import distributed
-from training.checkpoints import CheckpointStore
+from training.checkpoint.resume import data_position, open_state
+from training.checkpoint.store import CheckpointStore
 from training.config import TrainConfig
 from training.errors import DataFault, GuardStop, PodvisionError
-from training.evaluate import evaluate_state, read_evaluations, write_evaluation
-from training.events import EventLog
-from training.guards import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
+from training.evaluation import evaluate_state, read_evaluations, write_evaluation
+from training.guards.book import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
+from training.guards.watch import Incident, restart_scales, watches
+from training.guards.watchdog import Watchdog
 from training.mesh import Layout, make_mesh
-from training.metrics import MetricWriter
 from training.overfit import read_verdict
 from training.plan import make_plan
-from training.progress import Meter, Progress
-from training.recorder import Evidence, Recorder
-from training.report import write_report
-from training.resume import data_position, open_state
-from training.run_folder import (
+from training.record.events import EventLog
+from training.record.metrics import MetricWriter
+from training.record.progress import Meter, Progress
+from training.record.recorder import Evidence, Recorder
+from training.record.report import write_report
+from training.record.run_folder import (
     DONE,
     PREEMPTED,
     held_run_folder,
@@ -45,8 +47,6 @@ from training.run_folder import (
 from training.schedules import longest_warmup
 from training.stream import Chunk, ExampleStream, prefetched
 from training.task import Batch, Task, Verdict
-from training.watch import Incident, restart_scales, watches
-from training.watchdog import Watchdog
 
 ReadMetrics = Callable[[], list[dict[str, float]]]
 MAX_RESIZES = 8  # for one batch

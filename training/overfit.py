@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from training.config import Duration, TrainConfig
-from training.evaluate import evaluate_state
+from training.evaluation import evaluate_state
 from training.files import replace_text
 from training.mesh import Layout, batch_shards, make_mesh
 from training.program import Program
@@ -65,7 +65,7 @@ class FixedExamples:
 
 
 def write_verdict(workdir: Path, verdicts: Sequence[Verdict]) -> None:
-    """Leaves `overfit.json`, so that the report of a run says whether it could have learnt."""
+    """Leaves `overfit.json`, so that the report of a run says whether it could have learned."""
     workdir.mkdir(parents=True, exist_ok=True)
     content = {
         "passed": all(verdict.passed for verdict in verdicts),

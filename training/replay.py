@@ -17,17 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training.checkpoints import CheckpointReader
+from training.checkpoint.resume import fresh_state
+from training.checkpoint.store import CheckpointReader
 from training.config import MeshConfig
 from training.errors import CheckpointError, InputError
 from training.mesh import Layout, make_mesh
 from training.paths import named_leaves
 from training.plan import Plan, make_plan
 from training.program import Program
-from training.recorder import Recording, read_recording
+from training.record.recorder import Recording, read_recording
+from training.record.run_folder import read_config
 from training.registry import make_task
-from training.resume import fresh_state
-from training.run_folder import read_config
 from training.state import TrainState
 from training.step import make_step
 from training.stream import ExampleStream

@@ -104,7 +104,7 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
         )
     if values[0] <= 0:
         raise ConfigError(
-            f"{name}: the learning rate is {values[0]:g} at update 0, so nothing would be learnt; "
+            f"{name}: the learning rate is {values[0]:g} at update 0, so nothing would be learned; "
             "raise learning_rate or shorten the warm-up"
         )
     if np.any(values < 0):
@@ -113,7 +113,7 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
             "a schedule must stay at zero or above"
         )
     after = points >= warmup
-    # Against the lowest rate so far: a slow climb hides between neighbours.
+    # Against the lowest rate so far: a slow climb hides between neighbors.
     risen = values[after] - np.minimum.accumulate(values[after]) > 1e-6 * values.max()
     if risen.any():
         at = points[after][risen][0]

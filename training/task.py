@@ -22,9 +22,9 @@ from training.errors import ConfigError
 
 if TYPE_CHECKING:
     from training.config import GuardConfig, OptimizerConfig, TrainConfig
+    from training.guards.watch import Watch
     from training.mesh import Layout
     from training.state import TrainState
-    from training.watch import Watch
 
 PyTree = Any
 Batch = dict[str, jax.Array]
@@ -321,5 +321,5 @@ class Task(Protocol):
         return self
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
-        """Whether fixed examples were learnt, by the system's own success metric."""
+        """Whether fixed examples were learned, by the system's own success metric."""
         ...

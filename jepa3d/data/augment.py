@@ -1,4 +1,4 @@
-"""Normalisation and augmentation on the device; pure, of one example, to be mapped over a batch.
+"""Normalization and augmentation on the device; pure, of one example, to be mapped over a batch.
 
 The context and the target encoder see the same augmented volume: tokens at one index must show the
 same tissue. There is no axial flip (retinas are never upside down) and no rotation through depth.
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jepa3d.config import AugmentConfig
 
 
-def normalise(volume: jax.Array, mean: jax.Array, std: jax.Array, sigma_floor: float) -> jax.Array:
+def normalize(volume: jax.Array, mean: jax.Array, std: jax.Array, sigma_floor: float) -> jax.Array:
     """Z-score with the statistics of the covered voxels.
 
-    What the scan does not cover holds the volume's background grey and stays at its z-score. It is
+    What the scan does not cover holds the volume's background gray and stays at its z-score. It is
     not set to 0: tokens that are exactly 0 make every LayerNorm multiply gradients by a thousand.
 
     Args:
@@ -35,11 +35,11 @@ def normalise(volume: jax.Array, mean: jax.Array, std: jax.Array, sigma_floor: f
 def augment(
     key: jax.Array, volume: jax.Array, foreground: jax.Array, config: AugmentConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """One random view of a normalised volume.
+    """One random view of a normalized volume.
 
     Args:
       key: PRNG key of this example.
-      volume: float32 [D, H, W], normalised.
+      volume: float32 [D, H, W], normalized.
       foreground: bool [d, h, w] token mask.
 
     Returns:
@@ -49,7 +49,7 @@ def augment(
     maps = _axis_maps(keys[0], keys[1], keys[2], config)
     moved = _resample(volume, maps)
     tokens = _resample(foreground.astype(jnp.float32), maps) >= 0.5
-    changed = _grey_levels(keys[3], moved, config)
+    changed = _gray_levels(keys[3], moved, config)
     noise = 1.0 + config.speckle * jax.random.normal(keys[4], moved.shape)
     return changed * noise, tokens
 
@@ -89,12 +89,12 @@ def _resample(volume: jax.Array, maps: tuple[tuple[jax.Array, jax.Array], ...]) 
 
 def _linear_matrix(size: int, scale: jax.Array, offset: jax.Array) -> jax.Array:
     """float32 [size, size]: row i holds the hat weights of the position that output i reads."""
-    centres = (2.0 * jnp.arange(size) + 1.0) / size - 1.0
-    position = jnp.clip(((scale * centres + offset + 1.0) * size - 1.0) / 2.0, 0.0, size - 1.0)
+    centers = (2.0 * jnp.arange(size) + 1.0) / size - 1.0
+    position = jnp.clip(((scale * centers + offset + 1.0) * size - 1.0) / 2.0, 0.0, size - 1.0)
     return jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(size)[None, :]))
 
 
-def _grey_levels(key: jax.Array, volume: jax.Array, config: AugmentConfig) -> jax.Array:
+def _gray_levels(key: jax.Array, volume: jax.Array, config: AugmentConfig) -> jax.Array:
     """Contrast and gamma on z-scores: gamma bends around the mean and keeps the sign."""
     draws = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
     exponent = jnp.exp(config.gamma * draws[0])

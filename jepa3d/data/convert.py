@@ -34,7 +34,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Rows of the index (one per input file) and the serialised record, None for a skip."""
+    """Rows of the index (one per input file) and the serialized record, None for a skip."""
 
     rows: list[Row]
     record: bytes | None
@@ -71,7 +71,7 @@ def content_hash(root: Path, item: InputItem) -> str:
 
 
 def convert(task: Task) -> Outcome:
-    """Reads, resamples and serialises one input; a `SkipVolume` becomes a row with its reason."""
+    """Reads, resamples and serializes one input; a `SkipVolume` becomes a row with its reason."""
     base = base_row(task.root, task.item, task.split)
     base["sha256"] = content_hash(task.root, task.item)
     try:
@@ -90,7 +90,7 @@ def convert(task: Task) -> Outcome:
     except DECODE_ERRORS as error:
         return skipped(task, SkipReason.UNREADABLE_FILE, f"cannot be read ({error!r})", base)
     row = base | _grid_fields(grid) | {"status": "ok"}
-    return Outcome(_with_members(row, task.item), _serialise(grid, row, task.settings))
+    return Outcome(_with_members(row, task.item), _serialize(grid, row, task.settings))
 
 
 def skipped(task: Task, reason: SkipReason, detail: str, base: Row | None = None) -> Outcome:
@@ -196,7 +196,7 @@ def _features(shape: tuple, patch: tuple):
     return features(shape, patch)
 
 
-def _serialise(grid: GridVolume, row: Row, settings: PrepareSettings) -> bytes:
+def _serialize(grid: GridVolume, row: Row, settings: PrepareSettings) -> bytes:
     return _features(settings.shape, settings.patch).serialize_example(
         {
             "volume": grid.volume,

@@ -10,10 +10,10 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from jepa3d.data import intensity
-from jepa3d.data.devices import UNKNOWN_DEVICE, device_from_folder, device_from_path, device_name
 from jepa3d.data.dicom_file import DicomHeader, check_sop_class, read_dataset, read_header
 from jepa3d.data.dicom_frames import read_frames
 from jepa3d.data.geometry import check_raster, frame_order, read_geometry, volume_spacing
+from jepa3d.data.scanners import UNKNOWN_DEVICE, device_from_folder, device_from_path, device_name
 from jepa3d.data.volume import (
     DECODE_ERRORS,
     SkipReason,

@@ -223,5 +223,5 @@ def _check_pixel_format(dataset: Dataset, bits_allocated: int) -> None:
         raise SkipVolume(
             SkipReason.UNSUPPORTED_PIXELS,
             f"{samples} sample(s) of {bits_allocated} bits, {photometric}; "
-            "only 8 and 16 bit grey values are OCT",
+            "only 8 and 16 bit gray values are OCT",
         )

@@ -314,7 +314,7 @@ def _decode_frame(header: DicomHeader, data: bytes) -> np.ndarray:
 
 
 def _fill_gaps(frames: list[np.ndarray | None]) -> np.ndarray:
-    """Replaces missing frames by linear interpolation between their nearest neighbours."""
+    """Replaces missing frames by linear interpolation between their nearest neighbors."""
     known = [index for index, frame in enumerate(frames) if frame is not None]
     first = frames[known[0]]
     assert first is not None

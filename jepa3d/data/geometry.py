@@ -1,6 +1,6 @@
 """Where the frames of a DICOM volume lie: their order, the scan pattern and the spacing.
 
-Vocabulary: a frame's *position* is a point in millimetres (or, in localiser coordinates, in pixels
+Vocabulary: a frame's *position* is a point in millimeters (or, in localizer coordinates, in pixels
 of the fundus image); its *direction* is the unit vector along its rows; the *normal* is the cross
 product of row and column direction, along which the frames are stacked.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from jepa3d.data.devices import device_spacing, pattern_from_name, protocol_spacing
+from jepa3d.data.scanners import device_spacing, pattern_from_name, protocol_spacing
 from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume
 
 # Frames whose directions differ by more than this are not a raster.
@@ -30,7 +30,7 @@ class FrameGeometry:
       positions_mm: [frame, 3] ImagePositionPatient.
       directions: [frame, 3] row direction (first triple of ImageOrientationPatient).
       normal: [3] stacking direction.
-      localiser: [frame, 4] (row0, column0, row1, column1) of each B-scan in the fundus image.
+      localizer: [frame, 4] (row0, column0, row1, column1) of each B-scan in the fundus image.
       stack_index: [frame] InStackPositionNumber.
       in_plane_mm: [frame, 2] (axial, lateral) PixelSpacing; all rows equal when shared.
       in_plane_source: where `in_plane_mm` came from.
@@ -40,7 +40,7 @@ class FrameGeometry:
     positions_mm: np.ndarray | None
     directions: np.ndarray | None
     normal: np.ndarray
-    localiser: np.ndarray | None
+    localizer: np.ndarray | None
     stack_index: np.ndarray | None
     in_plane_mm: np.ndarray | None
     in_plane_source: str
@@ -60,7 +60,7 @@ def read_geometry(dataset: Dataset, frames: int) -> FrameGeometry:
         positions_mm=_per_frame(per_frame, None, None, "PlanePositionSequence", _position),
         directions=None if orientation is None else orientation[:, :3],
         normal=_normal(orientation),
-        localiser=_localiser(dataset, per_frame, frames),
+        localizer=_localizer(dataset, per_frame, frames),
         stack_index=_per_frame(per_frame, None, None, "FrameContentSequence", _stack_index),
         in_plane_mm=in_plane,
         in_plane_source=source,
@@ -100,8 +100,8 @@ def check_raster(dataset: Dataset, geometry: FrameGeometry, protocol: str) -> No
     if orientation.upper().startswith("NONLINEAR"):
         raise SkipVolume(SkipReason.SCAN_PATTERN, "circle scan (nonlinear image orientation)")
     directions = geometry.directions
-    if geometry.localiser is not None:
-        directions = geometry.localiser[:, 2:] - geometry.localiser[:, :2]
+    if geometry.localizer is not None:
+        directions = geometry.localizer[:, 2:] - geometry.localizer[:, :2]
         if np.any(np.linalg.norm(directions, axis=1) == 0):
             raise SkipVolume(SkipReason.SCAN_PATTERN, "circle scan (scan ends where it starts)")
     if directions is not None and _spread_degrees(directions) > _PARALLEL_DEGREES:
@@ -137,11 +137,11 @@ def volume_spacing(
 def _pitch(
     geometry: FrameGeometry, device: str, frames: int, columns: int, lateral_mm: float
 ) -> tuple[float, str]:
-    """Distance between neighbouring B-scans, the most direct evidence first; 0 when none."""
-    if geometry.localiser is not None:
-        pitch = _localiser_pitch(geometry.localiser, columns * lateral_mm)
+    """Distance between neighboring B-scans, the most direct evidence first; 0 when none."""
+    if geometry.localizer is not None:
+        pitch = _localizer_pitch(geometry.localizer, columns * lateral_mm)
         if pitch > 0:
-            return pitch, "localiser_coordinates"
+            return pitch, "localizer_coordinates"
     if geometry.positions_mm is not None and len(geometry.positions_mm) == frames > 1:
         order, _ = frame_order(geometry, frames)
         steps = np.linalg.norm(np.diff(geometry.positions_mm[order], axis=0), axis=1)
@@ -157,7 +157,7 @@ def _pitch(
     return 0.0, ""
 
 
-def _localiser_pitch(lines: np.ndarray, length_mm: float) -> float:
+def _localizer_pitch(lines: np.ndarray, length_mm: float) -> float:
     """Pitch from scan lines in fundus pixels: a line of known length gives mm per pixel."""
     along = lines[:, 2:] - lines[:, :2]
     length = float(np.median(np.linalg.norm(along, axis=1)))
@@ -249,7 +249,7 @@ def _first_positive(measures: list[Dataset], scopes: list[Dataset | None], name:
     return 0.0
 
 
-def _localiser(dataset: Dataset, per_frame: list[Dataset], frames: int) -> np.ndarray | None:
+def _localizer(dataset: Dataset, per_frame: list[Dataset], frames: int) -> np.ndarray | None:
     """Scan lines in the fundus image, from one item per frame at top level or in each group."""
     items = list(dataset.get("OphthalmicFrameLocationSequence") or [])
     if len(items) != frames:

@@ -39,7 +39,7 @@ ROW_DEFAULTS: Row = {
     "grid_spacing_mm": None,
     "valid_fraction": None,  # share of the grid that the scan covers
     "foreground_fraction": None,  # share of tokens with retina
-    "retina_row": None,  # row of the source volume on which the window is centred
+    "retina_row": None,  # row of the source volume on which the window is centered
     "mean": None,  # of the covered voxels, 0..1
     "std": None,
     "notes": None,  # what was assumed or repaired while reading

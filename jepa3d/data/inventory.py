@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jepa3d.config import PrepareSettings
-from jepa3d.data.devices import UNKNOWN_DEVICE, device_from_folder, device_from_path, device_name
 from jepa3d.data.dicom import DicomIdentity, read_identity
+from jepa3d.data.scanners import UNKNOWN_DEVICE, device_from_folder, device_from_path, device_name
 from jepa3d.data.stacks import IMAGE_SUFFIXES, natural_key
 from jepa3d.data.volume import SkipVolume
 from training.errors import InputError

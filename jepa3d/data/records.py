@@ -1,6 +1,6 @@
 """How a prepared volume is stored: ArrayRecord shards that tensorflow-datasets reads as they are.
 
-A record is a serialised `tf.train.Example`; `features.json` and `dataset_info.json` beside the
+A record is a serialized `tf.train.Example`; `features.json` and `dataset_info.json` beside the
 shards make the folder a tensorflow-datasets dataset, read with
 `tfds.builder_from_directory(folder).as_data_source(split)`. TensorFlow itself is needed neither to
 write nor to read. One record per group keeps access random.

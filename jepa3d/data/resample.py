@@ -1,7 +1,7 @@
 """Volumes of any device to one fixed grid.
 
 `window` cuts a fixed physical box, 6.0 x 1.92 x 6.0 mm by default, so that a voxel means the same
-length for every device: centred on the scan in pitch and lateral direction and on the retina in
+length for every device: centered on the scan in pitch and lateral direction and on the retina in
 depth. What the scan does not cover is filled with the volume's background and reported by
 `valid_box`. `resize` stretches the whole field onto the grid and reports the resulting spacing.
 
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from jepa3d.data.retina import foreground_tokens, retina_centre
+from jepa3d.data.retina import foreground_tokens, retina_center
 from jepa3d.data.volume import SkipReason, SkipVolume
 
 BACKGROUND_PERCENTILE = 5.0
-# A resampled volume whose grey levels spread less than this (in 0..255) carries no structure.
+# A resampled volume whose gray levels spread less than this (in 0..255) carries no structure.
 MINIMUM_STANDARD_DEVIATION = 1.0
 
 
@@ -35,7 +35,7 @@ class GridVolume:
       foreground: bool [D / pd, H / ph, W / pw], tokens in which retina was found.
       spacing_mm: (pitch, axial, lateral) of the grid.
       mean, std: of the valid voxels, on the 0..1 scale.
-      retina_row: row of the source volume on which the window is centred.
+      retina_row: row of the source volume on which the window is centered.
     """
 
     volume: np.ndarray
@@ -72,11 +72,11 @@ def to_grid(
     Raises:
       SkipVolume: `constant_volume` when the part inside the window has no contrast.
     """
-    centre_row = retina_centre(pixels)
+    center_row = retina_center(pixels)
     extent = tuple(n * s for n, s in zip(pixels.shape, spacing_mm))
     window = extent if window_mm is None else window_mm
     starts = [0.5 * (e - w) for e, w in zip(extent, window)]
-    starts[1] = _clamped_start((centre_row + 0.5) * spacing_mm[1], window[1], extent[1])
+    starts[1] = _clamped_start((center_row + 0.5) * spacing_mm[1], window[1], extent[1])
     axes = [
         axis_weights(count, step, start, size / bins, bins)
         for count, step, start, size, bins in zip(pixels.shape, spacing_mm, starts, window, shape)
@@ -89,7 +89,7 @@ def to_grid(
     if std < MINIMUM_STANDARD_DEVIATION:
         raise SkipVolume(
             SkipReason.CONSTANT_VOLUME,
-            f"the grey levels inside the window spread by {std:.2f} of 255 only",
+            f"the gray levels inside the window spread by {std:.2f} of 255 only",
         )
     volume = np.full(shape, np.percentile(valid, BACKGROUND_PERCENTILE), np.uint8)
     volume[inside] = np.clip(np.rint(valid), 0, 255).astype(np.uint8)
@@ -101,17 +101,17 @@ def to_grid(
         spacing_mm=tuple(float(w / n) for w, n in zip(window, shape)),  # type: ignore[arg-type]
         mean=float(kept.mean(dtype=np.float64) / 255.0),
         std=float(kept.std(dtype=np.float64) / 255.0),
-        retina_row=float(centre_row),
+        retina_row=float(center_row),
     )
 
 
-def _clamped_start(centre_mm: float, window_mm: float, extent_mm: float) -> float:
-    """Start of a window centred at `centre_mm`, moved so that it wastes nothing of the scan.
+def _clamped_start(center_mm: float, window_mm: float, extent_mm: float) -> float:
+    """Start of a window centered at `center_mm`, moved so that it wastes nothing of the scan.
 
     A window smaller than the scan stays inside it; a larger one keeps the whole scan inside.
     """
     low, high = sorted((0.0, extent_mm - window_mm))
-    return float(np.clip(centre_mm - 0.5 * window_mm, low, high))
+    return float(np.clip(center_mm - 0.5 * window_mm, low, high))
 
 
 def axis_weights(
@@ -123,13 +123,13 @@ def axis_weights(
 
     Returns:
       Sparse weights [bins, count], each valid row summing to 1, others empty; and the half-open
-      range of valid bins, those whose centre lies on the scan (for a scan thinner than a bin, those
+      range of valid bins, those whose center lies on the scan (for a scan thinner than a bin, those
       that hold most of it).
     """
     edges = (start_mm + bin_mm * np.arange(bins + 1)) / step_mm  # in input cells
-    centres = 0.5 * (edges[1:] + edges[:-1])
+    centers = 0.5 * (edges[1:] + edges[:-1])
     # Half a millionth of a cell absorbs the rounding of extents that are meant to coincide.
-    on_scan = np.flatnonzero((centres > -5e-7) & (centres < count + 5e-7))
+    on_scan = np.flatnonzero((centers > -5e-7) & (centers < count + 5e-7))
     if not on_scan.size:  # a scan thinner than a bin: the bins that hold most of it
         overlap = np.minimum(edges[1:], count) - np.maximum(edges[:-1], 0)
         on_scan = np.flatnonzero((overlap > 0) & (overlap > overlap.max() - 5e-7))
@@ -141,7 +141,7 @@ def axis_weights(
         if area:
             cells, weights = _area_row(edges[bin_index], edges[bin_index + 1], count)
         else:
-            cells, weights = _linear_row(centres[bin_index], count)
+            cells, weights = _linear_row(centers[bin_index], count)
         rows.extend([bin_index] * len(cells))
         columns.extend(cells)
         values.extend(weights)
@@ -152,16 +152,16 @@ def axis_weights(
 
 
 def _area_row(low: float, high: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Overlap of [low, high) with each input cell, normalised."""
+    """Overlap of [low, high) with each input cell, normalized."""
     low, high = max(low, 0.0), min(high, float(count))
     cells = np.arange(int(np.floor(low)), min(int(np.ceil(high)), count))
     overlap = np.minimum(cells + 1, high) - np.maximum(cells, low)
     return cells, overlap / overlap.sum()
 
 
-def _linear_row(centre: float, count: int) -> tuple[list[int], list[float]]:
-    """Linear weights between the two cell centres around `centre`, constant beyond the ends."""
-    position = float(np.clip(centre - 0.5, 0.0, count - 1.0))
+def _linear_row(center: float, count: int) -> tuple[list[int], list[float]]:
+    """Linear weights between the two cell centers around `center`, constant beyond the ends."""
+    position = float(np.clip(center - 0.5, 0.0, count - 1.0))
     below = min(int(position), max(count - 2, 0))
     share = position - below
     return ([below], [1.0]) if share == 0 else ([below, below + 1], [1.0 - share, share])

@@ -16,16 +16,16 @@ _PROFILE_SMOOTHING = 0.02
 
 
 def otsu_threshold(values: np.ndarray, bins: int = 256) -> float:
-    """Threshold that maximises the between-class variance of a histogram of `values`.
+    """Threshold that maximizes the between-class variance of a histogram of `values`.
 
     Returns:
       The upper edge of the last bin of the lower class; the value itself when all are equal.
     """
     counts, edges = np.histogram(values, bins=bins)
     weights = counts / max(counts.sum(), 1)
-    centres = 0.5 * (edges[1:] + edges[:-1])
+    centers = 0.5 * (edges[1:] + edges[:-1])
     below = np.cumsum(weights)
-    moment = np.cumsum(weights * centres)
+    moment = np.cumsum(weights * centers)
     spread = below * (1.0 - below)
     between = np.zeros_like(below)
     usable = spread > 1e-12
@@ -33,10 +33,10 @@ def otsu_threshold(values: np.ndarray, bins: int = 256) -> float:
     return float(edges[int(np.argmax(between)) + 1])
 
 
-def retina_centre(pixels: np.ndarray) -> float:
-    """Row on which the retina is centred.
+def retina_center(pixels: np.ndarray) -> float:
+    """Row on which the retina is centered.
 
-    Per block of neighbouring B-scans: mean over frames and columns, smoothed, threshold, centre of
+    Per block of neighboring B-scans: mean over frames and columns, smoothed, threshold, center of
     mass of what lies above; then the median over blocks, so that single bad B-scans do not count.
 
     Args:
@@ -47,15 +47,15 @@ def retina_centre(pixels: np.ndarray) -> float:
     """
     frames, rows, _ = pixels.shape
     blocks = np.array_split(np.arange(frames), min(frames, 16))
-    centres = []
+    centers = []
     for block in blocks:
         # Every fourth column is enough for a mean over hundreds of them.
         profile = np.stack([_profile(pixels[frame][:, ::4]) for frame in block]).mean(0)
         profile = ndimage.gaussian_filter1d(profile, max(1.0, _PROFILE_SMOOTHING * rows))
         above = np.where(profile > otsu_threshold(profile), profile - profile.min(), 0.0)
         if above.sum() > 0:
-            centres.append(float((above * np.arange(rows)).sum() / above.sum()))
-    return float(np.median(centres)) if centres else 0.5 * (rows - 1)
+            centers.append(float((above * np.arange(rows)).sum() / above.sum()))
+    return float(np.median(centers)) if centers else 0.5 * (rows - 1)
 
 
 def _profile(b_scan: np.ndarray) -> np.ndarray:

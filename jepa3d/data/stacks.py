@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jepa3d.data import intensity
-from jepa3d.data.devices import device_from_path, device_spacing
+from jepa3d.data.scanners import device_from_path, device_spacing
 from jepa3d.data.volume import (
     DECODE_ERRORS,
     MAX_FRAME_PIXELS,
@@ -49,7 +49,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image_folder(folder: Path, minimum_frames: int, spacing_mm: Spacing | None) -> Volume:
-    """Reads a folder of equal-sized grey images as one volume.
+    """Reads a folder of equal-sized gray images as one volume.
 
     Raises:
       SkipVolume: too few images, images of several sizes, or one that cannot be decoded.
@@ -81,7 +81,7 @@ def read_image_folder(folder: Path, minimum_frames: int, spacing_mm: Spacing | N
 
 
 def _read_image(path: Path) -> np.ndarray:
-    """Grey image as uint8 or uint16 [row, column]."""
+    """Gray image as uint8 or uint16 [row, column]."""
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_FRAME_PIXELS:

@@ -1,6 +1,6 @@
 """What a reader returns, a `Volume`, and the one way in which it refuses, a `SkipVolume`.
 
-Axes everywhere: [frame, row, column] = [slow scan, depth, fast scan]. Spacing is in millimetres, in
+Axes everywhere: [frame, row, column] = [slow scan, depth, fast scan]. Spacing is in millimeters, in
 the same order: (B-scan pitch, axial, lateral).
 """
 
@@ -110,7 +110,7 @@ class Volume:
 
     Attributes:
       pixels: uint8 [frame, row, column].
-      spacing_mm: (frame pitch, axial, lateral) in millimetres.
+      spacing_mm: (frame pitch, axial, lateral) in millimeters.
       metadata: plain values (JSON can hold them): `device`, `laterality` ("R", "L" or ""),
         `participant`, `protocol`, `spacing_source`, `intensity`, `frame_order` and notes on what
         was repaired.
@@ -121,7 +121,7 @@ class Volume:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-# Spacing gates in millimetres: pitch 5-400 um, axial 1-10 um, lateral 3-60 um.
+# Spacing gates in millimeters: pitch 5-400 um, axial 1-10 um, lateral 3-60 um.
 SPACING_GATES_MM = ((0.005, 0.4), (0.001, 0.01), (0.003, 0.06))
 _AXIS_NAMES = ("B-scan pitch", "axial", "lateral")
 

@@ -24,7 +24,7 @@ from jepa3d.model.vit import Encoder
 from training.errors import ConfigError
 
 Params = dict[str, Any]
-TARGET_EPSILON = 1e-5  # torch's default: the reference normalises targets with F.layer_norm
+TARGET_EPSILON = 1e-5  # torch's default: the reference normalizes targets with F.layer_norm
 
 
 class SetPrediction(NamedTuple):
@@ -42,12 +42,12 @@ class Prediction(NamedTuple):
     """Predictions per mask set, and the features that they are compared with."""
 
     sets: tuple[SetPrediction, ...]
-    target_BxNxD: jax.Array  # normalised target features of all tokens, float32
-    features_BxNxD: jax.Array  # the same before normalisation, for diagnostics
+    target_BxNxD: jax.Array  # normalized target features of all tokens, float32
+    features_BxNxD: jax.Array  # the same before normalization, for diagnostics
 
 
 def init_params(key: jax.Array, config: ModelConfig) -> Params:
-    """Fresh float32 parameters {"encoder", "predictor"}, initialised as V-JEPA 2.
+    """Fresh float32 parameters {"encoder", "predictor"}, initialized as V-JEPA 2.
 
     Kernels N(0, 0.02²), biases and mask tokens 0; the residual projections (`out`, `fc2`) of block
     i are divided by sqrt(2 i), i from 1.

@@ -11,7 +11,7 @@ This is no rotation; it is a published bug that checkpoints depend on.
 
 Tables and q, k are kept in *split-pair order*: the even members of all pairs, then the odd ones.
 Attention logits do not change under a common permutation of q and k, and J becomes a swap of two
-halves, which vectorises on every backend where stride-2 shuffles do not.
+halves, which vectorizes on every backend where stride-2 shuffles do not.
 
 Legend: N tokens of the grid, H heads, h head width.
 """

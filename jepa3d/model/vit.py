@@ -34,7 +34,7 @@ def layer_norm(name: str) -> nn.LayerNorm:
 
 
 def dense(features: int, dtype: str, name: str) -> nn.Dense:
-    """Dense layer with the V-JEPA 2 initialisation and float32 parameters."""
+    """Dense layer with the V-JEPA 2 initialization and float32 parameters."""
     return nn.Dense(features, dtype=jnp.dtype(dtype), kernel_init=INITIALIZER, name=name)
 
 

@@ -18,9 +18,9 @@ _HOMES = {
     "Capture": "capture",
     "View": "capture",
     "read_capture": "capture",
-    "neighbour_distances": "initialisation",
-    "random_points": "initialisation",
-    "random_blender_points": "initialisation",
+    "neighbor_distances": "initialization",
+    "random_points": "initialization",
+    "random_blender_points": "initialization",
 }
 
 

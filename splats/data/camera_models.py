@@ -1,6 +1,6 @@
 """The camera models of COLMAP: their numbers, names and parameters.
 
-A `Camera` is what a reconstruction declares. Axes: x right, y down, z forward. Pixel centres lie at
+A `Camera` is what a reconstruction declares. Axes: x right, y down, z forward. Pixel centers lie at
 half integers, so that a `width` x `height` image spans [0, width] x [0, height].
 Source: the model table of COLMAP 4.2.
 """

@@ -1,6 +1,6 @@
 """What a data set declares before any image is opened: views, cameras, points, its own split.
 
-`read_capture` recognises the three kinds of data set by their files. World axes are the data set's
+`read_capture` recognizes the three kinds of data set by their files. World axes are the data set's
 own; cameras look along +z with x right and y down (COLMAP), whatever the file's convention.
 """
 
@@ -66,13 +66,13 @@ class View:
 
 @dataclass(frozen=True)
 class Capture:
-    """A data set. `points` [N,3] float64 and `colours` [N,3] uint8; `lists`: its own split."""
+    """A data set. `points` [N,3] float64 and `colors` [N,3] uint8; `lists`: its own split."""
 
     kind: str
     folder: Path
     views: tuple[View, ...]
     points: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -146,7 +146,7 @@ def _from_colmap(folder: Path) -> Capture:
         )
         for image in sorted(model.images.values(), key=lambda image: image.name)
     )
-    return Capture("colmap", folder, views, model.points.positions, model.points.colours)
+    return Capture("colmap", folder, views, model.points.positions, model.points.colors)
 
 
 def without_outliers(capture: Capture) -> Capture:
@@ -164,8 +164,8 @@ def without_outliers(capture: Capture) -> Capture:
     for dropped, problem in ((~inside, "not finite"), (inside & ~near, "absurdly far away")):
         if dropped.any():
             notes.append(f"{np.sum(dropped)} points are {problem} and were dropped")
-    colours = capture.colours[near]
-    return replace(capture, points=points[near], colours=colours, notes=tuple(notes))
+    colors = capture.colors[near]
+    return replace(capture, points=points[near], colors=colors, notes=tuple(notes))
 
 
 def _check(capture: Capture) -> None:

@@ -36,14 +36,14 @@ class ColmapImage:
 class ColmapPoints:
     """The sparse points.
 
-    `ids` [N] uint64; `positions` [N,3] float64, world units; `colours` [N,3] uint8; `errors` [N]
+    `ids` [N] uint64; `positions` [N,3] float64, world units; `colors` [N,3] uint8; `errors` [N]
     float64, pixels; `tracks` [sum of lengths,2] int32 (image id, keypoint index), cut by
     `track_lengths` [N].
     """
 
     ids: np.ndarray
     positions: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     errors: np.ndarray
     track_lengths: np.ndarray
     tracks: np.ndarray
@@ -54,13 +54,13 @@ class ColmapPoints:
         return ColmapPoints.without_tracks(np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
 
     @staticmethod
-    def without_tracks(positions: np.ndarray, colours: np.ndarray) -> ColmapPoints:
+    def without_tracks(positions: np.ndarray, colors: np.ndarray) -> ColmapPoints:
         """Points numbered from 1 that no image observes."""
         count = len(positions)
         return ColmapPoints(
             np.arange(1, count + 1, dtype=np.uint64),
             np.asarray(positions, np.float64),
-            np.asarray(colours, np.uint8),
+            np.asarray(colors, np.uint8),
             np.zeros(count),
             np.zeros(count, np.int64),
             np.zeros((0, 2), np.int32),

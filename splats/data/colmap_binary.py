@@ -3,7 +3,7 @@
 cameras.bin   u64 n; each i32 id, i32 model, u64 width, u64 height, f64 parameters
 images.bin    u64 n; each i32 id, 4 f64 quaternion, 3 f64 translation, i32 camera, zero-terminated
               name, u64 m, m x (f64 x, f64 y, i64 point)
-points3D.bin  u64 n; each u64 id, 3 f64 position, 3 u8 colour, f64 error, u64 length,
+points3D.bin  u64 n; each u64 id, 3 f64 position, 3 u8 color, f64 error, u64 length,
               length x (i32 image, i32 keypoint)
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from splats.byte_reader import ByteReader, read_whole
 from splats.data.camera_models import MODEL_BY_NAME, MODEL_BY_NUMBER, Camera, camera_problem
 from splats.data.colmap import ColmapImage, ColmapPoints
+from splats.formats.byte_reader import ByteReader, read_whole
 
 _COUNT = struct.Struct("<Q")
 _CAMERA = struct.Struct("<iiQQ")
@@ -76,19 +76,19 @@ def read_points(path: Path) -> ColmapPoints:
     reader = ByteReader(read_whole(path), str(path))
     count = reader.take_count(_POINT.size, "points")
     ids = np.zeros(count, np.uint64)
-    positions, colours = np.zeros((count, 3)), np.zeros((count, 3), np.uint8)
+    positions, colors = np.zeros((count, 3)), np.zeros((count, 3), np.uint8)
     errors, lengths = np.zeros(count), np.zeros(count, np.int64)
     tracks = []
     for index in range(count):
         record = f"point {index}"
         ids[index], *values, length = reader.take(_POINT, record)
-        positions[index], colours[index], errors[index] = values[:3], values[3:6], values[6]
+        positions[index], colors[index], errors[index] = values[:3], values[3:6], values[6]
         # Taken before the length is stored: a damaged one may not even fit 64 signed bits.
         tracks.append(reader.take_array(_TRACK, 2 * length, f"the track of {record}"))
         lengths[index] = length
     reader.finish("points")
     flat = np.concatenate(tracks) if tracks else np.zeros(0, np.int32)
-    return ColmapPoints(ids, positions, colours, errors, lengths, flat.reshape(-1, 2))
+    return ColmapPoints(ids, positions, colors, errors, lengths, flat.reshape(-1, 2))
 
 
 def write_cameras(path: Path, cameras: dict[int, Camera]) -> None:
@@ -120,7 +120,7 @@ def write_points(path: Path, points: ColmapPoints) -> None:
     ends = np.cumsum(points.track_lengths)
     for index, end in enumerate(ends):
         length = int(points.track_lengths[index])
-        row = (*points.positions[index], *points.colours[index], points.errors[index], length)
+        row = (*points.positions[index], *points.colors[index], points.errors[index], length)
         parts.append(_POINT.pack(int(points.ids[index]), *row))
         parts.append(points.tracks[end - length : end].astype(_TRACK).tobytes())
     path.write_bytes(b"".join(parts))

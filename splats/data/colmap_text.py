@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from splats.byte_reader import read_whole
 from splats.data.camera_models import MODEL_BY_NAME, Camera, camera_problem
 from splats.data.colmap import ColmapImage, ColmapPoints
+from splats.formats.byte_reader import read_whole
 from training.errors import InputError
 
 
@@ -103,14 +103,14 @@ def read_images(path: Path) -> dict[int, ColmapImage]:
 
 def read_points(path: Path) -> ColmapPoints:
     """Points in file order."""
-    ids, positions, colours, errors, tracks = [], [], [], [], []
+    ids, positions, colors, errors, tracks = [], [], [], [], []
     for number, words in _filled(path):
         if len(words) < 8 or len(words) % 2:
-            raise _fail(path, number, "a point needs an id, a position, a colour and an error")
+            raise _fail(path, number, "a point needs an id, a position, a color and an error")
         try:
             ids.append(np.uint64(int(words[0])))
             positions.append([float(word) for word in words[1:4]])
-            colours.append([np.uint8(int(word)) for word in words[4:7]])
+            colors.append([np.uint8(int(word)) for word in words[4:7]])
             errors.append(float(words[7]))
             tracks.append(np.array(words[8:], np.int32).reshape(-1, 2))
         except (ValueError, OverflowError) as error:
@@ -120,7 +120,7 @@ def read_points(path: Path) -> ColmapPoints:
     return ColmapPoints(
         np.array(ids, np.uint64),
         np.array(positions),
-        np.array(colours, np.uint8),
+        np.array(colors, np.uint8),
         np.array(errors),
         np.array([len(track) for track in tracks], np.int64),
         np.concatenate(tracks),
@@ -156,7 +156,7 @@ def write_points(path: Path, points: ColmapPoints) -> None:
         values = (
             int(points.ids[index]),
             *points.positions[index].tolist(),
-            *points.colours[index].tolist(),
+            *points.colors[index].tolist(),
             float(points.errors[index]),
             *track,
         )

@@ -1,4 +1,4 @@
-"""Lens distortion: from normalised pinhole coordinates to normalised image coordinates.
+"""Lens distortion: from normalized pinhole coordinates to normalized image coordinates.
 
 Vocabulary: `plane` [...,2] float64 is (x/z, y/z) of a ray; `image` [...,2] is what the lens makes
 of it, so that pixel = focal * image + principal point. r is the plane radius, theta = atan(r).
@@ -39,7 +39,7 @@ def _square_radius(plane: np.ndarray) -> np.ndarray:
 
 
 def _tangential(plane: np.ndarray, p1: float, p2: float) -> np.ndarray:
-    """Brown's decentring term in OpenCV's order of coefficients."""
+    """Brown's decentering term in OpenCV's order of coefficients."""
     x, y = plane[..., 0], plane[..., 1]
     square = _square_radius(plane)
     return _join(
@@ -149,7 +149,7 @@ def largest_radius(camera: Camera) -> float:
     """The plane radius at which the lens folds back (its image radius stops growing), at most 100.
 
     Rays outside would be drawn a second time, so that their pixels are invalid. The diagonal
-    through the first quadrant stands for all directions: decentring terms are small.
+    through the first quadrant stands for all directions: decentering terms are small.
     """
     radius = np.tan(np.linspace(0, np.arctan(100.0), 20_001))
     image = distort(camera, radius[:, None] * np.full(2, np.sqrt(0.5)))
@@ -158,7 +158,7 @@ def largest_radius(camera: Camera) -> float:
 
 
 def undistort_points(camera: Camera, image: np.ndarray, iterations: int = 30) -> np.ndarray:
-    """Plane coordinates [...,2] of normalised `image` coordinates by Newton's method.
+    """Plane coordinates [...,2] of normalized `image` coordinates by Newton's method.
 
     NaN where no ray inside `largest_radius` maps there (residual above 1e-8).
     """

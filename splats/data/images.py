@@ -24,9 +24,9 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """`colour` [height,width,3] uint8; `alpha` [height,width] uint8 or None; what was changed."""
+    """`color` [height,width,3] uint8; `alpha` [height,width] uint8 or None; what was changed."""
 
-    colour: np.ndarray
+    color: np.ndarray
     alpha: np.ndarray | None
     notes: tuple[str, ...] = ()
 
@@ -54,8 +54,8 @@ def _convert(image: Image.Image, path: Path, declared: tuple[int, int] | None) -
         image = ImageOps.exif_transpose(image)
         notes.append("rotated by its EXIF tag to fit the declared size")
     if image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return DecodedImage(np.repeat(grey[..., None], 3, 2), None, (*notes, "16 bit cut to 8"))
+        gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return DecodedImage(np.repeat(gray[..., None], 3, 2), None, (*notes, "16 bit cut to 8"))
     if image.mode in ("I", "F"):
         raise InputError(
             f"The image {path} has {image.mode} pixels of unknown range; store it with 8 bits a "
@@ -78,9 +78,9 @@ def _needs_rotation(image: Image.Image, declared: tuple[int, int] | None) -> boo
 
 
 def decode_mask(path: Path, width: int, height: int) -> np.ndarray:
-    """[height,width] bool, True where pixels count; resized by nearest neighbour if needed."""
+    """[height,width] bool, True where pixels count; resized by nearest neighbor if needed."""
     decoded = decode_image(path)
-    mask = decoded.colour.max(axis=2)
+    mask = decoded.color.max(axis=2)
     if decoded.alpha is not None and decoded.alpha.min() < 255:
         mask = decoded.alpha
     if mask.shape != (height, width):
@@ -89,15 +89,15 @@ def decode_mask(path: Path, width: int, height: int) -> np.ndarray:
     return mask >= (1 if mask.max() == 1 else 128)
 
 
-def resize_colour(image: np.ndarray, width: int, height: int) -> np.ndarray:
+def resize_color(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """[height,width,3] uint8 by Lanczos, which averages over the area of each output pixel."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def resize_valid(valid: np.ndarray, width: int, height: int) -> np.ndarray:
     """[height,width] bool: an output pixel counts only where all pixels under it do."""
-    grey = Image.fromarray(np.where(valid, 255, 0).astype(np.uint8))
-    return np.asarray(grey.resize((width, height), Image.Resampling.BOX)) == 255
+    gray = Image.fromarray(np.where(valid, 255, 0).astype(np.uint8))
+    return np.asarray(gray.resize((width, height), Image.Resampling.BOX)) == 255
 
 
 def find_image(folder: Path, name: str) -> Path | None:

@@ -28,7 +28,7 @@ from splats.data.images import (
     decode_mask,
     find_image,
     is_file,
-    resize_colour,
+    resize_color,
     resize_valid,
 )
 from splats.data.undistortion import Remap, build_remap, sample_bilinear, undistort
@@ -132,9 +132,9 @@ class Preparation:
     def _work(self, view: View, file: ImageFile) -> PreparedView:
         declared = view.camera
         decoded = decode_image(file.path, declared and (declared.width, declared.height))
-        height, width = decoded.colour.shape[:2]
+        height, width = decoded.color.shape[:2]
         camera = view.camera_for(width, height)
-        image, valid = _apply_alpha(decoded.colour, decoded.alpha, self.alpha)
+        image, valid = _apply_alpha(decoded.color, decoded.alpha, self.alpha)
         if file.mask is not None:
             mask = decode_mask(file.mask, width, height)
             valid = mask if valid is None else valid & mask
@@ -158,21 +158,21 @@ class Preparation:
                 remap = self.remaps[camera] = build_remap(camera)
         kept = remap.valid
         if valid is not None:
-            grey = np.where(valid, 255, 0).astype(np.uint8)[..., None]
-            kept = kept & (sample_bilinear(grey, remap.source)[..., 0] == 255)
+            gray = np.where(valid, 255, 0).astype(np.uint8)[..., None]
+            kept = kept & (sample_bilinear(gray, remap.source)[..., 0] == 255)
         return undistort(image, remap), kept, remap.camera
 
 
 def _apply_alpha(
-    colour: np.ndarray, alpha: np.ndarray | None, mode: str
+    color: np.ndarray, alpha: np.ndarray | None, mode: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Transparent pixels become invalid (`mask`) or are blended over white (`white`)."""
     if alpha is None:
-        return colour, None
+        return color, None
     if mode == "mask":
-        return colour, alpha >= 128
+        return color, alpha >= 128
     weight = alpha[..., None].astype(np.float32) / 255
-    return np.rint(colour * weight + 255 * (1 - weight)).astype(np.uint8), None
+    return np.rint(color * weight + 255 * (1 - weight)).astype(np.uint8), None
 
 
 def _shrink(
@@ -180,7 +180,7 @@ def _shrink(
 ) -> tuple[np.ndarray, np.ndarray | None, Camera]:
     width, height = (max(1, int(side / factor + 0.5)) for side in (camera.width, camera.height))
     small = None if valid is None else resize_valid(valid, width, height)
-    return resize_colour(image, width, height), small, camera.resized(width, height)
+    return resize_color(image, width, height), small, camera.resized(width, height)
 
 
 def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
@@ -221,7 +221,7 @@ def _write_cache(entry: Path, prepared: PreparedView) -> None:
 
 def _read_cache(entry: Path) -> PreparedView:
     decoded = decode_image(entry)
-    height, width = decoded.colour.shape[:2]
+    height, width = decoded.color.shape[:2]
     try:
         with Image.open(entry) as opened:
             params, notes = (json.loads(opened.info[key]) for key in ("camera", "notes"))
@@ -229,4 +229,4 @@ def _read_cache(entry: Path) -> PreparedView:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"The cache entry {entry} is damaged; delete it.") from error
     valid = None if decoded.alpha is None else decoded.alpha >= 128
-    return PreparedView(decoded.colour, valid, camera, tuple(notes))
+    return PreparedView(decoded.color, valid, camera, tuple(notes))

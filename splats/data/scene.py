@@ -1,7 +1,7 @@
 """A scene in memory: everything that training a radiance field needs, as numpy arrays.
 
-Frames of reference: world coordinates are the normalised ones (see `normalisation.py`) unless
-normalising was turned off; cameras have x right, y down, z forward; pixel centres lie at half
+Frames of reference: world coordinates are the normalized ones (see `normalization.py`) unless
+normalizing was turned off; cameras have x right, y down, z forward; pixel centers lie at half
 integers. Legend of shapes: view V, height H, width W, points N.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from splats.data.capture import Capture, read_capture
 from splats.data.images import SUFFIXES
-from splats.data.normalisation import (
-    normalise_world,
+from splats.data.normalization import (
+    normalize_world,
     scene_scale,
     transform_cameras,
     transform_points,
@@ -45,12 +45,12 @@ class Scene:
     images: [V,H,W,3] uint8, sRGB as stored; smaller views are padded with 0 right and below.
     valid: [V,H,W] bool, False where a pixel must not be compared; None when every pixel counts.
     sizes: [V,2] int32, (width, height) of each view before padding, pixels.
-    world_to_camera: [V,4,4] float32, rigid, lengths in normalised world units.
+    world_to_camera: [V,4,4] float32, rigid, lengths in normalized world units.
     intrinsics: [V,3,3] float32, pinhole, pixels.
     names: V unique names, sorted; `train` and `test` are int32 indices into them.
-    points: [N,3] float32 normalised world; point_colours: [N,3] uint8. N may be 0.
-    normalisation: [4,4] float64, from the data set's world to the normalised one (a similarity).
-    scene_scale: 1.1 * largest distance of a camera from the mean camera, normalised world units.
+    points: [N,3] float32 normalized world; point_colors: [N,3] uint8. N may be 0.
+    normalization: [4,4] float64, from the data set's world to the normalized one (a similarity).
+    scene_scale: 1.1 * largest distance of a camera from the mean camera, normalized world units.
     split: the names behind `train` and `test`; kind: colmap, nerfstudio or blender.
     fingerprint: digest of pixels, masks, cameras, points and split.
     """
@@ -64,8 +64,8 @@ class Scene:
     train: np.ndarray
     test: np.ndarray
     points: np.ndarray
-    point_colours: np.ndarray
-    normalisation: np.ndarray
+    point_colors: np.ndarray
+    normalization: np.ndarray
     scene_scale: float
     split: Split
     kind: str
@@ -84,7 +84,7 @@ def load_scene(
     images: str = "images",
     factor: int | None = None,
     split: SplitConfig | Split | None = None,
-    normalise: bool = True,
+    normalize: bool = True,
     masks: str = "masks",
     alpha: str | None = None,
     cache: Path | str | None = None,
@@ -120,7 +120,7 @@ def load_scene(
     chosen = make_split(names, split or SplitConfig(), capture.lists, missing)
     prepared = preparation.prepare_all(files)
     report = _report(capture, images, prepared, missing)
-    return _assemble(capture, names, prepared, chosen, report, normalise)
+    return _assemble(capture, names, prepared, chosen, report, normalize)
 
 
 def _assemble(
@@ -129,11 +129,11 @@ def _assemble(
     prepared: list[PreparedView],
     split: Split,
     report: SceneReport,
-    normalise: bool,
+    normalize: bool,
 ) -> Scene:
     present = set(names)
     world_to_camera = np.stack([v.world_to_camera for v in capture.views if v.name in present])
-    similarity = normalise_world(world_to_camera, capture.points) if normalise else np.eye(4)
+    similarity = normalize_world(world_to_camera, capture.points) if normalize else np.eye(4)
     world_to_camera = transform_cameras(similarity, world_to_camera)
     points = transform_points(similarity, capture.points).astype(np.float32)
     images, valid, sizes = _stack(prepared)
@@ -147,11 +147,11 @@ def _assemble(
         "train": np.array([index[name] for name in split.train], np.int32),
         "test": np.array([index[name] for name in split.test], np.int32),
         "points": points,
-        "point_colours": capture.colours,
+        "point_colors": capture.colors,
     }
     return Scene(
         names=names,
-        normalisation=similarity,
+        normalization=similarity,
         scene_scale=scene_scale(world_to_camera),
         split=split,
         kind=capture.kind,

@@ -15,7 +15,7 @@ import numpy as np
 
 from splats.data.camera_models import Camera, camera_problem
 from splats.data.capture import FARTHEST, Capture, View
-from splats.ply import read_ply
+from splats.formats.ply import read_ply
 from training.errors import InputError
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -151,7 +151,7 @@ def read_nerfstudio(folder: Path) -> Capture:
             views.append(View(name, pose, _camera(merged, where), mask=mask))
         else:  # the size is that of the image, as in Blender's files
             views.append(View(name, pose, None, _angle(merged, where), mask))
-    points, colours = _points(folder, content, undo)
+    points, colors = _points(folder, content, undo)
     lists = {}
     for part in ("train", "val", "test"):
         names = content.get(f"{part}_filenames")
@@ -161,7 +161,7 @@ def read_nerfstudio(folder: Path) -> Capture:
             raise InputError(f"{part}_filenames of {path} is not a list of names; correct it.")
         lists[part] = tuple(_portable(name) for name in names)
     views = tuple(sorted(views, key=lambda view: view.name))
-    return Capture("nerfstudio", folder, views, points, colours, lists)
+    return Capture("nerfstudio", folder, views, points, colors, lists)
 
 
 def _text_or_none(source: dict, key: str, where: str) -> str | None:
@@ -189,15 +189,15 @@ def _points(folder: Path, content: dict, undo: np.ndarray) -> tuple[np.ndarray, 
     if vertex is None or not {"x", "y", "z"} <= set(columns):
         raise InputError(f"{folder / name} has no vertices with x, y and z; export it again.")
     points = np.stack([vertex[axis].astype(np.float64) for axis in "xyz"], axis=1)
-    grey = np.full(points.shape, 128, np.uint8)
+    gray = np.full(points.shape, 128, np.uint8)
     named = {"red", "green", "blue"} <= set(columns)
-    colours = np.stack([vertex[c] for c in ("red", "green", "blue")], 1) if named else grey
-    if colours.dtype.kind == "f":  # shares of 1, by the custom of float colours
-        colours = 255 * np.nan_to_num(colours.astype(np.float64), posinf=1.0)
+    colors = np.stack([vertex[c] for c in ("red", "green", "blue")], 1) if named else gray
+    if colors.dtype.kind == "f":  # shares of 1, by the custom of float colors
+        colors = 255 * np.nan_to_num(colors.astype(np.float64), posinf=1.0)
     points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
         points = points @ undo[:3, :3].T + undo[:3, 3]
-    return points, np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+    return points, np.clip(np.rint(colors), 0, 255).astype(np.uint8)
 
 
 def read_blender(folder: Path) -> Capture:

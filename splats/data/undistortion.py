@@ -1,6 +1,6 @@
 """Turning photographs of a distorting lens into pinhole images, once, before training.
 
-The output keeps the focal lengths of the input, so that the resolution at the centre stays, and
+The output keeps the focal lengths of the input, so that the resolution at the center stays, and
 takes the largest upright rectangle that the photograph fills (as COLMAP with no blank pixels).
 Where that rectangle would be absurd (a wide fisheye) it is cut to `LARGEST_GROWTH` and pixels that
 the lens never saw are marked invalid. Sampling is bilinear at the inverse-mapped position.
@@ -26,7 +26,7 @@ class Remap:
     """Where each output pixel comes from.
 
     `source` [height,width,2] float32: column and row of the sample in the photograph, counted from
-    the centre of its first pixel; `valid` [height,width] bool; `camera`: the pinhole result.
+    the center of its first pixel; `valid` [height,width] bool; `camera`: the pinhole result.
     """
 
     camera: Camera

@@ -14,8 +14,8 @@ from splats.formats.cloud import (
 from splats.formats.compressed_ply import is_compressed, read_compressed_ply, write_compressed_ply
 from splats.formats.gltf import read_glb, write_glb
 from splats.formats.inria_ply import read_inria_ply, write_inria_ply
+from splats.formats.ply import read_ply
 from splats.formats.spz import read_spz, write_spz
-from splats.ply import read_ply
 from training.errors import ConfigError
 
 FORMATS = {
@@ -53,7 +53,7 @@ def write_cloud(path: Path | str, cloud: GaussianCloud) -> None:
 
 
 def read_cloud(path: Path | str) -> GaussianCloud:
-    """Reads a cloud by the ending of `path`; both PLY layouts are recognised by their contents."""
+    """Reads a cloud by the ending of `path`; both PLY layouts are recognized by their contents."""
     suffix = _suffix(path)
     if suffix.endswith(".ply"):
         compressed = is_compressed(read_ply(path, allow_text=False))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from splats.byte_reader import read_whole
+from splats.formats.byte_reader import read_whole
 from splats.formats.cloud import GaussianCloud, logits, opacities
 from splats.formats.harmonics import DC
-from splats.formats.quaternions import normalised
+from splats.formats.quaternions import normalized
 from training.errors import InputError
 
 _ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])
@@ -24,10 +24,10 @@ def write_splat(path: Path | str, cloud: GaussianCloud) -> None:
     table = np.zeros(len(cloud), _ROW)
     table["mean"] = cloud.means
     table["scale"] = np.exp(np.clip(cloud.log_scales, -80, 80))
-    colour = 0.5 + DC * cloud.harmonics[:, 0]
-    table["rgba"][:, :3] = np.rint(255 * np.clip(colour, 0, 1))
+    color = 0.5 + DC * cloud.harmonics[:, 0]
+    table["rgba"][:, :3] = np.rint(255 * np.clip(color, 0, 1))
     table["rgba"][:, 3] = np.rint(255 * opacities(cloud.opacity_logits))
-    unit = normalised(cloud.quaternions)
+    unit = normalized(cloud.quaternions)
     table["turn"] = np.clip(np.rint(128 * unit + 128), 0, 255)
     Path(path).write_bytes(table.tobytes())
 
@@ -48,7 +48,7 @@ def read_splat(path: Path | str) -> GaussianCloud:
     return GaussianCloud.of(
         table["mean"],
         sizes,
-        normalised(turn),
+        normalized(turn),
         logits(rgba[:, 3]),
         ((rgba[:, :3] - 0.5) / DC)[:, None, :],
     )

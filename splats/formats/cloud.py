@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splats.data.normalisation import similarity_scale, transform_points
+from splats.data.normalization import similarity_scale, transform_points
 from splats.formats.harmonics import COUNTS, axis_signs, rotation_of_coefficients
-from splats.formats.quaternions import from_rotation, multiply, normalised
+from splats.formats.quaternions import from_rotation, multiply, normalized
 from training.errors import InputError
 
 # Logits of an opacity that eight bits store as 255 or 0: half a step inside (0, 1).
@@ -25,7 +25,7 @@ class GaussianCloud:
 
     means [N,3] in world units; log_scales [N,3], natural logarithms of standard deviations;
     quaternions [N,4] wxyz, any positive norm; opacity_logits [N]; harmonics [N,K,3] with K = 1, 4,
-    9 or 16 coefficients by RGB, constant term first (colour = max(0, value + 0.5)).
+    9 or 16 coefficients by RGB, constant term first (color = max(0, value + 0.5)).
     """
 
     means: np.ndarray
@@ -111,7 +111,7 @@ def clean(cloud: GaussianCloud, alive: np.ndarray | None = None) -> CleanedCloud
 def transform(cloud: GaussianCloud, similarity: np.ndarray) -> GaussianCloud:
     """The cloud moved by `similarity` [4,4]: means, sizes, orientations and harmonics.
 
-    `transform(cloud, np.linalg.inv(scene.normalisation))` brings a trained cloud back to the world
+    `transform(cloud, np.linalg.inv(scene.normalization))` brings a trained cloud back to the world
     of the data set.
     """
     scale = similarity_scale(similarity)
@@ -121,7 +121,7 @@ def transform(cloud: GaussianCloud, similarity: np.ndarray) -> GaussianCloud:
     return GaussianCloud.of(
         transform_points(similarity, cloud.means.astype(np.float64)),
         cloud.log_scales + np.log(scale),
-        multiply(from_rotation(rotation), normalised(cloud.quaternions)),
+        multiply(from_rotation(rotation), normalized(cloud.quaternions)),
         cloud.opacity_logits,
         np.einsum("kl,nlc->nkc", turn, cloud.harmonics.astype(np.float64)),
     )

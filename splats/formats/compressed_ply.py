@@ -1,7 +1,7 @@
 """SuperSplat's compressed PLY: 16 bytes a Gaussian plus one byte a harmonic coefficient.
 
 Gaussians are sorted along a Morton curve and cut into chunks of 256. Element `chunk` holds the
-ranges of position, log-scale and colour (18 floats); element `vertex` four packed words: position
+ranges of position, log-scale and color (18 floats); element `vertex` four packed words: position
 11/10/11 bits, rotation 2 + 3 x 10 (smallest three of wxyz), scale 11/10/11, RGB and opacity 8 each;
 element `sh` the rest of the harmonics as uchar, channel-major.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from splats.formats.cloud import GaussianCloud, logits, opacities
 from splats.formats.harmonics import COUNTS, DC
 from splats.formats.morton import morton_order
+from splats.formats.ply import read_ply, write_ply
 from splats.formats.quaternions import drop_largest, restore_largest
-from splats.ply import read_ply, write_ply
 from training.errors import InputError
 
 CHUNK = 256
@@ -25,7 +25,7 @@ _RANGES = ("", "scale_")
 _CHUNK_FIELDS = tuple(
     f"{end}_{kind}{axis}" for kind in _RANGES for end in ("min", "max") for axis in "xyz"
 )
-_COLOUR_FIELDS = tuple(f"{end}_{channel}" for end in ("min", "max") for channel in "rgb")
+_COLOR_FIELDS = tuple(f"{end}_{channel}" for end in ("min", "max") for channel in "rgb")
 _WORDS = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 _BITS_111011, _BITS_8888 = (11, 10, 11), (8, 8, 8, 8)
 
@@ -69,13 +69,13 @@ def write_compressed_ply(path: Path | str, cloud: GaussianCloud) -> None:
     position, *position_range = _chunked(cloud.means)
     bounded = np.clip(cloud.log_scales, -_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE)
     scale, *scale_range = _chunked(bounded)
-    colour, *colour_range = _chunked(0.5 + DC * cloud.harmonics[:, 0])
-    ranges = np.concatenate([*position_range, *scale_range, *colour_range], axis=1)
-    chunk = np.zeros(len(ranges), [(name, "<f4") for name in (*_CHUNK_FIELDS, *_COLOUR_FIELDS)])
-    for name, column in zip((*_CHUNK_FIELDS, *_COLOUR_FIELDS), ranges.T):
+    color, *color_range = _chunked(0.5 + DC * cloud.harmonics[:, 0])
+    ranges = np.concatenate([*position_range, *scale_range, *color_range], axis=1)
+    chunk = np.zeros(len(ranges), [(name, "<f4") for name in (*_CHUNK_FIELDS, *_COLOR_FIELDS)])
+    for name, column in zip((*_CHUNK_FIELDS, *_COLOR_FIELDS), ranges.T):
         chunk[name] = column
     largest, others = drop_largest(cloud.quaternions)
-    rgba = np.concatenate([colour, opacities(cloud.opacity_logits)[:, None]], axis=1)
+    rgba = np.concatenate([color, opacities(cloud.opacity_logits)[:, None]], axis=1)
     vertex = np.zeros(len(cloud), [(name, "<u4") for name in _WORDS])
     vertex["packed_position"] = _pack(position, _BITS_111011)
     turn = _pack(others * np.sqrt(0.5) + 0.5, (10, 10, 10))
@@ -104,7 +104,7 @@ def is_compressed(tables: dict[str, np.ndarray]) -> bool:
 
 
 def read_compressed_ply(path: Path | str) -> GaussianCloud:
-    """Reads files with or without colour ranges and harmonics; InputError for anything else."""
+    """Reads files with or without color ranges and harmonics; InputError for anything else."""
     tables = read_ply(path, allow_text=False)
     if not is_compressed(tables):
         raise InputError(f"{path} is not a compressed PLY: it lacks chunk or packed columns.")
@@ -123,11 +123,11 @@ def read_compressed_ply(path: Path | str) -> GaussianCloud:
         return low * (1 - fractions) + high * fractions
 
     rgba = _unpack(vertex["packed_color"].astype(np.uint32), _BITS_8888)
-    coloured = set(_COLOUR_FIELDS) <= set(names)
-    colour = ranged("packed_color", _COLOUR_FIELDS, _BITS_8888) if coloured else rgba[:, :3]
+    colored = set(_COLOR_FIELDS) <= set(names)
+    color = ranged("packed_color", _COLOR_FIELDS, _BITS_8888) if colored else rgba[:, :3]
     turn = vertex["packed_rotation"].astype(np.uint32)
     others = (_unpack(turn, (10, 10, 10)) - 0.5) * np.sqrt(2)
-    constant = ((colour - 0.5) / DC)[:, None, :]
+    constant = ((color - 0.5) / DC)[:, None, :]
     return GaussianCloud.of(
         ranged("packed_position", _CHUNK_FIELDS[:6], _BITS_111011),
         ranged("packed_scale", _CHUNK_FIELDS[6:], _BITS_111011),

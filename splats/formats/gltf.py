@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from splats.byte_reader import ByteReader, read_whole
+from splats.formats.byte_reader import ByteReader, read_whole
 from splats.formats.cloud import GaussianCloud, half_turn, logits, opacities
 from splats.formats.harmonics import COUNTS, DC
-from splats.formats.quaternions import normalised
+from splats.formats.quaternions import normalized
 from training.errors import InputError
 
 _EXTENSION = "KHR_gaussian_splatting"
@@ -33,10 +33,10 @@ def _coefficient_names(count: int) -> list[str]:
 
 
 def _attributes(cloud: GaussianCloud) -> dict[str, np.ndarray]:
-    colour = np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1)
+    color = np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1)
     opacity = opacities(cloud.opacity_logits)
-    rgba = np.rint(255 * np.concatenate([colour, opacity[:, None]], axis=1)).astype(np.uint8)
-    unit = normalised(cloud.quaternions)
+    rgba = np.rint(255 * np.concatenate([color, opacity[:, None]], axis=1)).astype(np.uint8)
+    unit = normalized(cloud.quaternions)
     attributes = {
         "POSITION": cloud.means,
         "COLOR_0": rgba,

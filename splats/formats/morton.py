@@ -1,4 +1,4 @@
-"""Morton (Z) order: sorting points along a space-filling curve, so that neighbours are adjacent."""
+"""Morton (Z) order: sorting points along a space-filling curve, so that neighbors are adjacent."""
 
 from __future__ import annotations
 

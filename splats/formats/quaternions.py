@@ -1,4 +1,4 @@
-"""Quaternions in wxyz order on the host: products, normalising, and the smallest-three codes."""
+"""Quaternions in wxyz order on the host: products, normalizing, and the smallest-three codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 
-def normalised(quaternions: np.ndarray) -> np.ndarray:
+def normalized(quaternions: np.ndarray) -> np.ndarray:
     """Unit quaternions [N,4] float64; a zero quaternion becomes the identity."""
     values = np.asarray(quaternions, np.float64)
     norm = np.linalg.norm(values, axis=1, keepdims=True)
@@ -32,7 +32,7 @@ def drop_largest(quaternions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Ties go to the first component. The three lie within +-sqrt(1/2).
     """
-    unit = normalised(quaternions)
+    unit = normalized(quaternions)
     largest = np.abs(unit).argmax(axis=1)
     rows = np.arange(len(unit))
     unit = unit * np.where(unit[rows, largest] < 0, -1, 1)[:, None]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splats.byte_reader import ByteReader, read_whole
+from splats.formats.byte_reader import ByteReader, read_whole
 from splats.formats.cloud import GaussianCloud, half_turn
 from splats.formats.harmonics import COUNTS
 from splats.formats.spz_codes import EXTENT, FRACTION_BITS, STREAMS, decode, encode, stream_sizes

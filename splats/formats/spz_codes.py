@@ -1,7 +1,7 @@
 """Numbers of a Gaussian as the bytes of `.spz`, the same in all containers of the format.
 
 Six streams in this order, each for all Gaussians: positions (24-bit fixed point; half floats in
-v1), opacities, colours, log-scales, rotations, harmonics (by coefficient, RGB together).
+v1), opacities, colors, log-scales, rotations, harmonics (by coefficient, RGB together).
 Source: the format description in nianticlabs/spz.
 """
 
@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from splats.formats.cloud import GaussianCloud, logits, opacities
-from splats.formats.quaternions import drop_largest, normalised, restore_largest
+from splats.formats.quaternions import drop_largest, normalized, restore_largest
 
-STREAMS = ("positions", "opacities", "colours", "scales", "rotations", "harmonics")
+STREAMS = ("positions", "opacities", "colors", "scales", "rotations", "harmonics")
 FRACTION_BITS = 12
 EXTENT = 2 ** (23 - FRACTION_BITS)  # world units that positions reach
-_COLOUR_SCALE = 0.15
+_COLOR_SCALE = 0.15
 
 
 def stream_sizes(version: int, count: int, coefficients: int) -> list[int]:
@@ -31,7 +31,7 @@ def encode(cloud: GaussianCloud) -> list[bytes]:
     return [
         fixed.reshape(-1, 1).view(np.uint8)[:, :3].tobytes(),
         _byte(255 * opacities(cloud.opacity_logits)),
-        _byte(cloud.harmonics[:, 0] * (_COLOUR_SCALE * 255) + 127.5),
+        _byte(cloud.harmonics[:, 0] * (_COLOR_SCALE * 255) + 127.5),
         _byte((cloud.log_scales + 10) * 16),
         _pack_rotations(cloud.quaternions).tobytes(),
         _pack_harmonics(cloud.harmonics[:, 1:]),
@@ -42,7 +42,7 @@ def decode(
     streams: list[np.ndarray], version: int, count: int, bits: int, coefficients: int
 ) -> GaussianCloud:
     """The cloud of six streams [bytes] uint8; `bits` of positions are behind the point."""
-    positions, alphas, colours, scales, rotations, rest = streams
+    positions, alphas, colors, scales, rotations, rest = streams
     if version == 1:
         means = positions.view("<f2").astype(np.float64).reshape(count, 3)
     else:
@@ -55,8 +55,8 @@ def decode(
     else:
         xyz = rotations.reshape(count, 3) / 127.5 - 1
         w = np.sqrt(np.maximum(0, 1 - np.sum(xyz * xyz, axis=1, keepdims=True)))
-        quaternions = normalised(np.concatenate([w, xyz], axis=1))
-    constant = (colours.reshape(count, 1, 3) / 255.0 - 0.5) / _COLOUR_SCALE
+        quaternions = normalized(np.concatenate([w, xyz], axis=1))
+    constant = (colors.reshape(count, 1, 3) / 255.0 - 0.5) / _COLOR_SCALE
     higher = (rest.reshape(count, coefficients - 1, 3).astype(np.float64) - 128) / 128
     return GaussianCloud.of(
         means,

@@ -1,6 +1,6 @@
 """The camera and the static settings of a rendering.
 
-Frames: world; camera (x right, y down, z forward); pixels (x right, y down, the centre of the
+Frames: world; camera (x right, y down, z forward); pixels (x right, y down, the center of the
 top-left pixel is at (0.5, 0.5)).
 """
 

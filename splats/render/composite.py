@@ -1,6 +1,6 @@
 """Front-to-back compositing of the pair list, with a hand-written derivative.
 
-Rules (gsplat): sigma = (a dx^2 + c dy^2) / 2 + b dx dy with (dx, dy) = mean - pixel centre; alpha =
+Rules (gsplat): sigma = (a dx^2 + c dy^2) / 2 + b dx dy with (dx, dy) = mean - pixel center; alpha =
 min(0.99, o exp(-sigma)), skipped below 1/255 or where sigma < 0; a pixel stops before the first
 Gaussian that would bring its transmittance T to 1e-4 or less.
 
@@ -108,7 +108,7 @@ def _backend(plan):
 
 
 def _pair_gradients(plan, packed, rows, tile_offsets):
-    """Moments to gradients, per slot [P, 6 + C (+ 2)]: mean, conic, opacity, colours, absolute."""
+    """Moments to gradients, per slot [P, 6 + C (+ 2)]: mean, conic, opacity, colors, absolute."""
     capacity = rows.shape[0]
     slots = jnp.arange(capacity, dtype=jnp.int32)
     tile = jnp.searchsorted(tile_offsets, slots, side="right", method="scan_unrolled")

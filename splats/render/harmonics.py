@@ -1,10 +1,10 @@
-"""Colours from real spherical harmonics up to degree 4, in the sign and order of 3DGS files.
+"""Colors from real spherical harmonics up to degree 4, in the sign and order of 3DGS files.
 
-Vocabulary: N Gaussians; B = (degree + 1)^2 basis functions; direction = from the camera's centre to
+Vocabulary: N Gaussians; B = (degree + 1)^2 basis functions; direction = from the camera's center to
 the Gaussian's mean. Band l holds the functions l^2 .. (l + 1)^2 - 1.
 
 Source: Sloan, Efficient spherical harmonic evaluation, JCGT 2013 (the polynomials on the unit
-sphere are written out here); Kerbl et al. 2023 for colour = max(0, SH + 0.5).
+sphere are written out here); Kerbl et al. 2023 for color = max(0, SH + 0.5).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def basis(directions: jax.Array, degree: int) -> jax.Array:
 
 
 def unit_directions(vectors: jax.Array) -> jax.Array:
-    """Normalises [N, 3]; the zero vector stays zero with zero gradient."""
+    """Normalizes [N, 3]; the zero vector stays zero with zero gradient."""
     squared = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
     is_zero = squared < 1e-30
     return vectors * jnp.where(is_zero, 0.0, jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))
@@ -103,7 +103,7 @@ def view_colors(
     coefficients: jax.Array,
     active_degree: jax.Array | int | None = None,
 ) -> jax.Array:
-    """Colours [N, 3] >= 0 of Gaussians at means [N, 3] seen from camera_center [3].
+    """Colors [N, 3] >= 0 of Gaussians at means [N, 3] seen from camera_center [3].
 
     The gradient flows through the direction to the means and to the camera.
     """

@@ -1,7 +1,7 @@
 """What all compositors share: the static plan, the packed rows, pixels and tiles.
 
 Vocabulary: Q pixels of a tile, C channels, P pair slots, T tiles, N Gaussians; x, y are relative to
-the tile's centre. A packed row holds mean x, y, conic a, b, c, opacity and the C colours of a pair.
+the tile's center. A packed row holds mean x, y, conic a, b, c, opacity and the C colors of a pair.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 MAX_ALPHA = 0.99
 MIN_ALPHA = 1.0 / 255.0
 STOP_TRANSMITTANCE = 1e-4
-GEOMETRY = 6  # Columns of a packed row before the colours.
+GEOMETRY = 6  # Columns of a packed row before the colors.
 MOMENTS = 6  # 1, x, y, x^2, x y, y^2.
 
 
@@ -66,7 +66,7 @@ def align_pairs(pair_gaussian, tile_offsets, count: int, unit: int):
 
 
 def pixel_offsets(plan) -> tuple[np.ndarray, np.ndarray]:
-    """x and y [Q] of the pixel centres of a tile, relative to the tile's centre."""
+    """x and y [Q] of the pixel centers of a tile, relative to the tile's center."""
     axis = np.arange(plan.tile_size, dtype=np.float32) + 0.5 - plan.tile_size / 2
     y, x = np.meshgrid(axis, axis, indexing="ij")
     return x.reshape(-1), y.reshape(-1)
@@ -78,7 +78,7 @@ def moment_basis(plan) -> np.ndarray:
 
 
 def tile_centers(plan, tile):
-    """x and y of the centres of the numbered tiles, in pixels."""
+    """x and y of the centers of the numbered tiles, in pixels."""
     columns, half = plan.grid[1], plan.tile_size / 2
     x = (tile % columns).astype(jnp.float32) * plan.tile_size + half
     y = (tile // columns).astype(jnp.float32) * plan.tile_size + half

@@ -25,7 +25,7 @@ from training.errors import ConfigError
 
 
 def forward_tiles(plan, packed, tile_offsets):
-    """Final transmittance [T, Q] and colour without background [T, C, Q]."""
+    """Final transmittance [T, Q] and color without background [T, C, Q]."""
     tiles, pixels = tile_offsets.shape[0] - 1, plan.tile_size**2
     shapes = [(tiles, pixels), (tiles, plan.channels, pixels)]
     left, color = _call(plan, mosaic_kernels.forward, packed, tile_offsets, (), shapes)
@@ -33,7 +33,7 @@ def forward_tiles(plan, packed, tile_offsets):
 
 
 def backward_tiles(plan, packed, tile_offsets, image_cotangent, alpha_cotangent, total):
-    """Per pair slot [P, 6 + C (+ 2)]: moments of dL/dsigma, colour gradients (absolute sums)."""
+    """Per pair slot [P, 6 + C (+ 2)]: moments of dL/dsigma, color gradients (absolute sums)."""
     capacity = packed.shape[0] - plan.chunk
     width = layout.MOMENTS + plan.channels + (2 if plan.absolute else 0)
     cotangents = (image_cotangent, alpha_cotangent, total)

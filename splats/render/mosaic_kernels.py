@@ -40,7 +40,7 @@ CHUNK = 16  # Pairs per chunk; every tile owns a multiple of it.
 # A row of shared memory is longer than a tile by 16 words, so that the two pairs that half a warp
 # reads at once lie in different banks.
 ROW = TILE * TILE + 16
-# Blocks [K, 16]: four pairs per warp, eight threads per pair, two neighbouring pixels per thread.
+# Blocks [K, 16]: four pairs per warp, eight threads per pair, two neighboring pixels per thread.
 BLOCK = plgpu.Layout.TILED(
     plgpu.Tiling(((CHUNK, TILE), (CHUNK // 4, TILE), (2,))),
     warp_dims=(-5,),
@@ -93,11 +93,11 @@ class Program(NamedTuple):
 
 
 def forward(program: Program, order, pixels, offsets, packed, left_out, color_out):
-    """Writes the final transmittance [T, Q] and the colour without background [T, C, Q].
+    """Writes the final transmittance [T, Q] and the color without background [T, C, Q].
 
     Args:
       order: [T] tiles, busiest first, so that no long walk begins last.
-      pixels: [4, Q] x and y from the tile's centre, zeros and ones.
+      pixels: [4, Q] x and y from the tile's center, zeros and ones.
       offsets: [T + 1] multiples of K.
       packed: [P, 6 + C or more].
     """

@@ -1,4 +1,4 @@
-"""From Gaussians and a camera to an image: projection, colours, pairs, compositing.
+"""From Gaussians and a camera to an image: projection, colors, pairs, compositing.
 
 Gaussians are a mapping of arrays with a common first axis N:
   means [N, 3] world; scales [N, 3] logarithms; quats [N, 4] wxyz of any length;
@@ -26,7 +26,7 @@ class Screen(NamedTuple):
 
     means2d: jax.Array  # [N, 2] pixels
     conics: jax.Array  # [N, 3]
-    channels: jax.Array  # [N, 3 or 4] colour and, on request, depth
+    channels: jax.Array  # [N, 3 or 4] color and, on request, depth
     opacities: jax.Array  # [N]
     extents: jax.Array  # [N, 2]
     depths: jax.Array  # [N]
@@ -57,7 +57,7 @@ class RenderOutput(NamedTuple):
 
 
 def camera_center(world_to_camera: jax.Array) -> jax.Array:
-    """Centre [3] of a camera in world coordinates: -R^T t."""
+    """Center [3] of a camera in world coordinates: -R^T t."""
     return -jnp.einsum(
         "ji,j->i",
         world_to_camera[:3, :3],

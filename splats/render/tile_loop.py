@@ -14,7 +14,7 @@ over pixels go through moments: the gradients of mean and conic are linear in th
 times (1, x, y, x^2, x y, y^2), a product with a constant [Q, 6] matrix.
 
 Vocabulary: L lanes, K pairs of a step, Q pixels of a tile, C channels, P pair slots, T tiles;
-x, y are relative to the tile's centre.
+x, y are relative to the tile's center.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _schedule(plan, tile_offsets) -> _Schedule:
 
 
 def forward_tiles(plan, packed, tile_offsets):
-    """Final transmittance [T, Q] and colour without background [T, C, Q]."""
+    """Final transmittance [T, Q] and color without background [T, C, Q]."""
     schedule = _schedule(plan, tile_offsets)
     tiles, pixels = tile_offsets.shape[0] - 1, plan.tile_size**2
     channels = plan.channels
@@ -155,7 +155,7 @@ def forward_tiles(plan, packed, tile_offsets):
 
 
 def backward_tiles(plan, packed, tile_offsets, image_cotangent, alpha_cotangent, total):
-    """Per pair slot [P, 6 + C (+ 2)]: moments of dL/dsigma, colour gradients (absolute sums)."""
+    """Per pair slot [P, 6 + C (+ 2)]: moments of dL/dsigma, color gradients (absolute sums)."""
     schedule = _schedule(plan, tile_offsets)
     pixels = plan.tile_size**2
     channels = plan.channels

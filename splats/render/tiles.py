@@ -4,9 +4,9 @@ The list has a static capacity. Gaussians are sorted by depth once (their float 
 the key), expanded to the tile rows that their ellipse crosses, each row to the tiles of its span,
 and the pairs are then sorted stably by tile. Equal depths keep the order of their index.
 
-A tile is listed when the ellipse alpha = 1/255 reaches the box of its pixel centres (AccuTile of
-Speedy-Splat, Hanson et al. 2024, with pixel centres in place of tile borders). The horizontal
-extreme of an ellipse over a band of rows is a concave maximisation, so it lies at the
+A tile is listed when the ellipse alpha = 1/255 reaches the box of its pixel centers (AccuTile of
+Speedy-Splat, Hanson et al. 2024, with pixel centers in place of tile borders). The horizontal
+extreme of an ellipse over a band of rows is a concave maximization, so it lies at the
 unconstrained extreme clamped to the band: one evaluation per side.
 
 Vocabulary: N Gaussians, R rows, P pair slots (the capacity, for rows too), T tiles.
@@ -98,12 +98,12 @@ def _widen(extents):
 
 
 def _span(center, low, high, tile_size, tiles):
-    """First and last tile whose pixel centres may lie in [center + low, center + high]."""
+    """First and last tile whose pixel centers may lie in [center + low, center + high]."""
     first_pixel = jnp.ceil(jnp.clip(center + low - 0.5, -1e6, 1e6))
     last_pixel = jnp.floor(jnp.clip(center + high - 0.5, -1e6, 1e6))
     first = jnp.floor(first_pixel / tile_size).astype(jnp.int32)
     last = jnp.floor(last_pixel / tile_size).astype(jnp.int32)
-    # A span without any pixel centre must stay empty after clipping to the image.
+    # A span without any pixel center must stay empty after clipping to the image.
     last = jnp.where(last_pixel < first_pixel, first - 1, last)
     return jnp.maximum(first, 0), jnp.minimum(last, tiles - 1)
 

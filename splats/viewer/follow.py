@@ -15,8 +15,8 @@ from splats.export import trained_cloud
 from splats.formats import GaussianCloud
 from splats.render import RenderSettings
 from splats.render.camera import Camera
-from training.checkpoints import CheckpointReader
-from training.restore import restored
+from training.checkpoint.restore import restored
+from training.checkpoint.store import CheckpointReader
 
 if TYPE_CHECKING:
     from splats.task import SplatTask
@@ -43,7 +43,7 @@ def read_shown(workdir: Path, which: str, task: SplatTask | None = None) -> Show
     """
     program, state, step = restored(workdir, which, task)
     loaded: SplatTask = program.task  # type: ignore[assignment]
-    cloud = trained_cloud(loaded, state, normalised=True).cloud
+    cloud = trained_cloud(loaded, state, normalized=True).cloud
     return Shown(loaded, state, step, cloud, scores_of(workdir, step))
 
 

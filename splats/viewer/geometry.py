@@ -1,4 +1,4 @@
-"""What a browser draws: Gaussians as centres and covariances, and cameras between two conventions.
+"""What a browser draws: Gaussians as centers and covariances, and cameras between two conventions.
 
 Both sides have cameras with x right, y down, z forward, and share the world of training. The
 browser gives a camera as orientation and place (camera to world), a vertical field of view and the
@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from splats.formats import GaussianCloud
 from splats.formats.cloud import opacities
 from splats.formats.harmonics import DC
-from splats.formats.quaternions import normalised
+from splats.formats.quaternions import normalized
 
 LARGEST_COVARIANCE = 6e4  # half floats, which the browser stores, end at 65504
 LARGEST_MAGNIFICATION = 100.0
@@ -25,19 +25,19 @@ LARGEST_MAGNIFICATION = 100.0
 class DrawnCloud:
     """Gaussians as the browser takes them, float32.
 
-    centres [N, 3] and covariances [N, 3, 3], both of the world times `magnification`; colours
+    centers [N, 3] and covariances [N, 3, 3], both of the world times `magnification`; colors
     [N, 3] in [0, 1]; opacities [N, 1]; `magnification`: the browser divides it out again.
     """
 
-    centres: np.ndarray
+    centers: np.ndarray
     covariances: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     opacities: np.ndarray
     magnification: float
 
 
 def drawn_cloud(cloud: GaussianCloud, size: float = 1.0, faintest: float = 0.0) -> DrawnCloud:
-    """The Gaussians for the browser: constant colours, since it knows no other harmonics.
+    """The Gaussians for the browser: constant colors, since it knows no other harmonics.
 
     Covariances travel as half floats, too coarse for the variance of a small Gaussian (1e-6 and
     less), so that the world is magnified as far as the largest Gaussian allows.
@@ -51,15 +51,15 @@ def drawn_cloud(cloud: GaussianCloud, size: float = 1.0, faintest: float = 0.0) 
     scales = size * np.exp(np.clip(cloud.log_scales.astype(np.float64), -80, 20))
     largest = float(scales.max(initial=1e-6))
     magnification = float(np.clip(np.sqrt(LARGEST_COVARIANCE) / largest, 1, LARGEST_MAGNIFICATION))
-    w, x, y, z = normalised(cloud.quaternions).T
+    w, x, y, z = normalized(cloud.quaternions).T
     turns = Rotation.from_quat(np.stack([x, y, z, w], axis=1).reshape(-1, 4)).as_matrix()
     # A single Gaussian of more than 244 units is drawn smaller.
     factor = turns * (magnification * scales)[:, None, :]
     covariances = factor @ factor.transpose(0, 2, 1)
     return DrawnCloud(
-        centres=(magnification * cloud.means).astype(np.float32),
+        centers=(magnification * cloud.means).astype(np.float32),
         covariances=np.clip(covariances, -LARGEST_COVARIANCE, LARGEST_COVARIANCE).astype("f4"),
-        colours=np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1).astype(np.float32),
+        colors=np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1).astype(np.float32),
         opacities=opacity[:, None].astype(np.float32),
         magnification=magnification,
     )
@@ -111,9 +111,9 @@ def up_direction(world_to_camera: np.ndarray) -> np.ndarray:
     return up / length if length > 1e-6 else np.array([0.0, 0.0, 1.0])
 
 
-def look_at_point(world_to_camera: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    """The point [3] on a camera's axis nearest to `towards` [3], in front of it."""
+def look_at_point(world_to_camera: np.ndarray, toward: np.ndarray) -> np.ndarray:
+    """The point [3] on a camera's axis nearest to `toward` [3], in front of it."""
     rotation = world_to_camera[:3, :3].astype(np.float64)
-    centre = -rotation.T @ world_to_camera[:3, 3].astype(np.float64)
-    distance = float((towards - centre) @ rotation[2])
-    return centre + max(distance, 0.1 * float(np.linalg.norm(towards - centre)), 1e-3) * rotation[2]
+    center = -rotation.T @ world_to_camera[:3, 3].astype(np.float64)
+    distance = float((toward - center) @ rotation[2])
+    return center + max(distance, 0.1 * float(np.linalg.norm(toward - center)), 1e-3) * rotation[2]

@@ -1,7 +1,7 @@
 """The page in the browser, by viser: the scene, the cameras of the photographs, the controls.
 
 viser calls back in threads of its own. Callbacks only note what is wanted and wake the loop of
-`splats.viewer.command`; everything that computes happens there, in one thread.
+`splats.view`; everything that computes happens there, in one thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEIGHTS = ("180", "360", "540", "720", "1080")
 MOST_FRUSTUMS = 400
 PHOTOGRAPH_PIXELS = 640  # longer side in the panel
 BLACK = np.zeros((2, 2, 3), np.uint8)  # as behind the Gaussians in training
-TRAINING_COLOUR, HELD_OUT_COLOUR = (60, 110, 200), (230, 130, 30)
+TRAINING_COLOR, HELD_OUT_COLOR = (60, 110, 200), (230, 130, 30)
 
 
 def require_viser() -> ModuleType:
@@ -130,7 +130,7 @@ class Page:
                 width / height,
                 scale=0.08 * scene.scene_scale,
                 thickness=0.001 * scene.scene_scale,
-                color=TRAINING_COLOUR if kind == "training" else HELD_OUT_COLOUR,
+                color=TRAINING_COLOR if kind == "training" else HELD_OUT_COLOR,
                 wxyz=wxyz,
                 position=position,
                 visible=self.shows[kind].value,
@@ -212,9 +212,9 @@ class Page:
         drawn = geometry.drawn_cloud(self.shown.cloud, size, faintest)
         self.gaussians = self.server.scene.add_gaussian_splats(
             "/gaussians",
-            centers=drawn.centres,
+            centers=drawn.centers,
             covariances=drawn.covariances,
-            rgbs=drawn.colours,
+            rgbs=drawn.colors,
             opacities=drawn.opacities,
             scale=1.0 / drawn.magnification,
         )

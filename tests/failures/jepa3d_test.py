@@ -16,8 +16,8 @@ from tests.failures.toy_run import ToyRun
 from training import step
 from training.config import EmaConfig
 from training.errors import EXIT_GUARD, GuardStop
-from training.metrics import read_metrics
 from training.optimizer import global_norm
+from training.record.metrics import read_metrics
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_8_collapsed_features_stop_the_run_at_the_evaluation(train, tmp_path, mo
     assert result.code == EXIT_GUARD
     assert "the features have collapsed: RankMe of the foreground features is 1.0" in result.err
     panel = json.loads((tmp_path / "run" / "eval" / "0.json").read_text())
-    assert panel["rankme_centered"] > 4, "the centred rank alone would have called this healthy"
+    assert panel["rankme_centered"] > 4, "the centered rank alone would have called this healthy"
 
 
 def test_8_collapse_after_good_evaluations_names_the_best_rank():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from tests.failures.optimisation_test import PoisonedSource
+from tests.failures.optimization_test import PoisonedSource
 from tests.failures.toy_run import CONFIG
 from tests.training.toy import ToySource, ToyTask
 from training.config import CheckpointConfig, Duration, EvaluationConfig, LogConfig

@@ -17,7 +17,7 @@ from jepa3d.data.prepare import prepare
 from jepa3d.data.resample import to_grid
 from jepa3d.synthetic import DEVICES, dicom_volume, retina, write_tree
 from training.errors import EXIT_DATA, EXIT_GUARD, EXIT_USAGE, InputError
-from training.metrics import read_metrics
+from training.record.metrics import read_metrics
 
 SHAPE = ("--shape", "8,32,32", "--patch", "4,8,8", "--workers", "0")
 

@@ -17,8 +17,8 @@ from jepa3d.data import VolumeSource
 from tests.failures.toy_run import ToyRun
 from tests.training.toy import ToySource, ToyTask
 from training.errors import EXIT_GUARD, EXIT_USAGE
-from training.metrics import read_metrics
 from training.program import Program
+from training.record.metrics import read_metrics
 from training.replay import bad_input, bad_operation
 from training.stream import ExampleStream, stack_examples
 from training.task import Total
@@ -64,7 +64,7 @@ def poisoned_run(monkeypatch, podvision, tiny_recipe, oct_records, tmp_path):
     with monkeypatch.context() as fault:
         fault.setattr(ExampleStream, "batch", poisoned)
         fault.setattr(Program, "step", observed)
-        fault.setattr("training.watch.LossSpike.LEAST", 3)
+        fault.setattr("training.guards.watch.LossSpike.LEAST", 3)
         where = ("--config", tiny_recipe(oct_records), "--workdir", workdir)
         result = podvision("train", *where, *ALWAYS_SPIKES)
     return result, states, workdir

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from splats import guards, view_sums
+from splats import guards
 from splats.data.splits import Split, SplitConfig, make_split
+from splats.losses import view_sums
 from splats.task import SplatTask
 from tests.conftest import quickly_compiled
 from tests.splats.scenes import (
@@ -19,9 +20,9 @@ from tests.splats.scenes import (
 )
 from training.config import GuardConfig
 from training.errors import ConfigError, GuardStop
-from training.guards import GuardBook, split_overlap
+from training.guards.book import GuardBook, split_overlap
+from training.guards.watch import ZeroGradient
 from training.task import LossOutput, Total
-from training.watch import ZeroGradient
 
 
 class NeverRenders(SplatTask):

@@ -13,13 +13,13 @@ import jax
 from tests.training.toy import ToyTask
 from training.config import GuardConfig, MeshConfig, OptimizerConfig, TrainConfig
 from training.errors import GuardStop
-from training.guards import STEP, GuardBook, run_start_guards
+from training.guards.book import STEP, GuardBook, run_start_guards
+from training.guards.watch import watches
 from training.mesh import Layout, make_mesh
 from training.program import Program
 from training.schedules import longest_warmup
 from training.stream import ExampleStream, prefetched
 from training.task import Verdict
-from training.watch import watches
 
 CONFIG = TrainConfig(
     "toy",

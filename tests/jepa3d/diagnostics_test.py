@@ -38,7 +38,7 @@ def test_data_of_rank_eight_has_rank_eight(new_key):
     assert float(RANK(left @ right.T, centered=False)) == pytest.approx(8.0, abs=0.01)
 
 
-def test_only_the_uncentred_rank_sees_a_constant_plus_noise(new_key):
+def test_only_the_uncentered_rank_sees_a_constant_plus_noise(new_key):
     noise = 1e-3 * jax.random.normal(new_key(), (4096, WIDTH))
     features = jnp.ones((1, WIDTH)) + noise
     assert float(RANK(features, centered=False)) < 1.5

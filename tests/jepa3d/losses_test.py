@@ -93,7 +93,7 @@ def test_position_baseline_has_no_weight_before_the_first_update(prediction):
     assert int(loss.positional.updates) == 1
 
 
-def test_predicting_zero_of_normalised_gaussian_targets_costs_root_two_over_pi(new_key):
+def test_predicting_zero_of_normalized_gaussian_targets_costs_root_two_over_pi(new_key):
     target = jax.random.normal(new_key(), (2, 512, 64))
     ids = jnp.tile(jnp.arange(512), (2, 1))
     one = SetPrediction(jnp.zeros_like(target), target, ids, ids[:, :1], None, None)

@@ -101,7 +101,7 @@ def test_one_box_is_solid_and_has_the_configured_area(new_key):
     assert len(rows) == 81
 
 
-def test_foreground_draws_boxes_towards_the_retina(new_key):
+def test_foreground_draws_boxes_toward_the_retina(new_key):
     retina = np.zeros(GRID, np.float32)
     retina[:, 8:12] = 1.0
     one = dataclasses.replace(SHORT_RANGE, blocks=1, foreground_floor=0.01)

@@ -136,7 +136,7 @@ def test_views_and_masks_follow_the_position_in_the_stream():
     assert first["loss"] == again["loss"] != other["loss"]
 
 
-def test_without_augmentation_a_volume_is_only_normalised():
+def test_without_augmentation_a_volume_is_only_normalized():
     batch = jax.tree.map(jnp.asarray, batch_of(2))
     volumes, _ = jax.jit(lambda batch: TASK.volumes(batch, None))(batch)
     np.testing.assert_allclose(np.asarray(volumes).mean(axis=(1, 2, 3, 4)), 0, atol=1e-4)

@@ -13,16 +13,16 @@ import jax
 import numpy as np
 import pytest
 
-from jepa3d.convert import import_weights
 from jepa3d.data import VolumeSource
 from jepa3d.model.jepa import encode
+from jepa3d.vjepa2_weights import import_weights
 from launch.cli import main
 from tests.smoke.commands import RECIPE, prepare_synthetic
-from training.first_checkpoint import write_first_checkpoint
+from training.checkpoint.first import write_first_checkpoint
+from training.checkpoint.restore import restored
 from training.mesh import Layout, make_mesh
 from training.program import Program
 from training.registry import load_config, make_task
-from training.restore import restored
 from training.weight_files import read_safetensors
 
 

@@ -41,11 +41,11 @@ def patch():
 @pytest.mark.parametrize("repeats", [1, 2, 4])
 def test_gray_and_repeated_slices_give_the_same_tokens(patch, repeats):
     gray = np.random.default_rng(1).random((4, 8, 8, 1))
-    colour = (gray - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    color = (gray - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     adapted, config = adapt_patch_embedding(patch, SOURCE, 2 * repeats)
     assert config.grid == SOURCE.grid and config.channels == 1
     assert config.patch == (2 * repeats, 4, 4)
-    expected = convolve(colour, patch, SOURCE.patch)
+    expected = convolve(color, patch, SOURCE.patch)
     found = convolve(np.repeat(gray, repeats, axis=0), adapted, config.patch)
     np.testing.assert_allclose(found, expected, atol=2e-6)
 

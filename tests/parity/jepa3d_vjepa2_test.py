@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from jepa3d.config import LossConfig, ModelConfig, TransformerConfig
-from jepa3d.convert import export_weights, import_weights
 from jepa3d.losses import jepa_loss, start_positional_mean
 from jepa3d.model.jepa import encode, predict, predict_targets
 from jepa3d.model.pooler import pool
+from jepa3d.vjepa2_weights import export_weights, import_weights
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")

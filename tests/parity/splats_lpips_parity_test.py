@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from splats.config import MetricsConfig
-from splats.lpips import VARIANTS
-from splats.lpips_weights import load_lpips
+from splats.metrics.lpips import VARIANTS
+from splats.metrics.lpips_weights import load_lpips
 from tests.splats.random_lpips import image_pairs
 
 pytestmark = pytest.mark.parity

@@ -16,7 +16,7 @@ import training.loop
 from launch.podsim import SimulatedPod
 from tests.conftest import REPOSITORY
 from tests.smoke.commands import RECIPE, losses, prepare_synthetic
-from training.checkpoints import CheckpointReader
+from training.checkpoint.store import CheckpointReader
 from training.mesh import make_mesh
 from training.registry import load_config, make_task
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launch.podsim import SimulatedPod
-from training.checkpoint_folder import CheckpointFolder
+from training.checkpoint.folder import CheckpointFolder
 from training.errors import EXIT_USAGE
 
 pytestmark = pytest.mark.pod

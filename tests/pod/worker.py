@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from training import distributed
-from training.checkpoints import CheckpointStore
+from training.checkpoint.store import CheckpointStore
 from training.config import CheckpointConfig
 from training.state import TrainState, new_state
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--width", type=int, default=WIDTH)
     args = parser.parse_args(arguments)
 
-    distributed.initialise()
+    distributed.initialize()
     host = jax.process_index()
     if args.fault == "mismatch":
         distributed.assert_same("config", {"seed": int(host == 1)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.metrics import read_metrics
+from training.record.metrics import read_metrics
 
 RECIPE = """
 from ml_collections import ConfigDict

@@ -13,7 +13,7 @@ import pytest
 
 from tests.smoke.commands import losses
 from tests.smoke.conftest import REPOSITORY, command_environment
-from training.checkpoints import CheckpointReader
+from training.checkpoint.store import CheckpointReader
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_overfit_of_a_config_that_cannot_learn_ends_with_3(recipe, podvision):
 
 BAD = {
     "unknown key": (["--config.optimizer.learning_rat=1"], "did you mean learning_rate"),
-    "unknown group": (["--config.optimiser.learning_rate=1"], "did you mean optimizer"),
+    "unknown group": (["--config.optimizer.learning_rate=1"], "did you mean optimizer"),
     "wrong type": (["--config.batch_size=many"], "config.batch_size"),
     "not divisible": (["--config.accumulation=3"], "not divisible"),
     "missing folder": (["--config.data.folder=nowhere/at/all"], "nowhere/at/all"),

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from splats import guards, start_checks
+from splats import guards
+from splats.checks import start as start_checks
 from tests.splats.scenes import make_program, small_scene, small_task
 from training.step import coefficient
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from splats.population import Population
+from splats.gaussians.population import Population
 
 
 def make_population(key, capacity, alive, opacity=None):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from splats.lpips import SCALE, SHIFT
-from splats.lpips_weights import expected_shapes
+from splats.metrics.lpips import SCALE, SHIFT
+from splats.metrics.lpips_weights import expected_shapes
 
 SIZES = {"alex": (45, 67), "vgg": (33, 50)}  # rows, columns: odd, so that pools drop some
 

@@ -10,7 +10,7 @@ from splats.data.colmap import read_model
 from splats.synthetic import (
     BOX_HIGH,
     BOX_LOW,
-    SPHERE_CENTRE,
+    SPHERE_CENTER,
     SPHERE_RADIUS,
     SyntheticConfig,
     cast,
@@ -22,23 +22,23 @@ from splats.synthetic import (
 from training.errors import ConfigError
 
 
-def test_a_ray_at_the_sphere_centre_sees_the_sphere_and_one_at_the_sky_sees_black():
+def test_a_ray_at_the_sphere_center_sees_the_sphere_and_one_at_the_sky_sees_black():
     eye = np.array([-3.0, 0.35, 0.6])
-    forward = SPHERE_CENTRE - eye
+    forward = SPHERE_CENTER - eye
     rays = np.stack([forward / np.linalg.norm(forward), [0, 0, 1.0], [-1.0, 0, 0.01]])
-    colour = cast(eye, rays)
-    assert colour[0].min() > 0 and (colour[1:] == 0).all()
+    color = cast(eye, rays)
+    assert color[0].min() > 0 and (color[1:] == 0).all()
 
 
 def test_sampled_points_lie_on_the_surfaces():
-    points, colours = sample_surfaces(1000, np.random.default_rng(0))
+    points, colors = sample_surfaces(1000, np.random.default_rng(0))
     ground, sphere, box = points[:500], points[500:800], points[800:]
     assert (ground[:, 2] == 0).all() and np.ptp(ground[:, 0]) > 5
-    distance = np.linalg.norm(sphere - SPHERE_CENTRE, axis=1)
+    distance = np.linalg.norm(sphere - SPHERE_CENTER, axis=1)
     np.testing.assert_allclose(distance, SPHERE_RADIUS)
     to_side = np.minimum(np.abs(box - BOX_LOW), np.abs(box - BOX_HIGH)).min(axis=1)
     np.testing.assert_allclose(to_side, 0, atol=1e-12)
-    assert colours.std(axis=0).min() > 15
+    assert colors.std(axis=0).min() > 15
 
 
 def test_more_samples_converge_to_the_area_average():

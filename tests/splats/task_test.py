@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from splats import refinement, regularisers, start_checks
+from splats.checks import start as start_checks
 from splats.config import (
     DensifyConfig,
     LossConfig,
@@ -17,6 +17,8 @@ from splats.config import (
     scaled_for_batch,
     splat_optimizer,
 )
+from splats.gaussians import refinement
+from splats.losses import regularizers as regularizers
 from splats.task import SplatTask
 from tests.splats.scenes import (
     batches,
@@ -29,7 +31,7 @@ from tests.splats.scenes import (
 )
 from training.config import GroupConfig
 from training.errors import CheckpointError, ConfigError
-from training.evaluate import evaluate_state
+from training.evaluation import evaluate_state
 
 MCMC = DensifyConfig("mcmc", start=2, stop=50, every=5)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -165,7 +167,7 @@ def test_too_few_pairs_suppress_the_update_and_growing_lets_it_pass():
 
 
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
-def test_more_slots_do_not_change_what_is_learnt(strategy):
+def test_more_slots_do_not_change_what_is_learned(strategy):
     """A run that goes on with more slots has the same Gaussians in the first ones."""
     program = shared_program(strategy)
     with jax.set_mesh(program.layout.mesh):
@@ -226,11 +228,11 @@ def test_harmonics_are_raised_one_degree_at_a_time_without_new_compilation():
     assert [int(task.active_degree(jnp.int32(a))) for a in (0, 19, 20, 40, 900)] == [0, 0, 1, 1, 1]
 
 
-def test_regularisers_are_means_over_visible_gaussians_only():
+def test_regularizers_are_means_over_visible_gaussians_only():
     task = small_task(losses=losses(opacity=0.5, scale=0.25))
     params, _ = task.init(jax.random.key(1))
     visible = jnp.arange(256) < 7
-    terms = regularisers.terms(task.config.losses, params, visible)
+    terms = regularizers.terms(task.config.losses, params, visible)
     opacity = 1 / (1 + np.exp(-np.asarray(params["gaussians"]["opacities"][:7])))
     assert float(terms["opacity"].mean()) == pytest.approx(opacity.mean(), rel=1e-5)
     scale = np.exp(np.asarray(params["gaussians"]["scales"][:7])).mean()

@@ -15,21 +15,21 @@ import pytest
 from PIL import Image
 
 from launch.cli import main
-from splats.cameras import CameraPath, path_of_capture, write_path
 from splats.data.capture import read_capture
-from splats.data.normalisation import camera_centres
+from splats.data.normalization import camera_centers
 from splats.export import trained_cloud
 from splats.formats import FORMATS, read_cloud, write_cloud
 from splats.formats.inria_ply import read_inria_ply
-from splats.ply import read_ply, write_ply
+from splats.formats.ply import read_ply, write_ply
 from splats.predict import common_point, orbit_of_scene, shrunk
 from splats.synthetic import SyntheticConfig, write_scene
+from splats.video.camera_path import CameraPath, path_of_capture, write_path
 from tests.conftest import quickly_compiled
 from tests.splats.formats.clouds import random_cloud
-from training.checkpoints import CheckpointReader
+from training.checkpoint.restore import restored
+from training.checkpoint.store import CheckpointReader
 from training.errors import InputError
 from training.mesh import make_mesh
-from training.restore import restored
 
 WIDTH, HEIGHT, POINTS = 32, 24, 150
 RECIPE = """
@@ -125,10 +125,10 @@ def test_an_exported_and_imported_scene_scores_the_same_and_training_goes_on(
 
 def test_the_exported_world_is_that_of_the_data_set(trained, exported, scene, tmp_path):
     """Projected by the cameras of the COLMAP files, means lie where the trainer draws them."""
-    path = tmp_path / "normalised.ply"
-    arguments = ["--workdir", str(trained), "--output", str(path), "--normalised"]
+    path = tmp_path / "normalized.ply"
+    arguments = ["--workdir", str(trained), "--output", str(path), "--normalized"]
     assert main(["export", *arguments]) == 0
-    original, normalised = read_cloud(exported), read_cloud(path)
+    original, normalized = read_cloud(exported), read_cloud(path)
     program, _, _ = reopened(trained)
     loaded = program.task.scene
 
@@ -141,12 +141,12 @@ def test_the_exported_world_is_that_of_the_data_set(trained, exported, scene, tm
     number = loaded.names.index(view.name)
     np.testing.assert_allclose(
         pixels(original.means, view.world_to_camera, fx, cx),
-        pixels(normalised.means, loaded.world_to_camera[number], fx, cx),
+        pixels(normalized.means, loaded.world_to_camera[number], fx, cx),
         rtol=1e-4,
         atol=2e-3,
     )
-    ratio = np.exp(normalised.log_scales - original.log_scales)
-    scale = np.cbrt(np.linalg.det(loaded.normalisation[:3, :3]))
+    ratio = np.exp(normalized.log_scales - original.log_scales)
+    scale = np.cbrt(np.linalg.det(loaded.normalization[:3, :3]))
     np.testing.assert_allclose(ratio, scale, rtol=1e-4)
     assert scale < 0.9  # or the test would prove nothing
 
@@ -267,7 +267,7 @@ def test_a_checkpoint_of_another_world_is_refused(trained, scene, tmp_path, caps
     config = (run / "config.json").read_text()
     (run / "config.json").write_text(config.replace(str(scene), str(moved)))
     assert main(["evaluate", "--workdir", str(run)]) == 2
-    assert "normalised world is another one" in capsys.readouterr().err
+    assert "normalized world is another one" in capsys.readouterr().err
 
 
 def frames(folder: Path) -> list[np.ndarray]:
@@ -302,21 +302,21 @@ def test_an_orbit_circles_what_the_views_look_at_and_shows_it(trained, tmp_path)
     scene = program.task.scene
     path = orbit_of_scene(scene, 8)
     poses = scene.world_to_camera.astype(np.float64)
-    focus = common_point(camera_centres(poses), poses[:, 2, :3])
-    distance = np.linalg.norm(camera_centres(path.world_to_camera) - focus, axis=1)
+    focus = common_point(camera_centers(poses), poses[:, 2, :3])
+    distance = np.linalg.norm(camera_centers(path.world_to_camera) - focus, axis=1)
     np.testing.assert_allclose(distance, distance[0])
-    known = np.linalg.norm(camera_centres(poses) - focus, axis=1)
+    known = np.linalg.norm(camera_centers(poses) - focus, axis=1)
     assert known.min() * 0.9 < distance[0] < known.max() * 1.1
 
 
 def test_the_common_point_of_axes_is_found_and_parallel_axes_are_refused():
-    centres = 3 * np.random.default_rng(0).normal(size=(6, 3))
+    centers = 3 * np.random.default_rng(0).normal(size=(6, 3))
     target = np.array([0.3, -0.2, 0.7])
-    forward = target - centres
+    forward = target - centers
     forward /= np.linalg.norm(forward, axis=1, keepdims=True)
-    np.testing.assert_allclose(common_point(centres, forward), target, atol=1e-9)
+    np.testing.assert_allclose(common_point(centers, forward), target, atol=1e-9)
     with pytest.raises(InputError, match="nearly one direction"):
-        common_point(centres, np.tile([[0.0, 0.0, 1.0]], (6, 1)))
+        common_point(centers, np.tile([[0.0, 0.0, 1.0]], (6, 1)))
 
 
 def test_a_path_shrinks_like_photographs():

@@ -21,7 +21,7 @@ def local_signals(monkeypatch):
 
 
 def test_sigterm_is_a_request_to_stop(local_signals):
-    distributed.initialise({"JAX_PLATFORMS": "cpu"})
+    distributed.initialize({"JAX_PLATFORMS": "cpu"})
     assert not distributed.reached_preemption(1)
     os.kill(os.getpid(), signal.SIGTERM)
     assert distributed.reached_preemption(2)
@@ -31,7 +31,7 @@ def test_sigterm_is_a_request_to_stop(local_signals):
 def test_incomplete_variables_are_refused_by_name(count):
     environment = {"PODVISION_COORDINATOR": "127.0.0.1:1", "PODVISION_NUM_PROCESSES": count}
     with pytest.raises(ConfigError, match="PODVISION_NUM_PROCESSES is"):
-        distributed.initialise(environment)
+        distributed.initialize(environment)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.guards import GUARDS
+from training.guards.book import GUARDS
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
 PARAGRAPHS = dict(re.findall(r"^### (\S+)\n\n(.+?)(?=\n#|\Z)", TEXT, re.MULTILINE | re.DOTALL))

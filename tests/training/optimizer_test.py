@@ -124,7 +124,7 @@ def test_every_leaf_needs_a_rule_and_every_rule_a_leaf(rules, sentence):
     [
         (OptimizerConfig(groups=(GroupConfig("heads"),)), "'heads'.*did you mean head"),
         (OptimizerConfig(groups=(GroupConfig("head"), GroupConfig("head"))), "head.*twice"),
-        (OptimizerConfig(learning_rate=0.0), "0 at update 0, so nothing would be learnt"),
+        (OptimizerConfig(learning_rate=0.0), "0 at update 0, so nothing would be learned"),
         (OptimizerConfig(learning_rate=-1e-4), "at update 0"),
         (OptimizerConfig(groups=(GroupConfig("head", learning_rate=0.0),)), "head: the learning"),
         (OptimizerConfig(clip_norm=0.0), "clip_norm = 0"),

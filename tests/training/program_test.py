@@ -155,7 +155,7 @@ def test_a_config_that_cannot_run_is_refused_when_the_program_is_made(changes, s
     assert sentence in str(caught.value)
 
 
-class UnlabelledTask(ToyTask):
+class UnlabeledTask(ToyTask):
     def optimizer_groups(self, params):
         return {"dense": {"kernel": "all"}}
 
@@ -168,7 +168,7 @@ class WrongTermsTask(ToyTask):
 
 def test_groups_that_leave_out_a_parameter_are_refused():
     with pytest.raises(ConfigError, match="do not cover exactly its parameters"):
-        toy_program(UnlabelledTask())
+        toy_program(UnlabeledTask())
 
 
 def test_a_loss_that_returns_other_terms_than_declared_is_refused():

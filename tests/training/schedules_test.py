@@ -138,7 +138,7 @@ def test_a_broken_schedule_is_refused_with_its_fault(schedule, sentence):
     assert str(caught.value).startswith("means: ")
 
 
-def test_a_rise_too_slow_to_see_between_neighbours_is_still_a_rise():
+def test_a_rise_too_slow_to_see_between_neighbors_is_still_a_rise():
     total = 100_000
     with pytest.raises(ConfigError, match="rises"):
         check_schedule(lambda t: 1e-3 * (1 + 2e-3 * jnp.minimum(t / total, 1)), 0, total, "all")

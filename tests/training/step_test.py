@@ -198,7 +198,7 @@ def test_a_replayed_update_and_the_rest_of_its_call_leave_the_state_untouched():
 
 
 class TwoTermTask(ToyTask):
-    """A second term that starts at update 2, with its own normaliser."""
+    """A second term that starts at update 2, with its own normalizer."""
 
     loss_terms = {"error": LossTerm(), "decay": LossTerm(0.1, required=False, window=(2, 100))}
 

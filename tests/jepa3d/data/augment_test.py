@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jepa3d.config import AugmentConfig
-from jepa3d.data.augment import augment, normalise
+from jepa3d.data.augment import augment, normalize
 
 SHAPE = (8, 32, 32)
 OFF = AugmentConfig(0.0, 0.0, (1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0)
@@ -30,19 +30,19 @@ def tokens(new_key):
     return jax.random.bernoulli(new_key(), 0.5, (2, 4, 4))
 
 
-def test_covered_voxels_are_normalised_and_the_background_keeps_its_grey(new_key):
+def test_covered_voxels_are_normalized_and_the_background_keeps_its_gray(new_key):
     raw = np.array(jax.random.randint(new_key(), SHAPE, 0, 256).astype(jnp.uint8))
     raw[:, :4] = raw[:, 28:] = 7
     inside = raw[:, 4:28] / 255.0
     mean, std = np.float32(inside.mean()), np.float32(inside.std())
-    result = np.asarray(normalise(jnp.asarray(raw), mean, std, 0.02))
+    result = np.asarray(normalize(jnp.asarray(raw), mean, std, 0.02))
     assert abs(result[:, 4:28].mean()) < 1e-5 and abs(result[:, 4:28].std() - 1) < 1e-4
     np.testing.assert_allclose(result[:, :4], (7 / 255 - mean) / std, rtol=1e-5)
 
 
 def test_a_flat_volume_stays_finite():
     raw = jnp.full(SHAPE, 9, jnp.uint8)
-    result = normalise(raw, jnp.float32(9 / 255), jnp.float32(0.0), 0.02)
+    result = normalize(raw, jnp.float32(9 / 255), jnp.float32(0.0), 0.02)
     assert jnp.isfinite(result).all() and jnp.abs(result).max() < 1e-3
 
 
@@ -92,7 +92,7 @@ def test_crop_magnifies_by_the_square_root_of_the_kept_area(new_key):
     np.testing.assert_allclose(steps, 0.8, atol=1e-3)
 
 
-def test_gamma_and_contrast_keep_the_order_of_grey_levels(new_key, volume, tokens):
+def test_gamma_and_contrast_keep_the_order_of_gray_levels(new_key, volume, tokens):
     view, _ = augment(new_key(), volume, tokens, change(gamma=0.5, contrast=0.3))
     order = np.argsort(np.asarray(volume).ravel())
     assert np.all(np.diff(np.asarray(view).ravel()[order]) >= -1e-5)

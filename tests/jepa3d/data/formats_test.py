@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from jepa3d.data import SkipVolume, read_volume
-from jepa3d.data.devices import device_from_path, device_name, pattern_from_name, protocol_spacing
 from jepa3d.data.heidelberg_vol import read_frames
 from jepa3d.data.intensity import to_uint8
+from jepa3d.data.scanners import device_from_path, device_name, pattern_from_name, protocol_spacing
 from tests.jepa3d.data.oct_files import random_pixels
 
 

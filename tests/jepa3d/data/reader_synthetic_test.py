@@ -113,7 +113,7 @@ def test_cut_compressed_stream_is_truncated_not_missing(tmp_path, syntax):
     assert skip_reason(path) == "truncated_pixel_data"
 
 
-def test_relabelled_stream_is_never_taken_for_raw_pixels(tmp_path):
+def test_relabeled_stream_is_never_taken_for_raw_pixels(tmp_path):
     dataset = make_dataset(random_pixels((6, 64, 64)))
     dataset.compress(RLELossless, generate_instance_uid=False)
     dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
@@ -184,7 +184,7 @@ def test_obsolete_en_face_class_is_named(tmp_path):
         read_volume(save(dataset, tmp_path))
 
 
-def test_spacing_of_one_millimetre_is_refused(tmp_path):
+def test_spacing_of_one_millimeter_is_refused(tmp_path):
     dataset = make_dataset(random_pixels())
     set_spacing(dataset, (1.0, 1.0, 1.0))
     assert skip_reason(save(dataset, tmp_path)) == "spacing_out_of_range"
@@ -218,7 +218,7 @@ def test_topcon_slice_thickness_is_the_pitch(tmp_path):
     assert volume.metadata["spacing_source"]["pitch"] == "slice_thickness"
 
 
-def localiser_lines(dataset: Dataset, lines) -> Dataset:
+def localizer_lines(dataset: Dataset, lines) -> Dataset:
     drop_positions(dataset)
     items = []
     for line in lines:
@@ -233,19 +233,19 @@ def test_pitch_from_scan_lines_on_the_fundus_image_comes_first(tmp_path):
     # 48 columns of 0.01 mm are 0.48 mm, drawn 96 pixels long: 0.005 mm per pixel, 4 pixels apart.
     dataset = make_dataset(random_pixels())
     lines = [(100 + 4 * k, 50, 100 + 4 * k, 146) for k in range(6)]
-    volume = read_volume(save(localiser_lines(dataset, lines), tmp_path))
+    volume = read_volume(save(localizer_lines(dataset, lines), tmp_path))
     assert volume.spacing_mm[0] == pytest.approx(0.02)
-    assert volume.metadata["spacing_source"]["pitch"] == "localiser_coordinates"
+    assert volume.metadata["spacing_source"]["pitch"] == "localizer_coordinates"
 
 
 def test_radial_and_circle_scans_are_no_raster(tmp_path):
     angles = np.linspace(0, np.pi, 6, endpoint=False)
     ends = np.stack([np.sin(angles), np.cos(angles)], axis=1) * 50
     radial = [(100 - a, 100 - b, 100 + a, 100 + b) for a, b in ends]
-    path = save(localiser_lines(make_dataset(random_pixels()), radial), tmp_path)
+    path = save(localizer_lines(make_dataset(random_pixels()), radial), tmp_path)
     assert skip_reason(path) == "scan_pattern"
     circle = [(100, 100, 100, 100)] * 6
-    path = save(localiser_lines(make_dataset(random_pixels()), circle), tmp_path)
+    path = save(localizer_lines(make_dataset(random_pixels()), circle), tmp_path)
     assert skip_reason(path) == "scan_pattern"
     directions = np.stack([np.cos(angles), 0 * angles, np.sin(angles)], axis=1)
     path = save(make_dataset(random_pixels(), directions=directions), tmp_path)

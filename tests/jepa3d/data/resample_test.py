@@ -11,7 +11,7 @@ import skimage.filters
 
 from jepa3d.data import SkipVolume
 from jepa3d.data.resample import axis_weights, to_grid
-from jepa3d.data.retina import foreground_tokens, otsu_threshold, retina_centre
+from jepa3d.data.retina import foreground_tokens, otsu_threshold, retina_center
 from jepa3d.synthetic import FIELD_MM, retina
 
 WINDOW = (6.0, 1.92, 6.0)
@@ -56,9 +56,9 @@ def test_a_ramp_keeps_its_physical_slope_along_each_axis():
         ).astype(np.uint8)
         grid = grid_of(pixels, spacing).volume.astype(float)
         profile = grid.mean(axis=tuple(a for a in range(3) if a != axis))
-        centres = (np.arange(SHAPE[axis]) + 0.5) / SHAPE[axis]
+        centers = (np.arange(SHAPE[axis]) + 0.5) / SHAPE[axis]
         inner = slice(2, -2)
-        expected = 20 + 200 * (centres * shape[axis] - 0.5) / (shape[axis] - 1)
+        expected = 20 + 200 * (centers * shape[axis] - 0.5) / (shape[axis] - 1)
         np.testing.assert_allclose(profile[inner], expected[inner], atol=2.0)
 
 
@@ -95,12 +95,12 @@ def test_a_small_scan_is_padded_with_background_and_marked():
     assert grid.std == pytest.approx(valid.std() / 255, abs=1e-6)
 
 
-def test_the_retina_is_centred_in_depth():
+def test_the_retina_is_centered_in_depth():
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 20, (10, 800, 64)).astype(np.uint8)
     pixels[:, 460:540] = 180  # well below the middle of a 3.2 mm deep scan
     pixels[3, :40] = 255  # a saturated band of one B-scan changes nothing
-    assert retina_centre(pixels) == pytest.approx(499.5, abs=8)
+    assert retina_center(pixels) == pytest.approx(499.5, abs=8)
     grid = grid_of(pixels, (0.6, 0.004, 0.09))
     profile = grid.volume.mean(axis=(0, 2))
     rows = np.flatnonzero(profile > 100)

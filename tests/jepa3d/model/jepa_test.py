@@ -122,7 +122,7 @@ def test_no_gradient_reaches_the_target_encoder_and_every_parameter_gets_one():
     ("config", "changes"),
     [
         pytest.param(DEEP, {"unroll": True}, id="levels, unrolled"),
-        pytest.param(DEEP, {"remat": True}, id="levels, rematerialised"),
+        pytest.param(DEEP, {"remat": True}, id="levels, rematerialized"),
         pytest.param(DEEP, {"attention": "chunked"}, id="levels, chunked attention"),
         pytest.param(
             CONFIG, {"unroll": True, "remat": True, "attention": "chunked"}, id="last, all three"

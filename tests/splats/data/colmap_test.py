@@ -52,7 +52,7 @@ def _assert_same(a: ColmapModel, b: ColmapModel) -> None:
         assert (image.name, image.camera_id) == (other.name, other.camera_id)
         for key in ("quaternion", "translation", "keypoints", "point_ids"):
             np.testing.assert_array_equal(getattr(image, key), getattr(other, key))
-    for key in ("ids", "positions", "colours", "errors", "track_lengths", "tracks"):
+    for key in ("ids", "positions", "colors", "errors", "track_lengths", "tracks"):
         np.testing.assert_array_equal(getattr(a.points, key), getattr(b.points, key))
 
 

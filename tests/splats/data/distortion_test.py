@@ -56,7 +56,7 @@ def test_newton_inverts_every_lens(name):
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_the_centre_of_every_lens_is_a_fixed_point(name):
+def test_the_center_of_every_lens_is_a_fixed_point(name):
     assert np.allclose(distort(_camera(name), np.zeros((1, 2))), 0)
 
 
@@ -137,7 +137,7 @@ def test_a_smooth_picture_seen_through_a_lens_is_restored():
     assert difference.max() <= 2
 
 
-def test_sampling_at_pixel_centres_returns_the_pixels():
+def test_sampling_at_pixel_centers_returns_the_pixels():
     image = np.random.default_rng(1).integers(0, 256, (70, 9, 3), dtype=np.uint8)
     columns, rows = np.meshgrid(np.arange(9), np.arange(70))
     source = np.stack([columns, rows], -1).astype(np.float32)

@@ -12,7 +12,7 @@ from PIL import Image
 from splats.data import SplitConfig, load_scene
 from splats.data.camera_models import Camera
 from splats.data.colmap import ColmapPoints, read_model, write_model
-from splats.data.normalisation import transform_points
+from splats.data.normalization import transform_points
 from splats.synthetic import render_view
 from training.errors import ConfigError, InputError
 
@@ -37,8 +37,8 @@ def test_arrays_have_the_documented_shapes_and_types(scene_folder):
         "world_to_camera": ((9, 4, 4), np.float32),
         "intrinsics": ((9, 3, 3), np.float32),
         "points": ((100, 3), np.float32),
-        "point_colours": ((100, 3), np.uint8),
-        "normalisation": ((4, 4), np.float64),
+        "point_colors": ((100, 3), np.uint8),
+        "normalization": ((4, 4), np.float64),
         "test": ((2,), np.int32),
         "train": ((7,), np.int32),
     }
@@ -49,19 +49,19 @@ def test_arrays_have_the_documented_shapes_and_types(scene_folder):
     assert scene.split.test == ("0001.png", "0009.png")
 
 
-def test_normalising_moves_no_pixel(scene_folder):
+def test_normalizing_moves_no_pixel(scene_folder):
     scene = load_scene(scene_folder)
-    raw = load_scene(scene_folder, normalise=False)
+    raw = load_scene(scene_folder, normalize=False)
     for view in range(9):
         np.testing.assert_allclose(
             _project(scene, view, scene.points), _project(raw, view, raw.points), atol=2e-3
         )
-    back = transform_points(np.linalg.inv(scene.normalisation), scene.points)
+    back = transform_points(np.linalg.inv(scene.normalization), scene.points)
     np.testing.assert_allclose(back, raw.points, atol=1e-5)
 
 
-def test_points_project_onto_pixels_of_their_colour(tmp_path):
-    """Pose, axes, principal point and pixel centres together, on points without noise."""
+def test_points_project_onto_pixels_of_their_color(tmp_path):
+    """Pose, axes, principal point and pixel centers together, on points without noise."""
     from splats.synthetic import SyntheticConfig, write_scene
 
     config = SyntheticConfig(views=3, width=200, height=150, points=3000, samples=1, point_noise=0)
@@ -70,9 +70,9 @@ def test_points_project_onto_pixels_of_their_colour(tmp_path):
     inside = (pixels > 0).all(axis=1) & (pixels < [200, 150]).all(axis=1)
     columns, rows = pixels[inside].astype(int).T
     ground = np.arange(len(scene.points))[inside] < 1500
-    seen = scene.images[2][rows, columns].astype(int) - scene.point_colours[inside]
+    seen = scene.images[2][rows, columns].astype(int) - scene.point_colors[inside]
     assert np.median(np.abs(seen[ground])) <= 6
-    shuffled = scene.images[2][rows[::-1], columns[::-1]].astype(int) - scene.point_colours[inside]
+    shuffled = scene.images[2][rows[::-1], columns[::-1]].astype(int) - scene.point_colors[inside]
     assert np.median(np.abs(shuffled[ground])) > 20
 
 
@@ -80,7 +80,7 @@ def test_the_fingerprint_follows_pixels_split_and_poses(scene_copy):
     first = load_scene(scene_copy).fingerprint
     assert load_scene(scene_copy).fingerprint == first
     assert load_scene(scene_copy, split=SplitConfig(every=4)).fingerprint != first
-    assert load_scene(scene_copy, normalise=False).fingerprint != first
+    assert load_scene(scene_copy, normalize=False).fingerprint != first
     image = np.array(Image.open(scene_copy / "images" / "0003.png"))
     image[0, 0, 0] ^= 1
     Image.fromarray(image).save(scene_copy / "images" / "0003.png")
@@ -235,7 +235,7 @@ def test_a_cut_off_image_is_named(scene_copy):
 def test_scenes_without_points_load(scene_copy):
     _edit_model(scene_copy, points=ColmapPoints.empty())
     scene = load_scene(scene_copy)
-    assert scene.points.shape == (0, 3) and np.isfinite(scene.normalisation).all()
+    assert scene.points.shape == (0, 3) and np.isfinite(scene.normalization).all()
 
 
 def test_one_image_cannot_be_split(scene_copy):
@@ -255,9 +255,9 @@ def test_fox_transforms_report_the_absent_frames(data_root):
 
 
 def test_both_descriptions_of_fox_agree_up_to_a_similarity(data_root):
-    """COLMAP's and instant-ngp's cameras of the same photos: centres match after Procrustes."""
+    """COLMAP's and instant-ngp's cameras of the same photos: centers match after Procrustes."""
     from splats.data.capture import read_capture
-    from splats.data.normalisation import camera_centres
+    from splats.data.normalization import camera_centers
 
     root = data_root / "splats" / "fox"
     poses = [
@@ -266,7 +266,7 @@ def test_both_descriptions_of_fox_agree_up_to_a_similarity(data_root):
     ]
     names = sorted(set(poses[0]) & set(poses[1]))
     first, second = (np.stack([pose[name] for name in names]) for pose in poses)
-    a, b = camera_centres(first), camera_centres(second)
+    a, b = camera_centers(first), camera_centers(second)
     a0, b0 = a - a.mean(0), b - b.mean(0)
     left, values, right = np.linalg.svd(b0.T @ a0)
     turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
@@ -295,13 +295,13 @@ def test_real_scene_at_a_quarter_uses_the_actual_sizes(data_root):
     scene = load_scene(data_root / "splats" / "fox_pinhole", factor=4)
     assert scene.images.shape == (50, 240, 134, 3) and len(scene.test) == 7
     assert np.isclose(scene.intrinsics[0, 0, 0], 696.7070 * 134 / 538, rtol=1e-5)
-    raw = load_scene(data_root / "splats" / "fox_pinhole", factor=4, normalise=False)
+    raw = load_scene(data_root / "splats" / "fox_pinhole", factor=4, normalize=False)
     assert np.isclose(raw.scene_scale, 1.1 * 4.35, atol=0.01)
 
 
 def test_render_view_at_a_loaded_pose_reproduces_the_image(scene_folder):
     """Writer, reader and renderer agree on the pose convention."""
-    raw = load_scene(scene_folder, normalise=False)
+    raw = load_scene(scene_folder, normalize=False)
     camera = read_model(scene_folder / "sparse" / "0").cameras[1]
     again = render_view(raw.world_to_camera[5].astype(np.float64), camera, 1)
     assert np.abs(again.astype(int) - raw.images[5]).mean() < 0.5
@@ -316,7 +316,7 @@ def test_far_and_broken_points_are_dropped_with_a_note(scene_copy):
     _edit_model(scene_copy, points=added)
     scene = load_scene(scene_copy)
     assert len(scene.points) == len(points.ids)
-    np.testing.assert_allclose(scene.normalisation, clean.normalisation)
+    np.testing.assert_allclose(scene.normalization, clean.normalization)
     assert any("2 points are not finite" in note for note in scene.report.notes)
     assert any("1 points are absurdly far" in note for note in scene.report.notes)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from splats.data import load_scene, read_capture
-from splats.ply import write_ply
+from splats.formats.ply import write_ply
 from splats.synthetic import SyntheticConfig, synthetic_cameras
 from training.errors import InputError
 
@@ -69,7 +69,7 @@ def test_applied_transforms_are_undone_for_cameras_and_points(tmp_path, poses):
     capture = read_capture(tmp_path)
     np.testing.assert_allclose([v.world_to_camera for v in capture.views], poses, atol=1e-9)
     np.testing.assert_allclose(capture.points, points, atol=1e-9)
-    assert (capture.colours == [200, 0, 0]).all()
+    assert (capture.colors == [200, 0, 0]).all()
 
 
 def test_text_point_clouds_are_read(tmp_path, poses):
@@ -78,7 +78,7 @@ def test_text_point_clouds_are_read(tmp_path, poses):
     (tmp_path / "p.ply").write_text(header + "1 2 3\n4 5 6\n")
     _write(tmp_path, _content(poses) | {"ply_file_path": "p.ply"})
     capture = read_capture(tmp_path)
-    assert capture.points.tolist() == [[1, 2, 3], [4, 5, 6]] and (capture.colours == 128).all()
+    assert capture.points.tolist() == [[1, 2, 3], [4, 5, 6]] and (capture.colors == 128).all()
     (tmp_path / "p.ply").write_text(header + "1 2 3\n")
     with pytest.raises(InputError, match="cut off"):
         read_capture(tmp_path)
@@ -229,12 +229,12 @@ def test_instant_ngp_says_fisheye_with_a_flag(tmp_path, poses):
     assert camera is not None and camera.model == "OPENCV_FISHEYE"
 
 
-def test_float_colours_of_points_are_shares_of_one(tmp_path, poses):
+def test_float_colors_of_points_are_shares_of_one(tmp_path, poses):
     fields = [(name, "<f4") for name in ("x", "y", "z", "red", "green", "blue")]
     table = np.array([(0, 0, 0, 1.0, 0.5, np.nan)], fields)
     write_ply(tmp_path / "points.ply", {"vertex": table})
     _write(tmp_path, _content(poses) | {"ply_file_path": "points.ply"})
-    np.testing.assert_array_equal(read_capture(tmp_path).colours, [[255, 128, 0]])
+    np.testing.assert_array_equal(read_capture(tmp_path).colors, [[255, 128, 0]])
 
 
 def test_masks_may_leave_out_the_name_of_the_image_folder(tmp_path, poses):

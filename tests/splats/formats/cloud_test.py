@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import sph_harm_y
 
-from splats.data.normalisation import transform_points
+from splats.data.normalization import transform_points
 from splats.export import write_file
 from splats.formats import clean, transform
 from splats.formats.cloud import half_turn, logits, opacities
@@ -64,7 +64,7 @@ def test_coefficient_rotations_compose_and_are_orthogonal():
 
 
 @pytest.mark.parametrize("degree", range(4))
-def test_moving_a_cloud_moves_geometry_and_view_dependent_colour(degree):
+def test_moving_a_cloud_moves_geometry_and_view_dependent_color(degree):
     cloud, similarity = random_cloud(50, degree), _similarity(3, 2.5)
     moved = transform(cloud, similarity)
     rotation = similarity[:3, :3] / 2.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from splats.formats.cloud import GaussianCloud, opacities
-from splats.formats.quaternions import normalised
+from splats.formats.quaternions import normalized
 
 
 def random_cloud(count: int = 700, degree: int = 3, seed: int = 0) -> GaussianCloud:
@@ -32,7 +32,7 @@ def covariances(cloud: GaussianCloud) -> np.ndarray:
 
 def differences(a: GaussianCloud, b: GaussianCloud) -> dict[str, float]:
     """Largest absolute difference of each quantity; quaternions up to their sign."""
-    first, second = normalised(a.quaternions), normalised(b.quaternions)
+    first, second = normalized(a.quaternions), normalized(b.quaternions)
     same = np.abs(first - second).max(axis=1)
     opposite = np.abs(first + second).max(axis=1)
     higher = np.abs(a.harmonics[:, 1:] - b.harmonics[:, 1:])

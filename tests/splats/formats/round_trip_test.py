@@ -15,13 +15,13 @@ from scipy.spatial import KDTree
 from splats.formats import FORMATS, GaussianCloud, read_cloud, write_cloud
 from splats.formats.inria_ply import write_inria_ply
 from splats.formats.morton import morton_order
+from splats.formats.ply import read_ply, write_ply
 from splats.formats.spz import write_spz
 from splats.formats.zstd import compress
-from splats.ply import read_ply, write_ply
 from tests.splats.formats.clouds import covariances, differences, random_cloud
 from training.errors import ConfigError, InputError
 
-# Largest error of each quantity: half a quantisation step (and float32 rounding).
+# Largest error of each quantity: half a quantization step (and float32 rounding).
 HALF_BYTE = 0.5 / 255 + 1e-6
 BOUNDS = {
     ".ply": dict.fromkeys(("mean", "log_scale", "turn", "opacity", "constant", "higher"), 0.0),
@@ -67,14 +67,14 @@ def test_compressed_ply_keeps_every_gaussian_within_its_chunks_steps(tmp_path, d
             step = np.ptp(values, axis=0) / np.array([2047, 1023, 2047])
             error = np.abs(values - getattr(found, name)[rows]).max(axis=0)
             assert (error <= 0.5 * step + 1e-5).all()
-        colour = cloud.harmonics[rows, 0]
-        step = np.ptp(colour, axis=0) / 255
-        assert (np.abs(colour - found.harmonics[rows, 0]).max(axis=0) <= 0.5 * step + 1e-5).all()
+        color = cloud.harmonics[rows, 0]
+        step = np.ptp(color, axis=0) / 255
+        assert (np.abs(color - found.harmonics[rows, 0]).max(axis=0) <= 0.5 * step + 1e-5).all()
     error = differences(cloud, found)
     assert error["opacity"] <= HALF_BYTE and error["turn"] < 3e-3 and error["higher"] <= 1 / 64
 
 
-def test_splat_keeps_geometry_and_base_colour(tmp_path):
+def test_splat_keeps_geometry_and_base_color(tmp_path):
     cloud = random_cloud()
     write_cloud(tmp_path / "a.splat", cloud)
     found = read_cloud(tmp_path / "a.splat")
@@ -194,7 +194,7 @@ def test_extreme_values_stay_finite_in_every_format(tmp_path):
             assert np.isfinite(getattr(found, name)).all(), (suffix, name)
 
 
-def test_morton_order_keeps_neighbours_together():
+def test_morton_order_keeps_neighbors_together():
     points = np.random.default_rng(0).uniform(size=(2000, 3))
     order = morton_order(points)
     assert sorted(order.tolist()) == list(range(2000))
@@ -318,7 +318,7 @@ def test_splat_sample_is_read(data_root):
     np.testing.assert_allclose(np.exp(cloud.log_scales), 0.1, rtol=1e-6)
 
 
-def test_nearest_neighbours_survive_compression(tmp_path):
+def test_nearest_neighbors_survive_compression(tmp_path):
     """A viewer sees the same cloud: every decoded mean is nearest to its own original."""
     cloud = random_cloud(400)
     write_cloud(tmp_path / "a.compressed.ply", cloud)

@@ -62,7 +62,7 @@ def test_bands_above_a_traced_active_degree_contribute_nothing(new_key):
     assert np.all(np.asarray(gradient[:, 4:]) == 0) and np.all(np.asarray(gradient[:, 0]) != 0)
 
 
-def test_degree_zero_round_trips_a_colour_from_every_side(new_key):
+def test_degree_zero_round_trips_a_color_from_every_side(new_key):
     rgb = jax.random.uniform(new_key(), (5, 3))
     coefficients = harmonics.rgb_to_constant(rgb)[:, None, :]
     colors = harmonics.view_colors(jax.random.normal(new_key(), (5, 3)), jnp.ones(3), coefficients)
@@ -81,7 +81,7 @@ def test_gradient_flows_through_the_direction_to_means_and_camera(new_key):
     assert float(jnp.abs(means_grad).max()) > 1e-3
 
 
-def test_a_gaussian_at_the_camera_centre_has_finite_gradients():
+def test_a_gaussian_at_the_camera_center_has_finite_gradients():
     coefficients = jnp.ones((1, 16, 3))
     gradient = jax.grad(lambda m: harmonics.view_colors(m, jnp.zeros(3), coefficients).sum())(
         jnp.zeros((1, 3))

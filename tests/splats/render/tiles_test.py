@@ -82,7 +82,7 @@ def test_every_touched_tile_is_listed_and_few_others(tile_size, elongation):
     found, _ = listed(pairs, 300)
     expected = touched(gaussians, 130, 70, tile_size)
     assert expected <= found
-    # A box of pixel centres can touch the ellipse between its pixels: a few percent more.
+    # A box of pixel centers can touch the ellipse between its pixels: a few percent more.
     assert len(found) <= 1.12 * len(expected)
     assert int(pairs.pairs_needed) >= len(found) and not bool(pairs.overflow)
 

@@ -12,11 +12,11 @@ import pytest
 
 from launch.cli import main
 from splats.export import trained_cloud
+from splats.view import take_newest
 from splats.viewer import geometry
-from splats.viewer.command import take_newest
 from splats.viewer.follow import Renderings, Shown, newest_step, read_shown, scores_of, status
 from tests.splats.scenes import POINTS, make_program, small_task
-from training.first_checkpoint import write_first_checkpoint
+from training.checkpoint.first import write_first_checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SCORES = {"step": 200, "psnr": 21.5, "ssim": 0.75, "train_psnr": 24.0, "lpips_vgg": 0.25}
@@ -43,7 +43,7 @@ def shown(run) -> Shown:
 
 def test_a_checkpoint_is_read_with_its_gaussians_in_the_world_of_training(run, shown):
     _, task, state = run
-    expected = trained_cloud(task, state, normalised=True).cloud
+    expected = trained_cloud(task, state, normalized=True).cloud
     assert shown.step == 0 and len(shown.cloud) == POINTS
     np.testing.assert_array_equal(shown.cloud.means, expected.means)
     assert shown.task.scene is task.scene  # photographs are not read again

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from splats.cameras import look_at
 from splats.formats.harmonics import DC
+from splats.video.camera_path import look_at
 from splats.viewer.geometry import (
     drawn_cloud,
     look_at_point,
@@ -19,16 +19,16 @@ from splats.viewer.geometry import (
 from tests.splats.formats.clouds import covariances, random_cloud
 
 
-def test_covariances_colours_and_opacities_are_those_of_the_gaussians():
+def test_covariances_colors_and_opacities_are_those_of_the_gaussians():
     cloud = random_cloud(50)
     drawn = drawn_cloud(cloud)
     unmagnified = drawn.covariances / drawn.magnification**2
     np.testing.assert_allclose(unmagnified, covariances(cloud), rtol=1e-4, atol=1e-9)
-    np.testing.assert_allclose(drawn.centres / drawn.magnification, cloud.means, rtol=1e-5)
+    np.testing.assert_allclose(drawn.centers / drawn.magnification, cloud.means, rtol=1e-5)
     expected = np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1)
-    np.testing.assert_allclose(drawn.colours, expected, atol=1e-6)
+    np.testing.assert_allclose(drawn.colors, expected, atol=1e-6)
     np.testing.assert_allclose(drawn.opacities[:, 0], 1 / (1 + np.exp(-cloud.opacity_logits)), 1e-5)
-    assert {array.dtype.name for array in (drawn.covariances, drawn.centres)} == {"float32"}
+    assert {array.dtype.name for array in (drawn.covariances, drawn.centers)} == {"float32"}
 
 
 def test_small_gaussians_survive_half_floats_and_large_ones_stay_finite():
@@ -52,10 +52,10 @@ def test_size_and_opacity_controls():
     )
     np.testing.assert_allclose(ratio, 4.0, rtol=1e-3)
     faint = drawn_cloud(cloud, faintest=0.5)
-    assert len(faint.centres) == (cloud.opacity_logits >= 0).sum() > 0
+    assert len(faint.centers) == (cloud.opacity_logits >= 0).sum() > 0
     assert faint.opacities.min() >= 0.5
-    assert len(drawn_cloud(cloud, faintest=1.0).centres) == 0
-    assert len(drawn_cloud(random_cloud(0)).centres) == 0
+    assert len(drawn_cloud(cloud, faintest=1.0).centers) == 0
+    assert len(drawn_cloud(random_cloud(0)).centers) == 0
 
 
 def test_poses_go_to_the_browser_and_back():

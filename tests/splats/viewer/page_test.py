@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from splats.export import trained_cloud
+from splats.view import serve
 from splats.viewer import geometry
-from splats.viewer.command import serve
 from splats.viewer.follow import Shown
 from splats.viewer.page import BLACK, BROWSER, EXACT, NOTHING, Page
 from tests.splats.scenes import POINTS, make_program, small_task
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def shown() -> Shown:
     task = small_task()
     state = make_program(task).initial_state()
-    return Shown(task, state, 7, trained_cloud(task, state, normalised=True).cloud, {})
+    return Shown(task, state, 7, trained_cloud(task, state, normalized=True).cloud, {})
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def test_gaussians_go_to_the_browser_as_converted(page, shown):
     page.update()
     drawn = geometry.drawn_cloud(shown.cloud)
     buffer = page.gaussians.buffer
-    centres = buffer[:, :3].copy().view(np.float32) / drawn.magnification
-    np.testing.assert_allclose(centres, shown.cloud.means, rtol=1e-5)
+    centers = buffer[:, :3].copy().view(np.float32) / drawn.magnification
+    np.testing.assert_allclose(centers, shown.cloud.means, rtol=1e-5)
     assert page.gaussians.scale == pytest.approx(1 / drawn.magnification)
     rgba = buffer[:, 7:].copy().view(np.uint8)
-    np.testing.assert_allclose(rgba[:, :3], 255 * drawn.colours, atol=1)
+    np.testing.assert_allclose(rgba[:, :3], 255 * drawn.colors, atol=1)
     assert "step 7** of 600" in page.text.content and f"{POINTS} Gaussians" in page.text.content
 
 

@@ -1,0 +1,1 @@
+"""Proofs that a run learns from its photographs, at the start and at every update."""

@@ -1,0 +1,109 @@
+"""Views of a scene: as examples (an index), as device arrays, and as cameras of the renderer."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from splats.config import SYNTHETIC, Config, scene_folder
+from splats.data.scene import Scene, SceneReport, load_scene
+from splats.losses.photometric import WINDOW
+from splats.losses.poses import corrected
+from splats.render.camera import Camera
+from splats.synthetic import write_scene
+from training.errors import ConfigError
+
+Arrays = dict[str, Any]
+
+
+def open_scene(config: Config) -> Scene:
+    """The scene that the config names; `synthetic` is ray cast on the spot."""
+    settings = config.scene
+    options: dict[str, Any] = {"split": settings.split, "normalize": settings.normalize}
+    if settings.path == SYNTHETIC:
+        with tempfile.TemporaryDirectory() as folder:
+            return load_scene(write_scene(folder), **options)
+    scene = load_scene(
+        scene_folder(settings.path),
+        images=settings.images,
+        factor=settings.factor,
+        cache=settings.cache,
+        kind=settings.kind,
+        masks=settings.masks,
+        alpha=settings.alpha,
+        **options,
+    )
+    smallest = scene.sizes.min(axis=1).argmin()
+    width, height = scene.sizes[smallest].tolist()
+    if min(width, height) < WINDOW:
+        raise ConfigError(
+            f"the view {scene.names[smallest]} has {width} x {height} pixels and SSIM needs "
+            f"{WINDOW} a side; lower config.scene.factor or take larger images"
+        )
+    _tell(scene.report)
+    return scene
+
+
+def _tell(report: SceneReport) -> None:
+    """Says on stderr what of the data set is not used; `podvision prepare splats` lists it all."""
+    lines = [f"note: {note}" for note in report.notes]
+    if report.missing:
+        lines.append(
+            f"note: {len(report.missing)} of {report.listed} listed images are missing and left "
+            f"out (first: {report.missing[0]})"
+        )
+    if jax.process_index() == 0 and lines:
+        print("\n".join(lines), file=sys.stderr)
+
+
+class ViewSource:
+    """Examples are `{"view": number}`, the position of a view in `indices` of the scene."""
+
+    def __init__(self, scene: Scene, indices: np.ndarray):
+        self.scene, self.indices = scene, np.asarray(indices)
+
+    @property
+    def fingerprint(self) -> str:
+        names = "\n".join(self.identity(i) for i in range(len(self)))
+        return hashlib.blake2b(f"{self.scene.fingerprint}\n{names}".encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return {"view": np.asarray(index, np.int32)}
+
+    def identity(self, index: int) -> str:
+        return self.scene.names[int(self.indices[index])]
+
+
+def view_arrays(scene: Scene, indices: np.ndarray) -> Arrays:
+    """Numpy arrays of views for the devices.
+
+    Returns:
+      images uint8 [V, H, W, 3], world_to_camera [V, 4, 4], intrinsics [V, 3, 3] and, where not
+      every pixel counts, valid bool [V, H, W].
+    """
+    arrays = {
+        "images": scene.images[indices],
+        "world_to_camera": scene.world_to_camera[indices],
+        "intrinsics": scene.intrinsics[indices],
+    }
+    if scene.valid is not None:
+        arrays["valid"] = scene.valid[indices]
+    return arrays
+
+
+def camera_of(arrays: Arrays, view: jax.Array, corrections: jax.Array | None = None) -> Camera:
+    """The camera of a view, with its pose correction where there is one ([V, 9])."""
+    pose = jnp.asarray(arrays["world_to_camera"])[view]
+    if corrections is not None:
+        pose = corrected(pose, corrections[view])
+    intrinsics = jnp.asarray(arrays["intrinsics"])[view]
+    return Camera(pose, intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2])

@@ -1,0 +1,1 @@
+"""The population of Gaussians: slots, growth and where the rows lie."""

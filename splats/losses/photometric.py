@@ -1,0 +1,152 @@
+"""Image losses and metrics: L1, SSIM, PSNR.
+
+SSIM (Wang et al. 2004) uses a Gaussian window of 11 pixels with sigma 1.5 and population
+covariances. At the border there are two conventions, never to be mixed in one comparison: "same"
+pads the images with zeros (Kerbl et al. 2023), "valid" keeps only windows inside of the image.
+
+The window is applied to one axis at a time, as a product of blocks of 32 pixels with a [32, 22]
+band matrix: on CPU more than ten times faster, forward and backward, than a depthwise convolution
+or a sum of shifted images. Four blurred maps suffice, since SSIM needs only the sum of the two
+variances.
+
+Vocabulary: images are [height, width, channel] in [0, 1]; masks [height, width], 1 keeps a pixel.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+WINDOW = 11
+SIGMA = 1.5
+BLOCK = 22  # Outputs per matrix product; 22 + 10 inputs.
+C1 = 0.01**2
+C2 = 0.03**2
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def photometric_loss(
+    predicted: jax.Array,
+    target: jax.Array,
+    *,
+    ssim_weight: float = 0.2,
+    padding: str = "same",
+    mask: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+    """The loss of 3DGS and its terms: (1 - w) L1 + w (1 - SSIM).
+
+    Args:
+      predicted: [H, W, C].
+      target: [H, W, C].
+      ssim_weight: w.
+      padding: "same" or "valid", see the module's docstring.
+      mask: [H, W]; masked pixels count in neither term (SSIM sees them equal in both images).
+
+    Returns:
+      `loss`, `l1` and `ssim`, scalars.
+    """
+    absolute = l1(predicted, target, mask)
+    similarity = ssim(predicted, target, padding=padding, mask=mask)
+    total = (1.0 - ssim_weight) * absolute + ssim_weight * (1.0 - similarity)
+    return {"loss": total, "l1": absolute, "ssim": similarity}
+
+
+def l1(predicted: jax.Array, target: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Mean absolute difference over the kept pixels and all channels."""
+    return _masked_mean(jnp.abs(predicted - target), mask)
+
+
+def psnr(predicted: jax.Array, target: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Peak signal-to-noise ratio in dB over the kept pixels, peak 1; `predicted` is clipped."""
+    difference = jnp.clip(predicted, 0.0, 1.0) - target
+    return -10.0 * jnp.log10(jnp.maximum(_masked_mean(difference * difference, mask), 1e-20))
+
+
+def metric_ssim(
+    predicted: jax.Array, target: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """SSIM for reporting: clipped prediction, windows inside of the image only."""
+    return ssim(jnp.clip(predicted, 0.0, 1.0), target, padding="valid", mask=mask)
+
+
+def ssim(
+    predicted: jax.Array,
+    target: jax.Array,
+    *,
+    padding: str = "same",
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Mean structural similarity, a scalar.
+
+    With a mask, masked pixels of `predicted` are replaced by the target's and only windows whose
+    center is kept are averaged.
+    """
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding {padding!r}: use 'same' or 'valid'")
+    if mask is not None:
+        predicted = jnp.where(mask[:, :, None] > 0, predicted, target)
+    values = ssim_map(predicted, target, padding=padding)
+    if mask is not None and padding == "valid":
+        mask = mask[WINDOW // 2 : -(WINDOW // 2), WINDOW // 2 : -(WINDOW // 2)]
+    return _masked_mean(values, mask)
+
+
+def ssim_map(predicted: jax.Array, target: jax.Array, *, padding: str) -> jax.Array:
+    """Structural similarity per window: [H, W, C] ("same") or [H - 10, W - 10, C] ("valid")."""
+    height, width, channels = predicted.shape
+    if padding == "valid" and min(height, width) < WINDOW:
+        raise ValueError(f"an image of {height}x{width} holds no {WINDOW}x{WINDOW} window")
+    p, t = predicted.transpose(2, 0, 1), target.transpose(2, 0, 1)
+    blurred = _blur(jnp.concatenate([p, t, p * p + t * t, p * t]), padding)
+    mean_p, mean_t, squares, product = blurred.reshape(4, channels, *blurred.shape[1:])
+    means_product, means_squared = mean_p * mean_t, mean_p * mean_p + mean_t * mean_t
+    luminance = (2 * means_product + C1) / (means_squared + C1)
+    structure = (2 * (product - means_product) + C2) / (squares - means_squared + C2)
+    return (luminance * structure).transpose(2, 1, 0)
+
+
+def gaussian_window() -> np.ndarray:
+    """The 11 weights, float64, sum 1."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    return weights / weights.sum()
+
+
+def _band_matrix() -> np.ndarray:
+    """[BLOCK + 10, BLOCK]: column i weights the inputs i .. i + 10 of output i."""
+    matrix = np.zeros((BLOCK + WINDOW - 1, BLOCK))
+    for tap, weight in enumerate(gaussian_window()):
+        matrix += weight * np.eye(BLOCK + WINDOW - 1, BLOCK, k=-tap)
+    return matrix.astype(np.float32)
+
+
+def _blur(maps: jax.Array, padding: str) -> jax.Array:
+    """Blurs both axes of [M, H, W]; returns [M, W', H'], transposed to save a copy."""
+    count, height, width = maps.shape
+    rows = _blur_last_axis(maps.reshape(count * height, width), padding)
+    turned = rows.reshape(count, height, -1).transpose(0, 2, 1)
+    columns = _blur_last_axis(turned.reshape(-1, height), padding)
+    return columns.reshape(count, turned.shape[1], -1)
+
+
+def _blur_last_axis(rows: jax.Array, padding: str) -> jax.Array:
+    """[R, W] -> [R, W] with zeros outside ("same") or [R, W - 10] ("valid")."""
+    count, width = rows.shape
+    before = WINDOW // 2 if padding == "same" else 0
+    outputs = width + 2 * before - (WINDOW - 1)
+    blocks = -(-outputs // BLOCK)
+    rows = jnp.pad(rows, ((0, 0), (before, (blocks + 1) * BLOCK - width - before)))
+    own = rows[:, : blocks * BLOCK].reshape(count, blocks, BLOCK)
+    following = rows[:, BLOCK:].reshape(count, blocks, BLOCK)[:, :, : WINDOW - 1]
+    windows = jnp.concatenate([own, following], axis=2)
+    blurred = jnp.einsum("rbi,io->rbo", windows, _band_matrix(), precision=HIGHEST)
+    return blurred.reshape(count, blocks * BLOCK)[:, :outputs]
+
+
+def _masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean of [H, W, C] over the pixels that the mask keeps; 0 if it keeps none."""
+    if mask is None:
+        return jnp.mean(values)
+    weights = jnp.broadcast_to(mask[:, :, None].astype(values.dtype), values.shape)
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)

@@ -1,0 +1,172 @@
+"""Rendering the views of a batch and comparing them with their photographs.
+
+A batch is a few views. Each gives *sums* (of errors, and what they are divided by), so that views,
+micro-batches and devices can be added in any order. `ViewComparison` holds what is static.
+
+Vocabulary: B views, N Gaussians, H, W image size; `seen` counts the views that a Gaussian is in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from splats.config import LossConfig
+from splats.data.views import Arrays, camera_of
+from splats.gaussians.population import Gaussians
+from splats.losses import bilateral, depth
+from splats.losses.photometric import ssim
+from splats.render import RenderSettings, render
+from splats.render.camera import Camera
+from training.task import Total
+
+Probes = dict[str, jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ViewSums:
+    """What the views of a batch add up to.
+
+    Attributes:
+      totals: l1, ssim, and depth where it is supervised, as sum and weight; besides them
+        `pairs` and `visible`, for the log.
+      seen: float32 [N], number of views that each Gaussian is in.
+      overflow: bool scalar, some view needed more pairs than there is room for.
+      incomplete: bool scalar, some view sees more Gaussians of a shard than it could be sent.
+    """
+
+    totals: dict[str, Total]
+    seen: jax.Array
+    overflow: jax.Array
+    incomplete: jax.Array
+
+    def __add__(self, other: ViewSums) -> ViewSums:
+        return ViewSums(
+            jax.tree.map(jnp.add, self.totals, other.totals),
+            self.seen + other.seen,
+            self.overflow | other.overflow,
+            self.incomplete | other.incomplete,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BatchInputs:
+    """The views of a batch; leaves have the leading axis B.
+
+    Attributes:
+      view: int32 [B], rows of the resident arrays.
+      background: float32 [B, 3].
+      probes: zeros [B, N, 2] under the names means2d or absgrad, or empty.
+    """
+
+    view: jax.Array
+    background: jax.Array
+    probes: Probes
+
+
+@dataclass(frozen=True)
+class ViewComparison:
+    """Static settings of the comparison."""
+
+    settings: RenderSettings
+    losses: LossConfig
+
+    def compare(
+        self,
+        image: jax.Array,
+        depth_map: jax.Array | None,
+        camera: Camera,
+        params: dict[str, Any],
+        resident: Arrays,
+        view: jax.Array,
+    ) -> dict[str, Total]:
+        """Errors of one rendered view [H, W, 3] against its photograph."""
+        photograph = resident["images"][view].astype(jnp.float32) / 255.0
+        if "bilateral" in params:
+            image = bilateral.apply_grid(params["bilateral"][view], image)
+        mask = resident["valid"][view].astype(jnp.float32) if "valid" in resident else None
+        absolute = jnp.abs(image - photograph)
+        count = jnp.float32(photograph.size)
+        if mask is not None:
+            absolute = absolute * mask[:, :, None]
+            count = 3.0 * jnp.sum(mask)
+        totals = {
+            "l1": Total(jnp.sum(absolute), count),
+            "ssim": Total(1.0 - ssim(image, photograph, mask=mask), jnp.float32(1.0)),
+        }
+        if self.losses.depth:
+            if depth_map is None:
+                raise ValueError("depth supervision needs RenderSettings.render_depth")
+            totals["depth"] = Total(
+                *depth.disparity_error(
+                    depth_map, camera, resident["points"][view], resident["points_present"][view]
+                )
+            )
+        return totals
+
+    def one_view(
+        self,
+        params: dict[str, Any],
+        alive: jax.Array,
+        active_degree: jax.Array,
+        resident: Arrays,
+        inputs: BatchInputs,
+    ) -> ViewSums:
+        """Renders and compares one view; leaves of `inputs` have no leading axis."""
+        camera = camera_of(resident, inputs.view, params.get("poses"))
+        gaussians: Gaussians = params["gaussians"] | {"alive": alive}
+        output = render(
+            gaussians,
+            camera,
+            self.settings,
+            background=inputs.background,
+            active_degree=active_degree,
+            means2d_probe=inputs.probes.get("means2d"),
+            absgrad_probe=inputs.probes.get("absgrad"),
+        )
+        totals = self.compare(output.image, output.depth, camera, params, resident, inputs.view)
+        return with_counts(totals, output.visible, output.pairs_needed, output.overflow)
+
+    def all_views(
+        self,
+        params: dict[str, Any],
+        alive: jax.Array,
+        active_degree: jax.Array,
+        resident: Arrays,
+        inputs: BatchInputs,
+    ) -> ViewSums:
+        """Sums over the leading axis of `inputs`, one view at a time."""
+
+        def one(view_inputs: BatchInputs) -> ViewSums:
+            return self.one_view(params, alive, active_degree, resident, view_inputs)
+
+        return sum_over_views(one, inputs)
+
+
+def with_counts(
+    totals: dict[str, Total], visible: jax.Array, pairs: jax.Array, overflow: jax.Array
+) -> ViewSums:
+    """The sums of one view; nothing of the counts is differentiated."""
+    one = jnp.float32(1.0)
+    seen = visible.astype(jnp.float32)
+    counts = {
+        "pairs": Total(pairs.astype(jnp.float32), one),
+        "visible": Total(jnp.sum(seen), one),
+    }
+    return ViewSums(totals | counts, seen, overflow, jnp.zeros((), bool))
+
+
+def sum_over_views(one, inputs: Any) -> ViewSums:
+    """`one` applied to each row of `inputs` in turn, added up."""
+    views = jax.tree.leaves(inputs)[0].shape[0]
+    first = one(jax.tree.map(lambda leaf: leaf[0], inputs))
+    if views == 1:
+        return first
+    rest = jax.tree.map(lambda leaf: leaf[1:], inputs)
+    total, _ = jax.lax.scan(lambda carry, row: (carry + one(row), None), first, rest)
+    return total

@@ -1,0 +1,1 @@
+"""Metrics of pictures beyond PSNR and SSIM."""

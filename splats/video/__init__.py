@@ -1,0 +1,1 @@
+"""Camera paths, and frames along them as a video."""

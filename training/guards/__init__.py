@@ -1,0 +1,1 @@
+"""Checks that refuse or stop a run: before the start, at every update, of hangs."""

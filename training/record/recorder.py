@@ -1,0 +1,279 @@
+"""The flight recorder: what `podvision replay` needs to run a suspicious step again.
+
+During training it holds references only: the ids and positions of the last K batches and the host
+batches of the last few steps. When a guard trips it writes `recorder/<step>/`:
+  record.json      step, guard, reason, ids, losses, gradient norms, key data, where the state is
+  batch.npz        the host batch; `batch-<process>.npz`, own rows only, with several processes
+  record-<n>.json  ids of the rows of process n > 0
+  state/           a checkpoint, if the caller could save one
+`record.json` is written last and in one piece: a recording is complete when it is there.
+
+A run may trip at every step, so of the trips of one launch the first five are recorded, then
+those whose number is a power of two. The count is the same on every process.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from training.errors import CheckpointError, InputError
+from training.files import replace_text
+from training.record.metrics import encode_json
+
+ALWAYS_RECORDED = 5
+LIMIT_SENTENCE = (
+    f"Of the trips of one launch the first {ALWAYS_RECORDED} are recorded, then those whose number "
+    "is a power of two."
+)
+
+
+class Seen(NamedTuple):
+    """One batch that was consumed."""
+
+    step: int
+    positions: Any  # [rows] int, positions in the example stream, or None
+    ids: Any  # [rows] str or int, identities of the examples, or None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about the suspicious step, as host values; everything is optional.
+
+    Attributes:
+      losses: term -> value of the loss term (and "loss", the total).
+      gradient_norms: group -> norm, or term -> group -> norm from `term_gradients`.
+      key_data: uint32 words of the run's PRNG key, and `key_impl` its implementation's name.
+      config_hash: hash of the resolved config.
+      checkpoint: newest checkpoint before the step, used when no state can be saved now.
+    """
+
+    losses: Mapping[str, float] = field(default_factory=dict)
+    gradient_norms: Mapping[str, Any] = field(default_factory=dict)
+    key_data: Any = None
+    key_impl: str = ""
+    config_hash: str = ""
+    checkpoint: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording read back: the record, the host batch (rows of all processes), its folder."""
+
+    record: dict[str, Any]
+    batch: dict[str, np.ndarray]
+    folder: Path
+
+
+class Recorder:
+    """Remembers batches cheaply and writes recordings; every process calls the same methods."""
+
+    def __init__(
+        self,
+        workdir: Path | str,
+        batches: int,
+        held_batches: int = 2,
+        process: int = 0,
+        process_count: int = 1,
+    ):
+        """Creates an empty recorder.
+
+        Args:
+          workdir: the work folder.
+          batches: how many batches' ids and positions are kept.
+          held_batches: of how many steps the host batch itself is kept (metrics are read one
+            step late, so 2 covers the step that they belong to).
+          process: index of this process.
+          process_count: number of processes.
+        """
+        self.workdir = Path(workdir)
+        self.trips = 0
+        self._seen: deque[Seen] = deque(maxlen=batches)
+        self._held: deque[tuple[int, Mapping[str, np.ndarray]]] = deque(maxlen=held_batches)
+        self._process, self._process_count = process, process_count
+
+    @property
+    def records_next(self) -> bool:
+        """Whether the next trip will be written."""
+        return is_recorded(self.trips + 1)
+
+    def remember(
+        self,
+        step: int,
+        positions: Any = None,
+        ids: Any = None,
+        batch: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Before a step: host arrays only, kept by reference and not to be changed afterwards."""
+        self._seen.append(Seen(step, positions, ids))
+        if batch is not None:
+            self._held.append((step, batch))
+
+    def trip(
+        self,
+        step: int,
+        guard: str,
+        reason: str,
+        evidence: Evidence,
+        batch: Mapping[str, np.ndarray] | None = None,
+        save_state: Callable[[Path], None] | None = None,
+    ) -> Path | None:
+        """Writes a recording, or returns None where the limit or an earlier one says no.
+
+        Args:
+          step: the suspicious step.
+          guard: name of the guard.
+          reason: its sentence.
+          evidence: what is known about the step.
+          batch: the host batch; None takes the one that was remembered, if still held.
+          save_state: saves the state as a checkpoint in the folder that it is given (a
+            collective call on several processes). None refers to `evidence.checkpoint`.
+        """
+        self.trips += 1
+        folder = self.workdir / "recorder" / str(step)
+        if not is_recorded(self.trips):
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        batch = dict(self._held).get(step) if batch is None else batch
+        if batch is not None:
+            _write_arrays(folder / self._name("batch", "npz"), batch)
+        state = _save_state(folder, save_state, evidence.checkpoint)
+        record = {
+            "process": self._process,
+            "batches": [_plain(seen._asdict()) for seen in self._seen],
+        }
+        if self._process == 0:
+            facts = {"step": step, "guard": guard, "reason": reason, "trip": self.trips}
+            record = {
+                **facts,
+                "limit": LIMIT_SENTENCE,
+                "process_count": self._process_count,
+                "config_hash": evidence.config_hash,
+                "state": state,
+                "key": {"data": _plain(evidence.key_data), "impl": evidence.key_impl},
+                "losses": _plain(evidence.losses),
+                "gradient_norms": _plain(evidence.gradient_norms),
+                "batch": None if batch is None else _describe(batch),
+                **record,
+            }
+        name = "record.json" if self._process == 0 else f"record-{self._process}.json"
+        _write_json(folder / name, record)
+        return folder
+
+    def _name(self, stem: str, suffix: str) -> str:
+        return (
+            f"{stem}.{suffix}" if self._process_count == 1 else f"{stem}-{self._process}.{suffix}"
+        )
+
+
+def is_recorded(trip: int) -> bool:
+    """Whether trip number `trip` (from 1) is written; see `LIMIT_SENTENCE`."""
+    return trip <= ALWAYS_RECORDED or trip & (trip - 1) == 0
+
+
+def recorded_steps(workdir: Path | str) -> list[int]:
+    """Steps with a complete recording, ascending."""
+    folders = (path.parent for path in (Path(workdir) / "recorder").glob("*/record.json"))
+    return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+
+
+def read_recording(workdir: Path | str, step: int) -> Recording:
+    """Reads `recorder/<step>/`.
+
+    The batch has the rows of all processes, in the order of the processes; it is empty when the
+    recorder no longer held it (then the positions in the record tell how to read it again).
+
+    Raises:
+      InputError: there is no such recording, a file of it is missing or it cannot be read.
+    """
+    folder = Path(workdir) / "recorder" / str(step)
+    path = folder / "record.json"
+    if not path.exists():
+        known = ", ".join(map(str, recorded_steps(workdir))) or "none"
+        raise InputError(f"{path} does not exist; recorded steps in this work folder: {known}")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); the recording is lost") from error
+    if record["batch"] is None:
+        return Recording(record, {}, folder)
+    count = record["process_count"]
+    names = ["batch.npz"] if count == 1 else [f"batch-{index}.npz" for index in range(count)]
+    parts = [_read_arrays(folder / name, record["batch"]) for name in names]
+    batch = {
+        key: parts[0][key] if count == 1 else np.concatenate([part[key] for part in parts])
+        for key in parts[0]
+    }
+    return Recording(record, batch, folder)
+
+
+def _save_state(
+    folder: Path, save_state: Callable[[Path], None] | None, checkpoint: Path | str | None
+) -> dict[str, Any]:
+    """Where the state is; a save that fails must not hide why the guard tripped."""
+    earlier = None if checkpoint is None else str(checkpoint)
+    if save_state is None:
+        return {"path": earlier, "kind": "earlier checkpoint" if earlier else "none"}
+    try:
+        save_state(folder / "state")
+    except (OSError, CheckpointError) as error:
+        kind = "earlier checkpoint" if earlier else "none"
+        return {"path": earlier, "kind": kind, "problem": f"saving failed: {error}"}
+    return {"path": "state", "kind": "saved in this folder"}
+
+
+def _describe(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        name: {"shape": list(np.shape(value)), "dtype": np.asarray(value).dtype.name}
+        for name, value in batch.items()
+    }
+
+
+def _write_arrays(path: Path, batch: Mapping[str, np.ndarray]) -> None:
+    """An .npz of plain arrays; bfloat16 and the like, unknown to NumPy's format, as raw integers.
+
+    `np.savez` is not used: it takes the names as keyword arguments, and "file" is one of its own.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, value in batch.items():
+            array = np.asarray(value)
+            if hasattr(ml_dtypes, array.dtype.name):
+                array = array.view(f"u{array.dtype.itemsize}")
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _read_arrays(path: Path, described: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error}); the recording is incomplete") from error
+    for name, facts in described.items():
+        special = getattr(ml_dtypes, facts["dtype"], None)
+        if special is not None:
+            arrays[name] = arrays[name].view(special)
+    return arrays
+
+
+def _plain(value: Any) -> Any:
+    """JSON-compatible copy of nested mappings, sequences, NumPy values and numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    replace_text(path, encode_json(content, indent=1) + "\n")
