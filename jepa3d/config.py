@@ -165,7 +165,7 @@ class PrepareSettings:
     participant_pattern: str = ""  # regular expression over the path; group 1 is the participant
     eval_fraction: float = 0.1  # of the participants without a recommended split, 0..1
     split_seed: int = 0
-    minimum_ok_fraction: float = 0.5  # floor of ok / (ok + faults) for each named device, 0..1
+    minimum_ok_fraction: float = 0.5  # floor of ok / (ok + faults) for each named scanner, 0..1
     records_per_shard: int = 32
     workers: int = 2  # processes; 0 converts in this process
     seconds_per_volume: int = 600  # a decoder that takes longer is taken for hung (workers > 0)
@@ -207,7 +207,7 @@ class DataConfig:
     folder: str = ""  # output of `podvision prepare jepa3d`
     train_split: str = "train"
     eval_split: str = "eval"
-    devices: tuple[str, ...] = ()  # device names to use; empty takes all
+    scanners: tuple[str, ...] = ()  # scanner names to use; empty takes all
     sigma_floor: float = 0.02  # lower bound of the z-score's divisor, on the 0..1 scale
     augment: AugmentConfig = AugmentConfig()
 

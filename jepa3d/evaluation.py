@@ -1,4 +1,4 @@
-"""Evaluation of a V-JEPA3D state: skill, collapse panel, per-device losses, pictures.
+"""Evaluation of a V-JEPA3D state: skill, collapse panel, per-scanner losses, pictures.
 
 Masks are drawn from fixed keys, one per example, so that evaluations of different steps, meshes and
 machines compare. Features are those of the target encoder, before normalization. A low loss alone
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from jepa3d.task import JepaTask
 
 PANEL_TOKENS = 4096  # tokens whose features enter the collapse panel
-PICTURES = 3  # volumes that are drawn, of different devices where there are several
+PICTURES = 3  # volumes that are drawn, of different scanners where there are several
 
 
 def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Evaluation:
     """Metrics and pictures on a source; see `training.task.Task.evaluate`."""
-    devices: tuple[str, ...] = getattr(source, "devices", ("unknown",))
+    scanners: tuple[str, ...] = getattr(source, "scanners", ("unknown",))
     sampled = max(1, -(-PANEL_TOKENS // len(source)))
-    function = _compiled(task, len(devices), min(sampled, task.config.model.tokens), layout)
+    function = _compiled(task, len(scanners), min(sampled, task.config.model.tokens), layout)
     params = {"predictor": state.params["predictor"], "encoder": state.params["encoder"]}
     sums, panel, drawn, seen = [], [], [], set()
     for batch, indices in evaluation_batches(source, _batch_size(task, layout), layout):
@@ -42,13 +42,13 @@ def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Eval
         sums.append(result["sums"])
         panel.append({name: x[: len(indices)] for name, x in result["panel"].items()})
         for row in range(len(indices)):
-            device = int(result["panel"]["device"][row])
-            if len(drawn) < PICTURES and (device not in seen or len(indices) <= PICTURES):
-                seen.add(device)
+            scanner = int(result["panel"]["scanner"][row])
+            if len(drawn) < PICTURES and (scanner not in seen or len(indices) <= PICTURES):
+                seen.add(scanner)
                 drawn.append({name: x[row] for name, x in result["pictures"].items()})
     totals = jax.tree.map(lambda *parts: np.sum(parts, axis=0), *sums)
     joined = {name: np.concatenate([part[name] for part in panel]) for name in panel[0]}
-    metrics = _losses(totals, devices) | _panel(joined)
+    metrics = _losses(totals, scanners) | _panel(joined)
     images = {
         f"volume_{number}": pictures.draw(picture, task.config.model, task.masks)
         for number, picture in enumerate(drawn)
@@ -57,9 +57,9 @@ def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Eval
 
 
 @lru_cache(maxsize=8)
-def _compiled(task: JepaTask, devices: int, sampled: int, layout: Layout) -> Callable:
+def _compiled(task: JepaTask, scanners: int, sampled: int, layout: Layout) -> Callable:
     """One function for all evaluations of a run, so that it is compiled once."""
-    function = partial(_evaluate_batch, task, devices, sampled)
+    function = partial(_evaluate_batch, task, scanners, sampled)
     return jax.jit(function, out_shardings=layout.replicated)
 
 
@@ -69,12 +69,18 @@ def _batch_size(task: JepaTask, layout: Layout) -> int:
 
 
 def _host(tree: Any) -> Any:
-    """Replicated device arrays as numpy, on any number of processes."""
+    """Replicated scanner arrays as numpy, on any number of processes."""
     return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
 
 
 def _evaluate_batch(
-    task: JepaTask, devices: int, sampled: int, params: Any, ema: Any, positional: Any, batch: Batch
+    task: JepaTask,
+    scanners: int,
+    sampled: int,
+    params: Any,
+    ema: Any,
+    positional: Any,
+    batch: Batch,
 ) -> dict[str, Any]:
     """Sums of losses, features of sampled foreground tokens, and what the pictures need."""
     model, key = task.config.model, jax.random.key(0)
@@ -91,7 +97,7 @@ def _evaluate_batch(
         for one in prediction.sets
     ]
     per_sample = reduce(add, errors) / len(errors)
-    one_hot = jax.nn.one_hot(batch["device"], devices) * weight[:, None]
+    one_hot = jax.nn.one_hot(batch["scanner"], scanners) * weight[:, None]
     # Foreground tokens in random order, then the others: background dominates a volume.
     order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
     noise = jax.vmap(lambda k: jax.random.uniform(k, (model.tokens,)))(order_keys)
@@ -109,8 +115,8 @@ def _evaluate_batch(
             "prediction": added(result.prediction),
             "baseline_mean": added(result.baseline_mean),
             "baseline_position": added(result.baseline_position),
-            "device_loss": jnp.sum(one_hot * per_sample[:, None], axis=0),
-            "device_count": jnp.sum(one_hot, axis=0),
+            "scanner_loss": jnp.sum(one_hot * per_sample[:, None], axis=0),
+            "scanner_count": jnp.sum(one_hot, axis=0),
             "moments": jnp.stack(
                 [
                     jnp.sum(weight * jnp.std(first.prediction_BxTxD, axis=(1, 2))),
@@ -121,7 +127,7 @@ def _evaluate_batch(
         "panel": {
             "tokens": jnp.take_along_axis(features, chosen[:, :, None], axis=1),
             "pooled": pooled,
-            "device": batch["device"],
+            "scanner": batch["scanner"],
         },
         "pictures": {
             "volume": batch["volume"],
@@ -132,7 +138,7 @@ def _evaluate_batch(
     }
 
 
-def _losses(totals: Mapping[str, Any], devices: Sequence[str]) -> dict[str, float]:
+def _losses(totals: Mapping[str, Any], scanners: Sequence[str]) -> dict[str, float]:
     loss = Measured(*totals["prediction"])
     metrics = {
         "loss": float(loss.sum / max(loss.weight, 1e-9)),
@@ -141,10 +147,10 @@ def _losses(totals: Mapping[str, Any], devices: Sequence[str]) -> dict[str, floa
     }
     predicted, wanted = totals["moments"]
     metrics["prediction_std_ratio"] = float(predicted / max(wanted, 1e-9))
-    for number, name in enumerate(devices):
-        if totals["device_count"][number] > 0:
+    for number, name in enumerate(scanners):
+        if totals["scanner_count"][number] > 0:
             metrics[f"loss/{name}"] = float(
-                totals["device_loss"][number] / totals["device_count"][number]
+                totals["scanner_loss"][number] / totals["scanner_count"][number]
             )
     return metrics
 

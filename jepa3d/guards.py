@@ -30,12 +30,12 @@ def decode_verdict(source: VolumeSource) -> Verdict:
 
 
 def spacing_verdict(source: VolumeSource) -> Verdict:
-    """No volume has a voxel size that no OCT device has, such as the 1 mm of a missed tag."""
+    """No volume has a voxel size that no OCT scanner has, such as the 1 mm of a missed tag."""
     sources: Counter[str] = Counter()
     for row in source.rows:
         sizes = row["spacing_mm"]
         if not all(low <= size <= high for size, (low, high) in zip(sizes, LIMITS_MM)):
-            sentence = f"{row['path']} has voxels of {sizes} mm, which no OCT device has"
+            sentence = f"{row['path']} has voxels of {sizes} mm, which no OCT scanner has"
             return Verdict("spacing", False, f"{sentence}; prepare the data again")
         notes = (row["notes"] or {}).get("spacing_source", {})
         sources[notes.get("in_plane", "given with the file")] += 1

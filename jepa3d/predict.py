@@ -36,7 +36,7 @@ COLUMNS = ("volume", "foreground", "mean", "std")
 DESCRIBED = (
     "path",
     "sha256",
-    "device",
+    "scanner",
     "laterality",
     "shape",
     "spacing_mm",

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepares the folder and prints the account.
 
     Returns:
-      0 when every named device is above the floor.
+      0 when every named scanner is above the floor.
 
     Raises:
       PodvisionError: `DataFault` below the floor (everything is written by then), `InputError` or

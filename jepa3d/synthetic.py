@@ -1,8 +1,8 @@
 """Layered-retina phantom and a small AI-READI-like tree of it: data without a license.
 
-`retina` draws a volume; `write_tree` writes valid DICOM of four device types with the peculiarities
-of each (where spacing is stored, which codec), a manifest, participants with recommended splits,
-and a few files that preparation must skip with a reason.
+`retina` draws a volume; `write_tree` writes valid DICOM of four scanner types with the
+peculiarities of each (where spacing is stored, which codec), a manifest, participants with
+recommended splits, and a few files that preparation must skip with a reason.
 
 Vocabulary: x runs along a B-scan, y across B-scans, both in (-1, 1) over the field; depth z in
 (0, 1) from vitreous to choroid.
@@ -34,8 +34,8 @@ _INNER_LAYERS = 5  # thinned by the foveal pit
 
 
 @dataclass(frozen=True)
-class Device:
-    """How one device type writes its files."""
+class Scanner:
+    """How one scanner type writes its files."""
 
     folder: str
     manufacturer: str
@@ -47,8 +47,8 @@ class Device:
     rle: bool = False
 
 
-DEVICES = (
-    Device(
+SCANNERS = (
+    Scanner(
         "heidelberg_spectralis",
         "Heidelberg Engineering",
         "Spectralis",
@@ -57,11 +57,11 @@ DEVICES = (
         0.02,
         "shared",
     ),
-    Device(
+    Scanner(
         "topcon_maestro2", "Topcon", "Maestro2", "maestro2 3d macula oct", 0.7, 0.18, "shared", True
     ),
-    Device("topcon_triton", "Topcon", "Triton", "triton 3d radial oct", 0.8, 0.12, "per_frame"),
-    Device("zeiss_cirrus", "Zeiss", "Cirrus", "cirrus mac oct", 0.9, 0.08, "cirrus"),
+    Scanner("topcon_triton", "Topcon", "Triton", "triton 3d radial oct", 0.8, 0.12, "per_frame"),
+    Scanner("zeiss_cirrus", "Zeiss", "Cirrus", "cirrus mac oct", 0.9, 0.08, "cirrus"),
 )
 
 
@@ -83,7 +83,7 @@ def retina(
       thickness: of the retina as a share of the depth; 0.17 of 1.92 mm is 0.33 mm.
       pit: share of the inner layers that the pit removes at the fovea, 0..1.
       left_eye: mirrors the fast axis, so that the nerve fibers thicken on the other side.
-      gain, floor: brightness of tissue and noise floor of the device.
+      gain, floor: brightness of tissue and noise floor of the scanner.
 
     Returns:
       uint8 [frame, row, column].
@@ -134,7 +134,7 @@ def _vessels(generator: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np
 
 def dicom_volume(
     pixels: np.ndarray,
-    device: Device,
+    scanner: Scanner,
     *,
     participant: str,
     laterality: str,
@@ -145,21 +145,21 @@ def dicom_volume(
 
     Args:
       pixels: uint8 [frame, row, column].
-      device: decides the tags of the maker and where spacing is stored.
+      scanner: decides the tags of the maker and where spacing is stored.
       participant, laterality, uid: identity; `uid` is the SOP instance.
       directions: [frame, 3] row direction of each B-scan, for a scan that is not a raster.
     """
     frames, rows, columns = pixels.shape
     pitch, axial, lateral = (f / n for f, n in zip(FIELD_MM, pixels.shape))
-    dataset = _identified(device, participant, laterality, uid, OPT_SOP_CLASS)
+    dataset = _identified(scanner, participant, laterality, uid, OPT_SOP_CLASS)
     dataset.Modality = "OPT"
     dataset.NumberOfFrames = frames
     _set_image(dataset, rows, columns)
     measures = Dataset()
     measures.PixelSpacing = [f"{axial:.6f}", f"{lateral:.6f}"]
-    measures.SliceThickness = f"{lateral if device.spacing == 'cirrus' else pitch:.6f}"
+    measures.SliceThickness = f"{lateral if scanner.spacing == 'cirrus' else pitch:.6f}"
     shared = Dataset()
-    if device.spacing != "per_frame":
+    if scanner.spacing != "per_frame":
         shared.PixelMeasuresSequence = Sequence([measures])
     if directions is None:
         shared.PlaneOrientationSequence = Sequence([_orientation(np.array([1.0, 0.0, 0.0]))])
@@ -171,18 +171,18 @@ def dicom_volume(
         content.StackID, content.InStackPositionNumber = "1", index + 1
         content.DimensionIndexValues = [1, index + 1]
         group.FrameContentSequence = Sequence([content])
-        if device.spacing != "cirrus":  # Cirrus files give no usable position
+        if scanner.spacing != "cirrus":  # Cirrus files give no usable position
             position = Dataset()
             position.ImagePositionPatient = ["0", "0", f"{index * pitch:.6f}"]
             group.PlanePositionSequence = Sequence([position])
-        if device.spacing == "per_frame":
+        if scanner.spacing == "per_frame":
             group.PixelMeasuresSequence = Sequence([measures])
         if directions is not None:
             group.PlaneOrientationSequence = Sequence([_orientation(directions[index])])
         groups.append(group)
     dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
-    if device.rle:
+    if scanner.rle:
         dataset.compress(RLELossless, generate_instance_uid=False)
     return dataset
 
@@ -194,7 +194,7 @@ def _orientation(row_direction: np.ndarray) -> Dataset:
 
 
 def _identified(
-    device: Device, participant: str, laterality: str, uid: str, sop_class: UID
+    scanner: Scanner, participant: str, laterality: str, uid: str, sop_class: UID
 ) -> Dataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, UID(uid)
@@ -204,8 +204,8 @@ def _identified(
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, UID(uid)
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = UID(uid + ".1"), UID(uid + ".2")
     dataset.PatientID, dataset.PatientName = participant, ""
-    dataset.Manufacturer, dataset.ManufacturerModelName = device.manufacturer, device.model
-    dataset.ProtocolName, dataset.ImageLaterality = device.protocol, laterality
+    dataset.Manufacturer, dataset.ManufacturerModelName = scanner.manufacturer, scanner.model
+    dataset.ProtocolName, dataset.ImageLaterality = scanner.protocol, laterality
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     return dataset
 
@@ -246,7 +246,7 @@ def write_tree(
 ) -> Path:
     """Writes an AI-READI-like tree with both eyes of each participant.
 
-    Participants take the devices in turn; of six with one device four are for training.
+    Participants take the scanners in turn; of six with one scanner four are for training.
     With `faulty_files` one file of each kind is added that preparation must skip: a radial scan, a
     truncated file, a height map beside the volumes, and a manifest row without its file.
 
@@ -263,7 +263,7 @@ def write_tree(
     generator = np.random.default_rng(seed)
     rows = []
     for number in range(participants):
-        person, device = str(1001 + number), DEVICES[number % len(DEVICES)]
+        person, scanner = str(1001 + number), SCANNERS[number % len(SCANNERS)]
         thickness, pit = generator.uniform(0.14, 0.2), generator.uniform(0.4, 0.8)
         for side in "RL":
             pixels = retina(
@@ -272,14 +272,14 @@ def write_tree(
                 thickness=thickness,
                 pit=pit,
                 left_eye=side == "L",
-                gain=device.gain,
-                floor=device.floor,
+                gain=scanner.gain,
+                floor=scanner.floor,
             )
             uid = _uid(generator)
-            dataset = dicom_volume(pixels, device, participant=person, laterality=side, uid=uid)
-            path = _file_path(device, person, side, uid)
+            dataset = dicom_volume(pixels, scanner, participant=person, laterality=side, uid=uid)
+            path = _file_path(scanner, person, side, uid)
             _save(dataset, root / path)
-            rows.append(_manifest_row(device, person, side, uid, path, shape))
+            rows.append(_manifest_row(scanner, person, side, uid, path, shape))
     if faulty_files:
         rows += _write_faulty(root, generator, shape)
     _write_table(root / "retinal_oct" / "manifest.tsv", _MANIFEST_COLUMNS, rows)
@@ -291,20 +291,20 @@ def _uid(generator: np.random.Generator) -> str:
     return f"2.25.{generator.integers(10**17, 10**18)}"
 
 
-def _file_path(device: Device, person: str, side: str, uid: str) -> str:
-    protocol = device.protocol.replace(" ", "_")
+def _file_path(scanner: Scanner, person: str, side: str, uid: str) -> str:
+    protocol = scanner.protocol.replace(" ", "_")
     name = f"{person}_{protocol}_{side.lower()}_{uid}.dcm"
-    return f"retinal_oct/structural_oct/{device.folder}/{person}/{name}"
+    return f"retinal_oct/structural_oct/{scanner.folder}/{person}/{name}"
 
 
 def _manifest_row(
-    device: Device, person: str, side: str, uid: str, path: str, shape: tuple[int, int, int]
+    scanner: Scanner, person: str, side: str, uid: str, path: str, shape: tuple[int, int, int]
 ) -> dict[str, str]:
     _, axial, lateral = (f / n for f, n in zip(FIELD_MM, shape))
     return {
         "person_id": person,
-        "manufacturer": device.manufacturer.split()[0],
-        "manufacturers_model_name": device.model,
+        "manufacturer": scanner.manufacturer.split()[0],
+        "manufacturers_model_name": scanner.model,
         "anatomic_region": "Macula",
         "imaging": "OCT",
         "laterality": side,
@@ -328,8 +328,8 @@ def _write_faulty(
 ) -> list[dict[str, str]]:
     """The files that must be skipped, and their manifest rows."""
     person, rows = "1001", []
-    spectralis = DEVICES[0]
-    radial = Device(
+    spectralis = SCANNERS[0]
+    radial = Scanner(
         spectralis.folder,
         spectralis.manufacturer,
         spectralis.model,
@@ -340,13 +340,13 @@ def _write_faulty(
     )
     angles = np.linspace(0, np.pi, shape[0], endpoint=False)
     directions = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=1)
-    for device, kind in ((radial, "radial"), (DEVICES[1], "truncated"), (DEVICES[3], "missing")):
+    for scanner, kind in ((radial, "radial"), (SCANNERS[1], "truncated"), (SCANNERS[3], "missing")):
         uid = _uid(generator)
-        path = _file_path(device, person, "R", uid)
+        path = _file_path(scanner, person, "R", uid)
         if kind != "missing":
             dataset = dicom_volume(
                 retina(generator, shape),
-                device,
+                scanner,
                 participant=person,
                 laterality="R",
                 uid=uid,
@@ -356,7 +356,7 @@ def _write_faulty(
         if kind == "truncated":
             data = (root / path).read_bytes()
             (root / path).write_bytes(data[: len(data) * 2 // 3])
-        rows.append(_manifest_row(device, person, "R", uid, path, shape))
+        rows.append(_manifest_row(scanner, person, "R", uid, path, shape))
     _write_height_map(root, generator, person)
     return rows
 
@@ -364,7 +364,7 @@ def _write_faulty(
 def _write_height_map(root: Path, generator: np.random.Generator, person: str) -> None:
     """A segmentation: no PixelData, by right, and no row in the manifest."""
     uid = _uid(generator)
-    dataset = _identified(DEVICES[2], person, "R", uid, HEIGHT_MAP_SOP_CLASS)
+    dataset = _identified(SCANNERS[2], person, "R", uid, HEIGHT_MAP_SOP_CLASS)
     dataset.Modality = "SEG"
     _save(dataset, root / "retinal_octa" / "segmentation" / f"{person}_heightmap_{uid}.dcm")
 
@@ -386,9 +386,9 @@ def _write_participants(root: Path, participants: int) -> None:
 
 
 def _recommended_split(number: int) -> str:
-    """The split of participant `number`: another of each device's six for each device."""
-    rank, device = divmod(number, len(DEVICES))
-    return {device % 6: "val", (device + 3) % 6: "test"}.get(rank % 6, "train")
+    """The split of participant `number`: another of each scanner's six for each scanner."""
+    rank, scanner = divmod(number, len(SCANNERS))
+    return {scanner % 6: "val", (scanner + 3) % 6: "test"}.get(rank % 6, "train")
 
 
 def _write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) -> None:

@@ -86,14 +86,14 @@ class JepaTask(Task):
     @cached_property
     def _train_source(self) -> VolumeSource:
         data = self.config.data
-        return VolumeSource(data.folder, data.train_split, self.config.model.volume, data.devices)
+        return VolumeSource(data.folder, data.train_split, self.config.model.volume, data.scanners)
 
     @cached_property
     def _sources(self) -> Sources:
         data, volume = self.config.data, self.config.model.volume
         return Sources(
             self._train_source,
-            {"validation": VolumeSource(data.folder, data.eval_split, volume, data.devices)},
+            {"validation": VolumeSource(data.folder, data.eval_split, volume, data.scanners)},
         )
 
     def sources(self) -> Sources:
@@ -119,7 +119,7 @@ class JepaTask(Task):
                 "foreground": (self.config.model.grid, "bool"),
                 "mean": ((), "float32"),
                 "std": ((), "float32"),
-                "device": ((), "int32"),
+                "scanner": ((), "int32"),
             },
         )
 
@@ -183,7 +183,7 @@ class JepaTask(Task):
     def tables(self) -> dict[str, Table]:
         index = self._train_source.index
         rows: list[tuple] = list(account_of(index, 0, 0, 0.0).rows())
-        return {"account": Table("Input files by device", COLUMNS, rows)}
+        return {"account": Table("Input files by scanner", COLUMNS, rows)}
 
     def start_guards(self, state: Any, batch: Batch, resident: PyTree) -> list[Verdict]:
         return [decode_verdict(self._train_source), spacing_verdict(self._train_source)]

@@ -30,10 +30,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def jepa3d(folder: Path) -> int:
-    """Synthetic OCT of four devices → records → pretraining → evaluation → report."""
+    """Synthetic OCT of four scanners → records → pretraining → evaluation → report."""
     from jepa3d.synthetic import write_tree
 
-    say("jepa3d", "writing synthetic OCT volumes of four devices as DICOM")
+    say("jepa3d", "writing synthetic OCT volumes of four scanners as DICOM")
     if not (folder / "dicom").exists():
         write_tree(folder / "dicom")
     workdir = folder / "run"

@@ -1,9 +1,9 @@
 """V-JEPA3D-S on the volumes of one manufacturer; compare with multi_domain.py.
 
     podvision train --config configs/jepa3d/single_domain.py --workdir runs/triton \\
-        --config.data.devices=topcon_triton
+        --config.data.scanners=topcon_triton
 
-Hardware and expectations as in multi_domain.py. `podvision prepare` prints the device names.
+Hardware and expectations as in multi_domain.py. `podvision prepare` prints the scanner names.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from configs.jepa3d import multi_domain
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The multi-domain recipe, restricted to one device."""
+    """The multi-domain recipe, restricted to one scanner."""
     config = multi_domain.get_config(arg)
-    config.update(data=dict(devices=("topcon_triton",)))
+    config.update(data=dict(scanners=("topcon_triton",)))
     return config

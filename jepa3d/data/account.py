@@ -1,4 +1,4 @@
-"""What became of every input file: counts by device and reason, and the verdict on the ok rate."""
+"""What became of every input file: counts by scanner and reason, and the verdict on the ok rate."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from jepa3d.data.index import Row
 from jepa3d.data.volume import SkipReason
 
-COLUMNS = ("device", "volumes", "skipped", "ok rate", "reasons")
+COLUMNS = ("scanner", "volumes", "skipped", "ok rate", "reasons")
 
 
 @dataclass
-class DeviceCount:
-    """Counts of one device. A series of single-frame files is one volume of several files."""
+class ScannerCount:
+    """Counts of one scanner. A series of single-frame files is one volume of several files."""
 
     volumes: int = 0
     files_of_volumes: int = 0
@@ -36,16 +36,16 @@ class Account:
     """The result of `prepare`.
 
     Attributes:
-      devices: counts by device.
+      scanners: counts by scanner.
       splits: volumes by split.
       files: number of input files, each with its row in the index.
       new_volumes: volumes that this run converted; 0 when nothing had changed.
       ignored_files: files that are no candidates (tables, texts, single images).
       sparse_volumes: volumes that cover less than a tenth of the grid.
-      minimum_ok_fraction: floor for every device that has a name.
+      minimum_ok_fraction: floor for every scanner that has a name.
     """
 
-    devices: dict[str, DeviceCount]
+    scanners: dict[str, ScannerCount]
     splits: dict[str, int]
     files: int
     new_volumes: int
@@ -56,14 +56,14 @@ class Account:
     @property
     def volumes(self) -> int:
         """Number of prepared volumes."""
-        return sum(count.volumes for count in self.devices.values())
+        return sum(count.volumes for count in self.scanners.values())
 
     @property
     def below_floor(self) -> list[str]:
-        """Devices whose ok rate is below the floor; files of no known device are not judged."""
+        """Scanners whose ok rate is below the floor; files of no known scanner are not judged."""
         return [
             name
-            for name, count in sorted(self.devices.items())
+            for name, count in sorted(self.scanners.items())
             if name != "unknown" and count.ok_fraction < self.minimum_ok_fraction
         ]
 
@@ -73,7 +73,7 @@ class Account:
             return f"none of the {self.files} input files gave a volume; see the reasons above"
         if not self.below_floor:
             return ""
-        parts = [f"{name} {self.devices[name].ok_fraction:.0%}" for name in self.below_floor]
+        parts = [f"{name} {self.scanners[name].ok_fraction:.0%}" for name in self.below_floor]
         return (
             f"the share of usable files is below {self.minimum_ok_fraction:.0%} for "
             f"{', '.join(parts)}; look up the reasons in index.jsonl, then repair the files or "
@@ -81,16 +81,16 @@ class Account:
         )
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """A row for each device, under `COLUMNS`."""
+        """A row for each scanner, under `COLUMNS`."""
         rows = []
-        for name, count in sorted(self.devices.items()):
+        for name, count in sorted(self.scanners.items()):
             reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(count.skipped.items()))
             skipped, share = str(sum(count.skipped.values())), f"{count.ok_fraction:.0%}"
             rows.append((name, str(count.volumes), skipped, share, reasons or "-"))
         return rows
 
     def table(self) -> str:
-        """Plain-text table: per device the kept volumes and the skipped files by reason."""
+        """Plain-text table: per scanner the kept volumes and the skipped files by reason."""
         rows = [COLUMNS, *self.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
@@ -111,11 +111,11 @@ def account_of(
     rows: list[Row], new_volumes: int, ignored_files: int, minimum_ok_fraction: float
 ) -> Account:
     """Counts the rows of an index."""
-    devices: dict[str, DeviceCount] = {}
+    scanners: dict[str, ScannerCount] = {}
     splits: Counter[str] = Counter()
     sparse = 0
     for row in rows:
-        count = devices.setdefault(row["device"], DeviceCount())
+        count = scanners.setdefault(row["scanner"], ScannerCount())
         if row["status"] != "ok":
             count.skipped[row["reason"]] += 1
             continue
@@ -125,5 +125,5 @@ def account_of(
             splits[row["split"]] += 1
             sparse += row["valid_fraction"] < 0.1
     return Account(
-        devices, dict(splits), len(rows), new_volumes, ignored_files, sparse, minimum_ok_fraction
+        scanners, dict(splits), len(rows), new_volumes, ignored_files, sparse, minimum_ok_fraction
     )

@@ -102,7 +102,7 @@ def skipped(task: Task, reason: SkipReason, detail: str, base: Row | None = None
 
 def base_row(root: Path, item: InputItem, split: str) -> Row:
     """The row of an item before anything was read."""
-    known = {"path": item.path, "device": item.device, "participant": item.participant}
+    known = {"path": item.path, "scanner": item.scanner, "participant": item.participant}
     return ROW_DEFAULTS | known | {"split": split} | identity_of(root, item)
 
 
@@ -163,9 +163,9 @@ _NOTE_KEYS = (
 
 def _source_fields(volume: Volume, base: Row) -> Row:
     data = volume.metadata
-    unknown = base["device"] == "unknown"
+    unknown = base["scanner"] == "unknown"
     return {
-        "device": data["device"] if unknown else base["device"],
+        "scanner": data["scanner"] if unknown else base["scanner"],
         "laterality": data["laterality"],
         "protocol": data["protocol"],
         "shape": list(volume.pixels.shape),
@@ -205,7 +205,7 @@ def _serialize(grid: GridVolume, row: Row, settings: PrepareSettings) -> bytes:
             "spacing_mm": np.asarray(grid.spacing_mm, np.float32),
             "mean": np.float32(grid.mean),
             "std": np.float32(grid.std),
-            "device": row["device"],
+            "scanner": row["scanner"],
             "participant": row["participant"],
             "laterality": row["laterality"],
             "path": row["path"],

@@ -13,7 +13,12 @@ from jepa3d.data import intensity
 from jepa3d.data.dicom_file import DicomHeader, check_sop_class, read_dataset, read_header
 from jepa3d.data.dicom_frames import read_frames
 from jepa3d.data.geometry import check_raster, frame_order, read_geometry, volume_spacing
-from jepa3d.data.scanners import UNKNOWN_DEVICE, device_from_folder, device_from_path, device_name
+from jepa3d.data.scanners import (
+    UNKNOWN_SCANNER,
+    scanner_from_folder,
+    scanner_from_path,
+    scanner_name,
+)
 from jepa3d.data.volume import (
     DECODE_ERRORS,
     SkipReason,
@@ -30,7 +35,7 @@ class DicomIdentity:
     """Who and what a file belongs to, from its header alone."""
 
     participant: str
-    device: str
+    scanner: str
     series: str
     instance: int
     frames: int
@@ -49,7 +54,7 @@ def read_identity(path: Path) -> DicomIdentity:
         check_sop_class(dataset)
         return DicomIdentity(
             participant=str(dataset.get("PatientID") or ""),
-            device=_device(dataset, path),
+            scanner=_scanner(dataset, path),
             series=str(dataset.get("SeriesInstanceUID") or ""),
             instance=int(dataset.get("InstanceNumber") or 0),
             frames=int(dataset.get("NumberOfFrames") or 0),
@@ -96,7 +101,7 @@ def _volume_of(
     pixels = _display(values, dataset, slopes, notes)
     check_content(pixels, minimum_frames)
     metadata = _metadata(dataset, path, protocol) | notes
-    spacing, sources = volume_spacing(geometry, metadata["device"], protocol, pixels.shape)
+    spacing, sources = volume_spacing(geometry, metadata["scanner"], protocol, pixels.shape)
     check_spacing(spacing, f"in plane: {sources['in_plane']}, pitch: {sources['pitch']}")
     metadata["spacing_source"] = sources
     return Volume(np.ascontiguousarray(pixels), spacing, metadata)
@@ -135,7 +140,7 @@ def read_series(paths: list[Path], minimum_frames: int) -> Volume:
     pixels = _display(_equalise_rescale(stored, slopes), dataset, slopes, notes)
     check_content(pixels, minimum_frames)
     metadata = _metadata(dataset, paths[0], protocol) | notes
-    spacing, sources = volume_spacing(geometry, metadata["device"], protocol, pixels.shape)
+    spacing, sources = volume_spacing(geometry, metadata["scanner"], protocol, pixels.shape)
     if positions is not None:
         steps = np.linalg.norm(np.diff(positions[order], axis=0), axis=1)
         spacing, sources["pitch"] = (float(np.median(steps)), *spacing[1:]), "plane_position"
@@ -215,7 +220,7 @@ def _metadata(dataset: Dataset, path: Path, protocol: str) -> dict[str, Any]:
     model = str(dataset.get("ManufacturerModelName") or "")
     return {
         "format": "dicom",
-        "device": _device(dataset, path),
+        "scanner": _scanner(dataset, path),
         "laterality": _laterality(dataset, path),
         "participant": str(dataset.get("PatientID") or ""),
         "protocol": protocol,
@@ -227,12 +232,12 @@ def _metadata(dataset: Dataset, path: Path, protocol: str) -> dict[str, Any]:
     }
 
 
-def _device(dataset: Dataset, path: Path) -> str:
-    """Device by the AI-READI folder, else by the maker's tags, else by words of the path."""
+def _scanner(dataset: Dataset, path: Path) -> str:
+    """Scanner by the AI-READI folder, else by the maker's tags, else by words of the path."""
     maker = str(dataset.get("Manufacturer") or "")
     model = str(dataset.get("ManufacturerModelName") or "")
-    device = device_from_folder(path.as_posix()) or device_name(maker, model)
-    return device_from_path(path.as_posix()) if device == UNKNOWN_DEVICE else device
+    scanner = scanner_from_folder(path.as_posix()) or scanner_name(maker, model)
+    return scanner_from_path(path.as_posix()) if scanner == UNKNOWN_SCANNER else scanner
 
 
 def _laterality(dataset: Dataset, path: Path) -> str:

@@ -174,7 +174,7 @@ def _checked_header(dataset: Dataset, stream: BinaryIO, offset: int) -> DicomHea
     if rows * columns > MAX_FRAME_PIXELS or frames * rows * columns > MAX_VOXELS:
         raise SkipVolume(
             SkipReason.TOO_LARGE,
-            f"the header declares {frames} frames of {rows} x {columns}, more than any device",
+            f"the header declares {frames} frames of {rows} x {columns}, more than any scanner",
         )
     bits_allocated = int(dataset.get("BitsAllocated") or 0)
     _check_pixel_format(dataset, bits_allocated)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from jepa3d.data.scanners import device_spacing, pattern_from_name, protocol_spacing
+from jepa3d.data.scanners import pattern_from_name, protocol_spacing, scanner_spacing
 from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume
 
 # Frames whose directions differ by more than this are not a raster.
@@ -113,29 +113,29 @@ def check_raster(dataset: Dataset, geometry: FrameGeometry, protocol: str) -> No
 
 
 def volume_spacing(
-    geometry: FrameGeometry, device: str, protocol: str, shape: tuple[int, int, int]
+    geometry: FrameGeometry, scanner: str, protocol: str, shape: tuple[int, int, int]
 ) -> tuple[tuple[float, float, float], dict[str, str]]:
     """Spacing (pitch, axial, lateral) in mm and where pitch and in-plane values came from."""
     frames, _, columns = shape
     nominal = protocol_spacing(protocol, frames, columns)
-    fallback, fallback_source = nominal or device_spacing(device), "protocol_table"
+    fallback, fallback_source = nominal or scanner_spacing(scanner), "protocol_table"
     if nominal is None or not 0.005 <= nominal[0] <= 0.4:
-        fallback, fallback_source = device_spacing(device), "device_default"
+        fallback, fallback_source = scanner_spacing(scanner), "scanner_default"
     if geometry.in_plane_mm is None:
         axial, lateral, in_plane_source = *fallback[1:], fallback_source
     else:
         axial, lateral = (float(v) for v in np.median(geometry.in_plane_mm, axis=0))
         in_plane_source = geometry.in_plane_source
-    pitch, pitch_source = _pitch(geometry, device, frames, columns, lateral)
+    pitch, pitch_source = _pitch(geometry, scanner, frames, columns, lateral)
     if pitch <= 0:
         pitch, pitch_source = fallback[0], fallback_source
-        if device == "zeiss_cirrus":  # every Cirrus cube of AI-READI covers 6 mm
+        if scanner == "zeiss_cirrus":  # every Cirrus cube of AI-READI covers 6 mm
             pitch, pitch_source = 6.0 / max(frames, 1), "cirrus_field"
     return (pitch, axial, lateral), {"in_plane": in_plane_source, "pitch": pitch_source}
 
 
 def _pitch(
-    geometry: FrameGeometry, device: str, frames: int, columns: int, lateral_mm: float
+    geometry: FrameGeometry, scanner: str, frames: int, columns: int, lateral_mm: float
 ) -> tuple[float, str]:
     """Distance between neighboring B-scans, the most direct evidence first; 0 when none."""
     if geometry.localizer is not None:
@@ -152,7 +152,7 @@ def _pitch(
     # A converter of Cirrus data copies the lateral spacing into SliceThickness: 4x too small for
     # the 512 x 128 cube. The tag is believed only where it says something else.
     copied = abs(geometry.thickness_mm - lateral_mm) <= 0.01 * lateral_mm
-    if geometry.thickness_mm > 0 and not (device == "zeiss_cirrus" and copied):
+    if geometry.thickness_mm > 0 and not (scanner == "zeiss_cirrus" and copied):
         return geometry.thickness_mm, "slice_thickness"
     return 0.0, ""
 

@@ -71,7 +71,7 @@ def read_vol(path: Path, minimum_frames: int) -> Volume:
     side = {b"OD": "R", b"OS": "L"}.get(position[:2], "")
     metadata: dict[str, Any] = {
         "format": "heidelberg_vol",
-        "device": "heidelberg_spectralis",
+        "scanner": "heidelberg_spectralis",
         "laterality": side,
         "participant": "",
         "protocol": f"spectralis {_PATTERNS[pattern]}",

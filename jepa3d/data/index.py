@@ -26,7 +26,7 @@ ROW_DEFAULTS: Row = {
     "status": "skip",  # "ok" or "skip"
     "reason": None,  # of a skip, see `SkipReason`
     "detail": None,  # of a skip, in words
-    "device": "unknown",
+    "scanner": "unknown",
     "participant": "",
     "laterality": "",  # "R", "L" or ""
     "protocol": "",

@@ -16,7 +16,12 @@ from pathlib import Path
 
 from jepa3d.config import PrepareSettings
 from jepa3d.data.dicom import DicomIdentity, read_identity
-from jepa3d.data.scanners import UNKNOWN_DEVICE, device_from_folder, device_from_path, device_name
+from jepa3d.data.scanners import (
+    UNKNOWN_SCANNER,
+    scanner_from_folder,
+    scanner_from_path,
+    scanner_name,
+)
 from jepa3d.data.stacks import IMAGE_SUFFIXES, natural_key
 from jepa3d.data.volume import SkipVolume
 from training.errors import InputError
@@ -35,13 +40,13 @@ class InputItem:
     Attributes:
       path: relative to the input folder; of the file, or of the folder of images.
       members: all files of a series of single-frame DICOM files, else empty.
-      participant, device: as far as known without reading pixels.
+      participant, scanner: as far as known without reading pixels.
       promising: False when it is already clear that no volume will come of it.
     """
 
     path: str
     participant: str
-    device: str = UNKNOWN_DEVICE
+    scanner: str = UNKNOWN_SCANNER
     members: tuple[str, ...] = ()
     promising: bool = True
 
@@ -153,7 +158,7 @@ def _scan(root: Path, output: Path, inventory: Inventory) -> tuple[list[str], di
 
 
 def _has_dicom_prefix(path: Path) -> bool:
-    if not path.is_file():  # a pipe or device would block
+    if not path.is_file():  # a pipe or scanner would block
         return False
     try:
         with open(path, "rb") as file:
@@ -168,12 +173,12 @@ def _manifest_items(rows: list[dict[str, str]], root: Path, base: Path) -> list[
         # A path join with the leading slash would drop the root.
         full = base / row["filepath"].strip().lstrip("/")
         path = full.relative_to(root) if full.is_relative_to(root) else Path(row["filepath"])
-        folder_device = device_from_folder(full.as_posix())
-        tags = device_name(row.get("manufacturer", ""), row.get("manufacturers_model_name", ""))
+        folder_scanner = scanner_from_folder(full.as_posix())
+        tags = scanner_name(row.get("manufacturer", ""), row.get("manufacturers_model_name", ""))
         items[path.as_posix().lstrip("/")] = InputItem(
             path=path.as_posix().lstrip("/"),
             participant=_participant_of(row),
-            device=folder_device or tags,
+            scanner=folder_scanner or tags,
             promising=row.get("number_of_frames", "") != "1" and full.is_file(),
         )
     return list(items.values())
@@ -201,13 +206,15 @@ def _dicom_items(paths: list[str], root: Path, settings: PrepareSettings) -> lis
         paths_in_order = tuple(path for path, _ in members)
         item = _item(paths_in_order[0], members[0][1], settings)
         grouped = paths_in_order if len(members) > 1 else ()
-        items.append(InputItem(item.path, item.participant, item.device, grouped, len(members) > 1))
+        items.append(
+            InputItem(item.path, item.participant, item.scanner, grouped, len(members) > 1)
+        )
     return items
 
 
 def _item(path: str, identity: DicomIdentity, settings: PrepareSettings) -> InputItem:
     participant = participant_from_path(path, settings) or identity.participant or path
-    return InputItem(path, participant, device_from_folder(path) or identity.device)
+    return InputItem(path, participant, scanner_from_folder(path) or identity.scanner)
 
 
 def _plain_item(
@@ -215,7 +222,7 @@ def _plain_item(
 ) -> InputItem:
     """An item of which only the path is known: its own participant, unless a pattern says."""
     participant = participant_from_path(path, settings) or (root.name if path == "." else path)
-    return InputItem(path, participant, device_from_path((root / path).as_posix()), (), promising)
+    return InputItem(path, participant, scanner_from_path((root / path).as_posix()), (), promising)
 
 
 def participant_from_path(path: str, settings: PrepareSettings) -> str:

@@ -91,7 +91,7 @@ def _one_pass(
     progress: Progress | None,
 ) -> _Run:
     """Brings the folder up to date with the inventory; `moved` overrides splits."""
-    plan = make_plan(root, inventory, index_files.load_known(output), settings, moved)
+    plan = plan_work(root, inventory, index_files.load_known(output), settings, moved)
     index_files.write_index(output, plan.kept)
     _remove_orphans(output, plan.kept)
     run = _Run(output, settings, rows=list(plan.kept))
@@ -202,7 +202,7 @@ class Plan:
     tasks: list[Task]
 
 
-def make_plan(
+def plan_work(
     root: Path,
     inventory: Inventory,
     known: dict[str, Row],

@@ -38,7 +38,7 @@ def features(
             "spacing_mm": tfds.features.Tensor(shape=(3,), dtype=np.float32),
             "mean": tfds.features.Scalar(np.float32),
             "std": tfds.features.Scalar(np.float32),
-            "device": tfds.features.Text(),
+            "scanner": tfds.features.Text(),
             "participant": tfds.features.Text(),
             "laterality": tfds.features.Text(),
             "path": tfds.features.Text(),

@@ -1,7 +1,7 @@
-"""Volumes of any device to one fixed grid.
+"""Volumes of any scanner to one fixed grid.
 
 `window` cuts a fixed physical box, 6.0 x 1.92 x 6.0 mm by default, so that a voxel means the same
-length for every device: centered on the scan in pitch and lateral direction and on the retina in
+length for every scanner: centered on the scan in pitch and lateral direction and on the retina in
 depth. What the scan does not cover is filled with the volume's background and reported by
 `valid_box`. `resize` stretches the whole field onto the grid and reports the resulting spacing.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-# Rows near the top or bottom that are saturated are a device's "outside the scan" mark.
+# Rows near the top or bottom that are saturated are a scanner's "outside the scan" mark.
 _SATURATED = 250
 # Smoothing of the depth profile, as a share of the number of rows.
 _PROFILE_SMOOTHING = 0.02

@@ -1,16 +1,16 @@
-"""Names of devices, and what is known of their scans when a file does not say.
+"""Names of scanners, and what is known of their scans when a file does not say.
 
 `PROTOCOLS` gives the nominal field of the AI-READI protocols (field / frames is the pitch);
-`DEVICE_SPACING_MM` is the last resort, a typical macular raster of each device.
+`SCANNER_SPACING_MM` is the last resort, a typical macular raster of each scanner.
 """
 
 from __future__ import annotations
 
 import re
 
-UNKNOWN_DEVICE = "unknown"
+UNKNOWN_SCANNER = "unknown"
 
-# Folder names of AI-READI, with the words that identify each device in tags and paths.
+# Folder names of AI-READI, with the words that identify each scanner in tags and paths.
 _KNOWN = (
     ("heidelberg_spectralis", ("spectralis", "heidelberg", "heyex")),
     ("topcon_maestro2", ("maestro",)),
@@ -37,7 +37,7 @@ PROTOCOLS = (
 )
 
 # (pitch, axial, lateral) in mm.
-DEVICE_SPACING_MM = {
+SCANNER_SPACING_MM = {
     "heidelberg_spectralis": (0.12, 0.00387, 0.0115),
     "topcon_maestro2": (0.047, 0.0026, 0.0117),
     "topcon_triton": (0.035, 0.0026, 0.0234),
@@ -45,7 +45,7 @@ DEVICE_SPACING_MM = {
     "topcon": (0.047, 0.0026, 0.0117),
     "zeiss_cirrus": (0.047, 0.00195, 0.0117),
     "bioptigen_sdoct": (0.067, 0.00323, 0.0067),
-    UNKNOWN_DEVICE: (0.047, 0.0035, 0.0117),
+    UNKNOWN_SCANNER: (0.047, 0.0035, 0.0117),
 }
 
 # Scan patterns that are not a raster, by words of the protocol name.
@@ -62,23 +62,23 @@ def words_of(name: str) -> set[str]:
     return set(re.findall(r"[a-z0-9]+", name.lower()))
 
 
-def device_name(manufacturer: str, model: str) -> str:
-    """The device's folder-style name from its tags, "unknown" when both are empty."""
-    return _find_device(f"{manufacturer} {model}") or slug(f"{manufacturer} {model}")
+def scanner_name(manufacturer: str, model: str) -> str:
+    """The scanner's folder-style name from its tags, "unknown" when both are empty."""
+    return _find_scanner(f"{manufacturer} {model}") or slug(f"{manufacturer} {model}")
 
 
-def device_from_folder(path: str) -> str:
-    """The device folder of an AI-READI path, `structural_oct/DEVICE/...`, "" elsewhere."""
+def scanner_from_folder(path: str) -> str:
+    """The scanner folder of an AI-READI path, `structural_oct/SCANNER/...`, "" elsewhere."""
     named = re.search(r"structural_oct[/\\]([^/\\]+)[/\\]", path)
     return named.group(1) if named else ""
 
 
-def device_from_path(path: str) -> str:
-    """The known device that a path mentions, "unknown" when none is."""
-    return device_from_folder(path) or _find_device(path) or UNKNOWN_DEVICE
+def scanner_from_path(path: str) -> str:
+    """The known scanner that a path mentions, "unknown" when none is."""
+    return scanner_from_folder(path) or _find_scanner(path) or UNKNOWN_SCANNER
 
 
-def _find_device(text: str) -> str:
+def _find_scanner(text: str) -> str:
     lowered = text.lower()
     for name, words in _KNOWN:
         if name in lowered or any(word in lowered for word in words):
@@ -88,7 +88,7 @@ def _find_device(text: str) -> str:
 
 def slug(text: str) -> str:
     """A name for files and tables: lower case, words joined by underscores."""
-    return "_".join(re.findall(r"[a-z0-9]+", text.lower())) or UNKNOWN_DEVICE
+    return "_".join(re.findall(r"[a-z0-9]+", text.lower())) or UNKNOWN_SCANNER
 
 
 def protocol_spacing(protocol: str, frames: int, columns: int) -> tuple[float, float, float] | None:
@@ -100,9 +100,9 @@ def protocol_spacing(protocol: str, frames: int, columns: int) -> tuple[float, f
     return None
 
 
-def device_spacing(device: str) -> tuple[float, float, float]:
-    """Typical spacing of a device, that of `unknown` for one that is not in the table."""
-    return DEVICE_SPACING_MM.get(device, DEVICE_SPACING_MM[UNKNOWN_DEVICE])
+def scanner_spacing(scanner: str) -> tuple[float, float, float]:
+    """Typical spacing of a scanner, that of `unknown` for one that is not in the table."""
+    return SCANNER_SPACING_MM.get(scanner, SCANNER_SPACING_MM[UNKNOWN_SCANNER])
 
 
 def pattern_from_name(protocol: str) -> str:

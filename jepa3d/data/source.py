@@ -25,7 +25,7 @@ class VolumeSource:
 
     Attributes:
       fingerprint: hash of everything that decides what index i holds; equal on every host.
-      devices: names; `device` of an example is the place in this tuple. The same in every split.
+      scanners: names; `scanner` of an example is the place in this tuple. The same in every split.
       participants: name of each example's participant, in order.
       index: all rows of the folder's index, skipped files included.
       rows: the index rows of the examples, in order.
@@ -45,7 +45,7 @@ class VolumeSource:
           folder: output of `prepare`.
           split: "train", "eval" or "test".
           shape: the grid that the model expects; None takes the folder's.
-          only: names of the devices whose volumes are taken; empty takes all.
+          only: names of the scanners whose volumes are taken; empty takes all.
 
         Raises:
           InputError: no such folder, unfinished preparation, no volume in the split, other shape.
@@ -61,19 +61,19 @@ class VolumeSource:
             )
         self.index: list[Row] = _read_index(self.folder)
         kept = [r for r in self.index if r["status"] == "ok" and not r["part_of"]]
-        self.devices = tuple(sorted({row["device"] for row in kept}))
-        unknown = sorted(set(only) - set(self.devices))
+        self.scanners = tuple(sorted({row["scanner"] for row in kept}))
+        unknown = sorted(set(only) - set(self.scanners))
         if unknown:
             raise InputError(
-                f"{self.folder} has no volume of the device {unknown[0]!r}; "
-                f"config.data.devices can name {', '.join(self.devices)}"
+                f"{self.folder} has no volume of the scanner {unknown[0]!r}; "
+                f"config.data.scanners can name {', '.join(self.scanners)}"
             )
         stored = sorted(
             (row for row in kept if row["split"] == split),
             key=lambda row: (row["shard"], row["position"]),
         )
         self._stored = len(stored)
-        self._places = [i for i, row in enumerate(stored) if not only or row["device"] in only]
+        self._places = [i for i, row in enumerate(stored) if not only or row["scanner"] in only]
         self.rows: list[Row] = [stored[i] for i in self._places]
         if not self.rows:
             found = sorted({row["split"] for row in kept}) or ["none"]
@@ -93,7 +93,7 @@ class VolumeSource:
 
         Returns:
           volume: uint8 [D, H, W]; foreground: bool [token grid]; valid_box: int32 [3, 2], the
-          half-open range of covered voxels of each axis; device: int32; mean, std: float32, of the
+          half-open range of covered voxels of each axis; scanner: int32; mean, std: float32, of the
           covered voxels on the 0..1 scale; spacing_mm: float32 [3].
 
         Raises:
@@ -113,7 +113,7 @@ class VolumeSource:
             "volume": record["volume"],
             "foreground": record["foreground"].astype(bool),
             "valid_box": record["valid_box"],
-            "device": np.asarray(self.devices.index(row["device"]), np.int32),
+            "scanner": np.asarray(self.scanners.index(row["scanner"]), np.int32),
             "mean": np.asarray(record["mean"], np.float32),
             "std": np.asarray(record["std"], np.float32),
             "spacing_mm": record["spacing_mm"],
@@ -161,6 +161,6 @@ def _read_index(folder: Path) -> list[Row]:
 
 
 def _fingerprint(rows: list[Row], settings: dict[str, Any], split: str) -> str:
-    content = [[row["path"], row["sha256"], row["device"], row["participant"]] for row in rows]
+    content = [[row["path"], row["sha256"], row["scanner"], row["participant"]] for row in rows]
     text = json.dumps([split, settings, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

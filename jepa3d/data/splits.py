@@ -1,4 +1,4 @@
-"""Train, eval and test by participant: both eyes and all devices of a person on the same side."""
+"""Train, eval and test by participant: both eyes and all scanners of a person on the same side."""
 
 from __future__ import annotations
 

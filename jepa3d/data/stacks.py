@@ -1,7 +1,7 @@
 """Volumes that are not in a medical format: folders of B-scan images, `.npy` and `.npz` arrays.
 
 Array axes are [frame, row, column]. Such files carry no spacing (an `.npz` may hold `spacing_mm`),
-so it comes from the caller or from the device that the path mentions.
+so it comes from the caller or from the scanner that the path mentions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jepa3d.data import intensity
-from jepa3d.data.scanners import device_from_path, device_spacing
+from jepa3d.data.scanners import scanner_from_path, scanner_spacing
 from jepa3d.data.volume import (
     DECODE_ERRORS,
     MAX_FRAME_PIXELS,
@@ -179,14 +179,14 @@ def _finish(
         stack = stack.astype(np.uint8)  # 8-bit values in a wider array
     pixels, notes["intensity"] = intensity.to_uint8(np.ascontiguousarray(stack))
     check_content(pixels, minimum_frames)
-    device = device_from_path(path.as_posix())
-    source = "given" if spacing_mm else "device_default"
-    spacing = spacing_mm or device_spacing(device)
+    scanner = scanner_from_path(path.as_posix())
+    source = "given" if spacing_mm else "scanner_default"
+    spacing = spacing_mm or scanner_spacing(scanner)
     check_spacing(spacing, source)
     lowered = f"_{path.stem.lower()}_"
     metadata = {
         "format": kind,
-        "device": device,
+        "scanner": scanner,
         "laterality": "L" if "_l_" in lowered else "R" if "_r_" in lowered else "",
         "participant": "",
         "protocol": path.stem,

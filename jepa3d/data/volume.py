@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-# A frame or a volume larger than any device writes is a damaged header, not data: the largest known
-# protocol is 512 x 992 x 512 = 0.26 G voxels.
+# A frame or a volume larger than any scanner writes is a damaged header, not data: the largest
+# known protocol is 512 x 992 x 512 = 0.26 G voxels.
 MAX_FRAME_PIXELS = 2**24
 MAX_VOXELS = 2**30
 
@@ -111,7 +111,7 @@ class Volume:
     Attributes:
       pixels: uint8 [frame, row, column].
       spacing_mm: (frame pitch, axial, lateral) in millimeters.
-      metadata: plain values (JSON can hold them): `device`, `laterality` ("R", "L" or ""),
+      metadata: plain values (JSON can hold them): `scanner`, `laterality` ("R", "L" or ""),
         `participant`, `protocol`, `spacing_source`, `intensity`, `frame_order` and notes on what
         was repaired.
     """

@@ -58,7 +58,7 @@ def _one_at_a_time(running: Iterable[tuple[Task, Future[Outcome]]]) -> Iterator[
     pool = _new_pool(1)
     try:
         for task, future in running:
-            if future.done() and not future.canceled() and future.exception() is None:
+            if future.done() and not future.cancelled() and future.exception() is None:
                 yield future.result()
                 continue
             try:

@@ -15,7 +15,7 @@ from jepa3d.config import PrepareSettings
 from jepa3d.data import VolumeSource, dicom, geometry
 from jepa3d.data.prepare import prepare
 from jepa3d.data.resample import to_grid
-from jepa3d.synthetic import DEVICES, dicom_volume, retina, write_tree
+from jepa3d.synthetic import SCANNERS, dicom_volume, retina, write_tree
 from training.errors import EXIT_DATA, EXIT_GUARD, EXIT_USAGE, InputError
 from training.record.metrics import read_metrics
 
@@ -49,7 +49,7 @@ def test_6_a_spacing_missed_in_the_shared_groups_is_refused_and_the_command_ends
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 8
     for row in rows:
-        if row["device"] == "topcon_triton":  # the device that does store it per frame
+        if row["scanner"] == "topcon_triton":  # the scanner that does store it per frame
             assert row["status"] == "ok"
             continue
         assert row["reason"] == "spacing_out_of_range"
@@ -68,7 +68,7 @@ def test_6_records_of_1_mm_voxels_are_refused_before_the_first_update(
     recipe = tiny_recipe(tmp_path / "out")
     result = podvision("train", "--config", recipe, "--workdir", tmp_path / "run")
     assert result.code == EXIT_GUARD
-    assert "mm, which no OCT device has; prepare the data again [guard spacing;" in result.err
+    assert "mm, which no OCT scanner has; prepare the data again [guard spacing;" in result.err
     steps = [row for row in read_metrics(tmp_path / "run") if "train/loss" in row]
     assert steps == [], "no update was made"
 
@@ -97,7 +97,7 @@ def write_volumes(folder, damage_of) -> None:
         generator = np.random.default_rng(number)
         pixels = retina(generator, (16, 192, 128))
         dataset = dicom_volume(
-            pixels, DEVICES[0], participant=f"p{number}", laterality="R", uid=f"2.25.{number + 7}"
+            pixels, SCANNERS[0], participant=f"p{number}", laterality="R", uid=f"2.25.{number + 7}"
         )
         damage = damage_of(number)
         if damage in ("rle", "jpeg2000"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jepa3d.data import SkipVolume, read_volume
-from jepa3d.synthetic import DEVICES, retina, write_tree
+from jepa3d.synthetic import SCANNERS, retina, write_tree
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,10 @@ def test_left_and_right_eyes_are_mirror_images():
 
 
 def test_files_read_back_with_their_geometry(tree):
-    for device in DEVICES:
-        path = next((tree / "retinal_oct").rglob(f"{device.folder}/*/100[1-4]_*_l_*.dcm"))
+    for scanner in SCANNERS:
+        path = next((tree / "retinal_oct").rglob(f"{scanner.folder}/*/100[1-4]_*_l_*.dcm"))
         volume = read_volume(path)
-        assert volume.metadata["device"] == device.folder
+        assert volume.metadata["scanner"] == scanner.folder
         assert volume.metadata["laterality"] == "L"
         np.testing.assert_allclose(volume.spacing_mm, (6 / 16, 0.01, 6 / 128), rtol=1e-3)
 

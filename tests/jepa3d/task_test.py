@@ -47,7 +47,7 @@ def batch_of(count=8, seed=0):
         "foreground": rng.random((count, *MODEL.grid)) > 0.5,
         "mean": volume.mean(axis=(1, 2, 3)).astype(np.float32) / 255,
         "std": volume.std(axis=(1, 2, 3)).astype(np.float32) / 255,
-        "device": np.zeros(count, np.int32),
+        "scanner": np.zeros(count, np.int32),
         "position": np.arange(count, dtype=np.uint32) + 40,
         "index": np.arange(count, dtype=np.int32),
     }

@@ -11,7 +11,12 @@ from PIL import Image
 from jepa3d.data import SkipVolume, read_volume
 from jepa3d.data.heidelberg_vol import read_frames
 from jepa3d.data.intensity import to_uint8
-from jepa3d.data.scanners import device_from_path, device_name, pattern_from_name, protocol_spacing
+from jepa3d.data.scanners import (
+    pattern_from_name,
+    protocol_spacing,
+    scanner_from_path,
+    scanner_name,
+)
 from tests.jepa3d.data.oct_files import random_pixels
 
 
@@ -115,13 +120,13 @@ def test_floats_with_holes_become_bytes(tmp_path):
     assert pixels.min() == 0 and pixels.max() == 255
 
 
-def test_devices_are_named_by_folder_tags_and_words():
-    assert device_name("Heidelberg Engineering", "Spectralis") == "heidelberg_spectralis"
-    assert device_name("TOPCON", "3D OCT-1000") == "topcon_3doct1000"
-    assert device_name("New Maker", "X 1") == "new_maker_x_1"
-    assert device_name("", "") == "unknown"
-    assert device_from_path("/d/structural_oct/brand_new/7/x.dcm") == "brand_new"
-    assert device_from_path("/d/cirrus_cubes/x.npy") == "zeiss_cirrus"
+def test_scanners_are_named_by_folder_tags_and_words():
+    assert scanner_name("Heidelberg Engineering", "Spectralis") == "heidelberg_spectralis"
+    assert scanner_name("TOPCON", "3D OCT-1000") == "topcon_3doct1000"
+    assert scanner_name("New Maker", "X 1") == "new_maker_x_1"
+    assert scanner_name("", "") == "unknown"
+    assert scanner_from_path("/d/structural_oct/brand_new/7/x.dcm") == "brand_new"
+    assert scanner_from_path("/d/cirrus_cubes/x.npy") == "zeiss_cirrus"
 
 
 def test_protocols_give_field_over_frames_and_patterns():

@@ -114,7 +114,7 @@ def test_a_billion_declared_frames_allocate_nothing(tmp_path, compressed):
     dataset.NumberOfFrames = 10**9
     path = save(dataset, tmp_path)
     tracemalloc.start()
-    with pytest.raises(SkipVolume, match="more than any device") as caught:
+    with pytest.raises(SkipVolume, match="more than any scanner") as caught:
         read_volume(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -8,10 +8,10 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from jepa3d.synthetic import DEVICES, Device, dicom_volume
+from jepa3d.synthetic import SCANNERS, Scanner, dicom_volume
 
-SHARED = DEVICES[0]
-PLAIN = Device("", "Maker", "Model", "volume", 1.0, 0.0, "shared")
+SHARED = SCANNERS[0]
+PLAIN = Scanner("", "Maker", "Model", "volume", 1.0, 0.0, "shared")
 
 
 def random_pixels(shape=(6, 64, 48), seed=0) -> np.ndarray:
@@ -19,10 +19,10 @@ def random_pixels(shape=(6, 64, 48), seed=0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def make_dataset(pixels: np.ndarray, device: Device = PLAIN, **options) -> Dataset:
+def make_dataset(pixels: np.ndarray, scanner: Scanner = PLAIN, **options) -> Dataset:
     """A dataset with sane spacing whatever the shape (pitch 0.1, axial 0.004, lateral 0.01 mm)."""
     chosen = {"participant": "p1", "laterality": "R", "uid": "2.25.77"} | options
-    dataset = dicom_volume(pixels, device, **chosen)
+    dataset = dicom_volume(pixels, scanner, **chosen)
     set_spacing(dataset, (0.1, 0.004, 0.01))
     return dataset
 

@@ -199,7 +199,7 @@ import tensorflow_datasets as tfds
 source = tfds.builder_from_directory({str(prepared[0])!r}).as_data_source("train")
 record = source[len(source) - 1]
 assert record["volume"].shape == (8, 32, 32) and record["volume"].dtype == "uint8"
-assert record["foreground"].shape == (2, 2, 2) and record["device"]
+assert record["foreground"].shape == (2, 2, 2) and record["scanner"]
 assert "tensorflow" not in sys.modules
 print(len(source))
 """
@@ -208,7 +208,7 @@ print(len(source))
     assert int(done.stdout) == len(VolumeSource(prepared[0], "train"))
 
 
-def test_table_names_devices_reasons_and_totals(prepared):
+def test_table_names_scanners_reasons_and_totals(prepared):
     table = prepared[1].table()
     for word in (
         "topcon_triton",
@@ -219,12 +219,12 @@ def test_table_names_devices_reasons_and_totals(prepared):
         assert word in table
 
 
-def test_verdict_judges_faults_only_and_only_named_devices(tree, tmp_path):
+def test_verdict_judges_faults_only_and_only_named_scanners(tree, tmp_path):
     strict = dataclasses.replace(SMALL, minimum_ok_fraction=0.9)
     account = prepare(tree, tmp_path / "records", strict)
     assert account.below_floor == ["topcon_maestro2", "zeiss_cirrus"]
     assert "80%" in account.fault() and (tmp_path / "records" / "index.jsonl").exists()
-    assert account.devices["heidelberg_spectralis"].ok_fraction == 1.0  # a radial scan is no fault
+    assert account.scanners["heidelberg_spectralis"].ok_fraction == 1.0  # a radial scan is no fault
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_spacing_source_is_recorded(oct_root):
     assert sources["explicit_le"]["in_plane"] == "shared_functional_groups"
     assert sources["spacing_per_frame"]["in_plane"] == "per_frame_functional_groups"
     assert sources["spacing_top_level"] == {"in_plane": "top_level", "pitch": "slice_thickness"}
-    assert sources["spacing_none"] == {"in_plane": "device_default", "pitch": "device_default"}
+    assert sources["spacing_none"] == {"in_plane": "scanner_default", "pitch": "scanner_default"}
 
 
 def test_single_frame_series_is_sorted_in_space(oct_root, reference):
@@ -119,7 +119,7 @@ def test_one_corrupt_frame_of_eight_is_interpolated_and_noted(oct_root):
 
 def test_absent_tags_are_defaulted_and_noted(oct_root):
     nameless = read_volume(oct_root / "broken" / "no_manufacturer.dcm")
-    assert nameless.metadata["device"] == "unknown"
+    assert nameless.metadata["scanner"] == "unknown"
     countless = read_volume(oct_root / "broken" / "no_number_of_frames.dcm")
     assert countless.pixels.shape == (8, 128, 128) and countless.metadata["frame_count"]
     np.testing.assert_array_equal(nameless.pixels, countless.pixels)
@@ -130,7 +130,7 @@ def test_dicom_volume_equals_the_images_that_it_was_made_of(oct_root):
     volume = read_volume(path)
     images = read_volume(oct_root / "native" / "hcms_spectralis" / "ms01")
     np.testing.assert_array_equal(volume.pixels, images.pixels)
-    assert volume.metadata["device"] == images.metadata["device"] == "heidelberg_spectralis"
+    assert volume.metadata["scanner"] == images.metadata["scanner"] == "heidelberg_spectralis"
     np.testing.assert_allclose(volume.spacing_mm, (0.1236, 0.0039, 0.0058))
 
 

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from jepa3d.data import SkipVolume, read_volume
-from jepa3d.synthetic import DEVICES, Device
+from jepa3d.synthetic import SCANNERS, Scanner
 from tests.jepa3d.data.oct_files import (
     PLAIN,
     drop_positions,
@@ -130,8 +130,8 @@ def test_wrong_transfer_syntax_is_decoded_by_its_signature(tmp_path):
     assert "jpeg2000" in volume.metadata["transfer_syntax_mismatch"]
 
 
-def scrambled(device) -> Dataset:
-    dataset = make_dataset(random_pixels(), device)
+def scrambled(scanner) -> Dataset:
+    dataset = make_dataset(random_pixels(), scanner)
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
     noise = np.random.default_rng(0)
     dataset.PixelData = encapsulate([noise.bytes(800) for _ in range(6)])
@@ -139,7 +139,7 @@ def scrambled(device) -> Dataset:
 
 
 def test_obfuscated_zeiss_export_is_told_from_plain_damage(tmp_path):
-    zeiss = Device("", "Carl Zeiss Meditec", "CIRRUS", "cube", 1, 0, "shared")
+    zeiss = Scanner("", "Carl Zeiss Meditec", "CIRRUS", "cube", 1, 0, "shared")
     assert skip_reason(save(scrambled(zeiss), tmp_path)) == "zeiss_obfuscated"
     assert skip_reason(save(scrambled(PLAIN), tmp_path)) == "corrupt_frames"
 
@@ -195,13 +195,13 @@ def test_zero_spacing_counts_as_absent(tmp_path):
     set_spacing(dataset, (0.0, 0.0, 0.0))
     volume = read_volume(save(dataset, tmp_path))
     assert volume.metadata["spacing_source"] == {
-        "in_plane": "device_default",
-        "pitch": "device_default",
+        "in_plane": "scanner_default",
+        "pitch": "scanner_default",
     }
 
 
 def test_cirrus_slice_thickness_that_repeats_the_lateral_spacing_is_not_the_pitch(tmp_path):
-    dataset = make_dataset(random_pixels((128, 8, 32)), DEVICES[3])
+    dataset = make_dataset(random_pixels((128, 8, 32)), SCANNERS[3])
     set_spacing(dataset, (0.0117, 0.00195, 0.0117))
     volume = read_volume(save(dataset, tmp_path))
     assert volume.spacing_mm[0] == pytest.approx(6 / 128)
@@ -209,7 +209,7 @@ def test_cirrus_slice_thickness_that_repeats_the_lateral_spacing_is_not_the_pitc
 
 
 def test_topcon_slice_thickness_is_the_pitch(tmp_path):
-    dataset = make_dataset(random_pixels(), DEVICES[1])
+    dataset = make_dataset(random_pixels(), SCANNERS[1])
     dataset.decompress(generate_instance_uid=False)
     set_spacing(dataset, (0.047, 0.0026, 0.0117))
     drop_positions(dataset)

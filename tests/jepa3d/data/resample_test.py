@@ -62,7 +62,7 @@ def test_a_ramp_keeps_its_physical_slope_along_each_axis():
         np.testing.assert_allclose(profile[inner], expected[inner], atol=2.0)
 
 
-def test_one_object_has_one_size_in_mm_whatever_the_device_sampling():
+def test_one_object_has_one_size_in_mm_whatever_the_scanner_sampling():
     """A ball of 0.5 mm radius covers the same voxels from two very different scans."""
     found = []
     for shape in ((64, 442, 256), (61, 248, 192)):

@@ -31,17 +31,17 @@ def test_examples_have_the_promised_types(folder):
     assert example["volume"].dtype == np.uint8 and example["volume"].shape == (8, 32, 32)
     assert example["foreground"].dtype == bool and example["foreground"].shape == (2, 2, 2)
     assert example["valid_box"].dtype == np.int32 and example["valid_box"].shape == (3, 2)
-    assert example["device"].dtype == np.int32 and example["spacing_mm"].shape == (3,)
+    assert example["scanner"].dtype == np.int32 and example["spacing_mm"].shape == (3,)
     assert example["mean"].dtype == example["std"].dtype == np.float32
     assert len(source) == len(source.participants) == 4
 
 
-def test_device_codes_are_the_same_in_every_split(folder):
+def test_scanner_codes_are_the_same_in_every_split(folder):
     train, held_out = VolumeSource(folder, "train"), VolumeSource(folder, "eval")
-    assert train.devices == held_out.devices and len(train.devices) == 4
+    assert train.scanners == held_out.scanners and len(train.scanners) == 4
     for source in (train, held_out):
-        names = [source.devices[source[i]["device"]] for i in range(len(source))]
-        assert names == [row["device"] for row in source.rows]
+        names = [source.scanners[source[i]["scanner"]] for i in range(len(source))]
+        assert names == [row["scanner"] for row in source.rows]
     assert not set(train.participants) & set(held_out.participants)
 
 
