@@ -30,6 +30,7 @@ from training.overfit import read_verdict
 from training.plan import make_plan
 from training.record.events import EventLog
 from training.record.metrics import MetricWriter
+from training.record.presentation import presentation_of
 from training.record.progress import Meter, Progress
 from training.record.recorder import Evidence, Recorder
 from training.record.report import write_report
@@ -125,7 +126,8 @@ class Run:
             device.device_kind,
             jax.device_count(),
         )
-        self.progress = Progress(self.plan.total, self.step, main)
+        lines = presentation_of(config.system).progress_lines
+        self.progress = Progress(self.plan.total, self.step, main, lines=lines)
         self.recorder = Recorder(
             workdir,
             config.guards.recorder_batches,
@@ -179,7 +181,7 @@ class Run:
                 if self._boundary(self.step) and pending is not None:
                     self._consume(*pending)
                     pending = None
-                stop = distributed.reached_preemption(self.step)
+                stop = distributed.stop_requested()
                 if stop and pending is not None:
                     self._consume(*pending)
                     pending = None

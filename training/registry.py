@@ -8,12 +8,15 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from training.config import TrainConfig, check_ranges
 from training.errors import ConfigError, PodvisionError
-from training.task import Task
 from training.typed import apply_overrides, build, suggestion
+
+if TYPE_CHECKING:
+    from training.task import Task  # imports jax, which a command line is parsed without
 
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
@@ -100,6 +103,29 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
 def make_task(config: TrainConfig) -> Task:
     """The task of a config, by `<system>.task.make_task(config)`."""
     return importlib.import_module(f"{config.system}.task").make_task(config)
+
+
+def systems_with(command: str) -> list[str]:
+    """The installed systems that have a module `<system>.<command>`."""
+    return [
+        system
+        for system in SYSTEMS
+        if importlib.util.find_spec(system) is not None
+        and importlib.util.find_spec(f"{system}.{command}") is not None
+    ]
+
+
+def system_module(system: str, command: str) -> ModuleType:
+    """The module `<system>.<command>`: what a system has for a command or a role.
+
+    Raises:
+      ConfigError: it is no system, or it has no such module; names the systems that have one.
+    """
+    serving = systems_with(command)
+    if system not in serving:
+        served = ", ".join(serving) or "no system"
+        raise ConfigError(f"this command has nothing for {system!r}; it serves {served}")
+    return importlib.import_module(f"{system}.{command}")
 
 
 def versions() -> dict[str, str]:

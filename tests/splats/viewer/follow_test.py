@@ -12,9 +12,9 @@ import pytest
 
 from launch.cli import main
 from splats.export import trained_cloud
-from splats.view import take_newest
 from splats.viewer import geometry
 from splats.viewer.follow import Renderings, Shown, newest_step, read_shown, scores_of, status
+from splats.viewer.serving import take_newest
 from tests.splats.scenes import POINTS, make_program, small_task
 from training.checkpoint.first import write_first_checkpoint
 
