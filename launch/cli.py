@@ -128,5 +128,14 @@ def split_overrides(
     return args, overrides
 
 
+def start() -> None:
+    """The program. A command that failed does not wait for its threads, nor listen to their end."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import secrets
 import signal
@@ -247,7 +246,8 @@ def exit_hook(main: Callable[[], int], *, debug: bool = False) -> int:
     except Exception:
         if not jax.distributed.is_initialized():
             raise
-        logging.exception("this host stops, and takes the others with it")
+        traceback.print_exc()
+        print("podvision: this host stops, and takes the others with it", file=sys.stderr)
         code = 1
     if jax.distributed.is_initialized():
         leave(code)
@@ -260,7 +260,6 @@ def leave(code: int) -> None:
     A command that failed uses it as its last act: threads of an interrupted save would keep an
     ordinary exit waiting for minutes.
     """
-    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -28,6 +28,7 @@ from training.guards.watchdog import Watchdog
 from training.mesh import Layout, make_mesh
 from training.overfit import read_verdict
 from training.plan import make_plan
+from training.record import library_log
 from training.record.events import EventLog
 from training.record.metrics import MetricWriter
 from training.record.presentation import presentation_of
@@ -111,6 +112,7 @@ class Run:
         )
         if main:  # After the checks: a refused command leaves the folder as it was.
             write_config(workdir, config, list(overrides), self.plan.total)
+        library_log.keep(workdir, jax.process_index())
         self.step = int(self.state.step)
         self.stream = ExampleStream(
             source, config.seed, config.batch_size, layout.rows(config.batch_size), config.loader

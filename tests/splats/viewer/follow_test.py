@@ -142,4 +142,4 @@ def test_a_folder_without_a_run_and_a_run_of_another_system_are_refused(tmp_path
     assert "is not the work folder of a run" in capsys.readouterr().err
     (tmp_path / "config.json").write_text(json.dumps({"config": {"system": "jepa3d"}}))
     assert main(["view", "--workdir", str(tmp_path)]) == 2
-    assert "nothing for runs of jepa3d" in capsys.readouterr().err
+    assert "has nothing for 'jepa3d'" in capsys.readouterr().err
