@@ -224,6 +224,20 @@ def pass_on_to(tell: Callable[[], None]) -> None:
         tell()
 
 
+@contextmanager
+def children_without_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the body leave Ctrl-C to this one.
+
+    A terminal sends it to all processes of the program. What is blocked stays blocked in a child,
+    from its first instruction on; here it is delivered after the body.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def take_signals_back() -> None:
     """Handles signals here again, after a library has put its own handler in the place."""
     if _listener is not None:
