@@ -44,7 +44,6 @@ class Listener:
       first: number of the first signal, or None.
       may_interrupt: the main thread waits in `interruptible`.
       nothing_to_lose: the main thread is in `ending_freely`.
-      pass_on: called at the first signal.
     """
 
     def __init__(self, answer: str, name: str):
@@ -52,7 +51,8 @@ class Listener:
         self.answer, self.name = answer, name
         self.first: int | None = None
         self.may_interrupt = self.nothing_to_lose = False
-        self.pass_on: Callable[[], None] | None = None
+        self._tell: Callable[[], None] | None = None
+        self._lock = threading.Lock()  # for `_answered` and `_tell`, in two threads
         self._interrupted = self._answered = False
         self._interrupts, self._last_interrupt = 0, float("-inf")
         self._late: threading.Timer | None = None
@@ -97,9 +97,10 @@ class Listener:
     def _received(self, number: int) -> None:
         if number == signal.SIGINT and self._is_second_interrupt():
             self._end("ended at once by a second Ctrl-C", EXIT_INTERRUPTED)
-        if self._answered:
-            return
-        self._answered = True
+        with self._lock:
+            if self._answered:
+                return
+            self._answered, tell = True, self._tell
         self.first = number if self.first is None else self.first
         if self.answer == END:
             args = (interrupted(), exit_code())
@@ -110,8 +111,16 @@ class Listener:
             self._end("asked to stop before the first update; nothing had to be saved", EXIT_DONE)
         else:
             self._say("asked to stop: it ends in order; a second Ctrl-C ends it at once")
-            if self.pass_on is not None:
-                self.pass_on()
+            if tell is not None:
+                tell()
+
+    def pass_on_to(self, tell: Callable[[], None]) -> None:
+        """Calls `tell` once: at the first signal, or now if that has been."""
+        with self._lock:
+            self._tell = tell
+            late = self._answered
+        if late:
+            tell()
 
     def _is_second_interrupt(self) -> bool:
         now = time.monotonic()
@@ -217,11 +226,8 @@ def ending_freely() -> Iterator[None]:
 
 def pass_on_to(tell: Callable[[], None]) -> None:
     """Calls `tell` when this process is asked to stop; at once if it was before."""
-    if _listener is None:
-        return
-    _listener.pass_on = tell
-    if _listener.first is not None:
-        tell()
+    if _listener is not None:
+        _listener.pass_on_to(tell)
 
 
 @contextmanager
