@@ -72,10 +72,10 @@ class Listener:
         for number, handler in self._before.items():
             # None: it was not set from Python, and cannot be set again from here.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if self._late is not None:
-            self._late.cancel()
         os.close(self._write_end)  # ends the thread, which may have something to say yet
         self._thread.join(timeout=1.0)
+        if self._late is not None:
+            self._late.cancel()
 
     def in_main_thread(self, number: int, frame: FrameType | None) -> None:
         """The handler, called by Python between two instructions of the main thread."""
