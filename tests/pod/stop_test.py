@@ -8,8 +8,6 @@ import contextlib
 import fcntl
 import os
 import pty
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -84,7 +82,7 @@ class StartedRun:
             stdin=there if terminal else subprocess.DEVNULL,
             stdout=there,
             stderr=there,
-            preexec_fn=take_terminal,  # noqa: PLW1509
+            preexec_fn=take_terminal,
         )
         os.close(there)
         self.output = ""

@@ -2,8 +2,8 @@
 
 Usage: python -m tests.pod.stopped_run PHASE train --config ... --workdir ...
 
-Prints `in PHASE` when the phase has begun and stays in it for a while. The system has refreshes that
-matter to the loss, so that one too many or too few shows.
+Prints `in PHASE` when the phase has begun and stays in it for a while. The system has refreshes
+that matter to the loss, so that one too many or too few shows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import time
 import types
 
 import jax
+from training.capabilities import Cadence, Refreshable
+from training.source import Sources
 
 from tests.training.toy import ToySource, ToyTask
 from training import registry
-from training.capabilities import Cadence, Refreshable
 from training.config import TrainConfig
-from training.source import Sources
 
 SYSTEM = "toy_system"
 RECIPE = """
