@@ -129,11 +129,11 @@ def split_overrides(
 
 
 def start() -> None:
-    """The program. A command that failed does not wait for its threads, nor listen to their end."""
+    """The program. It waits neither for the threads of a failure nor for what a stop broke off."""
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code:
+    if code or stop.abandoned():
         os._exit(code)
 
 

@@ -7,6 +7,7 @@ is the same sentence and the same exit code everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -17,8 +18,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -27,6 +29,8 @@ from jax.experimental import multihost_utils
 
 from training import stop
 from training.errors import CheckpointError, ConfigError, PodvisionError
+
+T = TypeVar("T")
 
 HEARTBEAT_SECONDS = "30"  # the default of 100 makes a crashed host cost minutes
 SHUTDOWN_SECONDS = 30  # the default of 300 keeps a failed host waiting for the others
@@ -117,6 +121,32 @@ def stop_requested() -> bool:
         _calls += 1
         _stopping = multihost_utils.reached_preemption_sync_point(_calls)
     return _stopping
+
+
+def raise_if_stopping() -> None:
+    """For long work such as an evaluation: call it between its parts, like `stop_requested`.
+
+    Raises:
+      StopRequested: on all hosts at the same call.
+    """
+    if stop_requested():
+        raise stop.StopRequested
+
+
+def interruptible() -> AbstractContextManager[None]:
+    """A wait that a stop breaks off, where no other host could then wait for this one."""
+    return contextlib.nullcontext() if jax.distributed.is_initialized() else stop.interruptible()
+
+
+def interruptible_call(function: Callable[[], T]) -> T:
+    """The result of a call that may be minutes in native code, such as a compilation.
+
+    Raises:
+      StopRequested: the call goes on in its thread, and nobody will wait for it.
+    """
+    if jax.distributed.is_initialized() or not stop.answers():
+        return function()
+    return stop.in_a_thread(function)
 
 
 def is_main() -> bool:

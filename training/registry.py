@@ -85,6 +85,11 @@ def config_class(system: str) -> type[TrainConfig]:
     return importlib.import_module(f"{system}.config").Config
 
 
+def installed() -> tuple[str, ...]:
+    """The systems that are part of this installation."""
+    return tuple(name for name in SYSTEMS if importlib.util.find_spec(name) is not None)
+
+
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
     """The typed config: values of the file, then `a.b=text` overrides in order."""
     if "system" not in values:
@@ -105,27 +110,22 @@ def make_task(config: TrainConfig) -> Task:
     return importlib.import_module(f"{config.system}.task").make_task(config)
 
 
-def systems_with(command: str) -> list[str]:
-    """The installed systems that have a module `<system>.<command>`."""
-    return [
-        system
-        for system in SYSTEMS
-        if importlib.util.find_spec(system) is not None
-        and importlib.util.find_spec(f"{system}.{command}") is not None
-    ]
+def systems_with(role: str) -> list[str]:
+    """The installed systems that have a module `<system>.<role>`."""
+    return [name for name in installed() if importlib.util.find_spec(f"{name}.{role}")]
 
 
-def system_module(system: str, command: str) -> ModuleType:
-    """The module `<system>.<command>`: what a system has for a command or a role.
+def system_module(system: str, role: str) -> ModuleType:
+    """The module `<system>.<role>`: what a system has for a command or a role.
 
     Raises:
       ConfigError: it is no system, or it has no such module; names the systems that have one.
     """
-    serving = systems_with(command)
+    serving = systems_with(role)
     if system not in serving:
         served = ", ".join(serving) or "no system"
         raise ConfigError(f"this command has nothing for {system!r}; it serves {served}")
-    return importlib.import_module(f"{system}.{command}")
+    return importlib.import_module(f"{system}.{role}")
 
 
 def versions() -> dict[str, str]:

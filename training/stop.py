@@ -20,10 +20,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from training.errors import EXIT_DONE, EXIT_INTERRUPTED
+
+T = TypeVar("T")
 
 ASK, END, OWN = "ask", "end", "own"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -85,7 +89,14 @@ class Listener:
             self._interrupted = True
             raise KeyboardInterrupt
         if self.may_interrupt:
-            raise StopRequested
+            self.break_off()
+
+    def break_off(self) -> None:
+        """Ends the wait of the main thread; what it waited for goes on."""
+        global _abandoned
+        self.may_interrupt = False
+        _abandoned = True
+        raise StopRequested
 
     def _read(self) -> None:
         """The thread: the pipe gives one byte, the number, for each signal."""
@@ -145,6 +156,7 @@ class Listener:
 
 
 _listener: Listener | None = None
+_abandoned = False
 
 
 @contextmanager
@@ -204,10 +216,34 @@ def interruptible() -> Iterator[None]:
     listener.may_interrupt = True
     try:
         if listener.first is not None:
-            raise StopRequested
+            listener.break_off()
         yield
     finally:
         listener.may_interrupt = False
+
+
+def in_a_thread(function: Callable[[], T]) -> T:
+    """The result of a call in a thread that a stop does not wait for.
+
+    Raises:
+      StopRequested: the thread goes on.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001: raised again where the result is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="interruptible", daemon=True).start()
+    with interruptible():
+        return future.result()
+
+
+def abandoned() -> bool:
+    """Whether a wait was broken off. Then nobody waits for threads: one may never end."""
+    return _abandoned
 
 
 @contextmanager

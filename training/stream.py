@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from training import stop
 from training.config import LoaderConfig
 from training.errors import ConfigError, DataFault, InputError
+from training.loss import Batch
 from training.mesh import Layout, batch_shards
-from training.task import Batch, Example, Source
+from training.source import Example, Source
 
 MAX_ATTEMPTS = 10
 
@@ -179,7 +181,7 @@ def prefetched(
                 return
             yield waiting.popleft().result()
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=not stop.abandoned(), cancel_futures=True)
 
 
 def evaluation_batches(

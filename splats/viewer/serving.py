@@ -32,7 +32,7 @@ def serve_run(workdir: Path, which: str, follow: bool, host: str, port: int) -> 
     waiting = follow and newest_step(workdir) is None
     shown = None if waiting else read_shown(workdir, which)
     task = shown.task if shown is not None else make_task(config)
-    total = make_plan(config, len(task.sources().train), task.refresh_cadence).total
+    total = make_plan(task, None).total
     page = Page(host, port, task.scene, total)  # type: ignore[attr-defined]
     print(f"{page.address} shows {workdir}; Ctrl-C ends it", flush=True)
     try:

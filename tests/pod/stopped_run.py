@@ -17,12 +17,12 @@ import time
 import types
 
 import jax
-from training.capabilities import Cadence, Refreshable
-from training.source import Sources
 
 from tests.training.toy import ToySource, ToyTask
 from training import registry
+from training.capabilities import Cadence, Refreshable
 from training.config import TrainConfig
+from training.source import Sources
 
 SYSTEM = "toy_system"
 RECIPE = """
@@ -133,6 +133,13 @@ def prolong(name: str) -> None:
     phase.prolong(CheckpointStore, "save", "save")
     phase.prolong(Program, "refresh", "refresh")
     phase.prolong(Program, "step", "update")
+    compile_lowered = jax.stages.Lowered.compile
+
+    def compile_for_long(lowered, *args, **kwargs):
+        phase.enter("compiler", lambda seconds: in_native_code(FOREVER))
+        return compile_lowered(lowered, *args, **kwargs)
+
+    jax.stages.Lowered.compile = compile_for_long  # type: ignore[method-assign]
     load = registry.load_config
 
     def load_config(*args):
