@@ -129,12 +129,13 @@ def split_overrides(
 
 
 def start() -> None:
-    """The program. It waits neither for the threads of a failure nor for what a stop broke off."""
+    """The program."""
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code or stop.abandoned():
-        os._exit(code)
+    if "jax" in sys.modules:
+        from training import distributed
+
+        distributed.end(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,16 @@ from pathlib import Path
 def run_program(main: Callable[[], int], debug: bool) -> int:
     """Joins the other hosts, runs `main`, and turns its failure into an exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "1")
-    from training import distributed
     from training.record import library_log
 
-    def started() -> int:
-        distributed.initialize()
-        prepare_jax()
-        return main()
-
     with library_log.captured(debug):
+        from training import distributed  # imports jax, which may have something to say
+
+        def started() -> int:
+            distributed.initialize()
+            prepare_jax()
+            return main()
+
         return distributed.exit_hook(started, debug=debug)
 
 

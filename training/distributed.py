@@ -133,6 +133,11 @@ def raise_if_stopping() -> None:
         raise stop.StopRequested
 
 
+def in_a_hurry() -> bool:
+    """Whether this host is to stop: then it waits for no thread, one of which may never end."""
+    return _stopping or stop.was_requested()
+
+
 def interruptible() -> AbstractContextManager[None]:
     """A wait that a stop breaks off, where no other host could then wait for this one."""
     return contextlib.nullcontext() if jax.distributed.is_initialized() else stop.interruptible()
@@ -284,12 +289,21 @@ def exit_hook(main: Callable[[], int], *, debug: bool = False) -> int:
     return code
 
 
-def leave(code: int) -> None:
-    """Ends the process now, without waiting for other hosts or for threads that write.
+def end(code: int) -> None:
+    """The last act of a program: returns for an ordinary exit, if there is time for one.
 
-    A command that failed uses it as its last act: threads of an interrupted save would keep an
-    ordinary exit waiting for minutes.
+    Threads of an interrupted save, or a reader that waits for data, would keep an ordinary exit
+    waiting for minutes. After a stop the other hosts are taken leave of, after a failure not.
     """
+    if code == 0 and not in_a_hurry():
+        return
+    if code == 0 and jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """Ends the process now, without waiting for other hosts or for threads that write."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -206,7 +206,7 @@ class Run:
 
     def close(self, outcome: str, reason: str) -> None:
         """Ends every part and writes the report; `outcome` is done, preempted or stopped."""
-        if not stop.abandoned():
+        if not distributed.in_a_hurry():
             self.stream.close()
         self.progress.close()
         self.events.stop(self.step, outcome, reason)

@@ -89,14 +89,8 @@ class Listener:
             self._interrupted = True
             raise KeyboardInterrupt
         if self.may_interrupt:
-            self.break_off()
-
-    def break_off(self) -> None:
-        """Ends the wait of the main thread; what it waited for goes on."""
-        global _abandoned
-        self.may_interrupt = False
-        _abandoned = True
-        raise StopRequested
+            self.may_interrupt = False
+            raise StopRequested
 
     def _read(self) -> None:
         """The thread: the pipe gives one byte, the number, for each signal."""
@@ -156,7 +150,7 @@ class Listener:
 
 
 _listener: Listener | None = None
-_abandoned = False
+_was_requested = False
 
 
 @contextmanager
@@ -165,16 +159,18 @@ def listening(answer: str, name: str) -> Iterator[None]:
 
     Outside of the main thread nothing is received, because Python allows handlers only there.
     """
-    global _listener
+    global _listener, _was_requested
     if answer == OWN or threading.current_thread() is not threading.main_thread():
         yield
         return
     before, _listener = _listener, Listener(answer, name)
+    _was_requested = False
     _listener.start()
     try:
         yield
     finally:
         _listener.stop()
+        _was_requested = _listener.first is not None
         if before is not None and before.first is None:
             before.first = _listener.first
         _listener = before
@@ -183,6 +179,11 @@ def listening(answer: str, name: str) -> Iterator[None]:
 def requested() -> bool:
     """Whether this process was asked to stop, at any time since the command began."""
     return _listener is not None and _listener.first is not None
+
+
+def was_requested() -> bool:
+    """Whether the command that runs or ran last was asked to stop."""
+    return requested() or _was_requested
 
 
 def answers() -> bool:
@@ -216,7 +217,7 @@ def interruptible() -> Iterator[None]:
     listener.may_interrupt = True
     try:
         if listener.first is not None:
-            listener.break_off()
+            raise StopRequested
         yield
     finally:
         listener.may_interrupt = False
@@ -233,17 +234,12 @@ def in_a_thread(function: Callable[[], T]) -> T:
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # noqa: BLE001: raised again where the result is awaited
+        except Exception as error:  # noqa: BLE001 - raised again where the result is awaited
             future.set_exception(error)
 
     threading.Thread(target=run, name="interruptible", daemon=True).start()
     with interruptible():
         return future.result()
-
-
-def abandoned() -> bool:
-    """Whether a wait was broken off. Then nobody waits for threads: one may never end."""
-    return _abandoned
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from training import stop
+from training import distributed
 from training.config import LoaderConfig
 from training.errors import ConfigError, DataFault, InputError
 from training.loss import Batch
@@ -181,7 +181,7 @@ def prefetched(
                 return
             yield waiting.popleft().result()
     finally:
-        executor.shutdown(wait=not stop.abandoned(), cancel_futures=True)
+        executor.shutdown(wait=not distributed.in_a_hurry(), cancel_futures=True)
 
 
 def evaluation_batches(
@@ -204,6 +204,7 @@ def evaluation_batches(
         )
     rows = layout.rows(batch_size)
     for start in range(0, len(source), batch_size):
+        distributed.raise_if_stopping()
         wanted = np.arange(start, start + batch_size)
         indices = np.minimum(wanted, len(source) - 1)
         local = stack_examples([source[int(i)] for i in indices[rows]])

@@ -5,13 +5,11 @@ nothing had happened. Real processes, also in a pseudo-terminal.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
-import termios
 import threading
 import time
 from pathlib import Path
@@ -70,19 +68,14 @@ class StartedRun:
         command += ["--config", recipe, "--workdir", str(workdir)]
         here, there = pty.openpty() if terminal else os.pipe()
         self.terminal, self.reading = here if terminal else None, here
-
-        def take_terminal() -> None:
-            os.setsid()
-            if terminal:
-                fcntl.ioctl(there, termios.TIOCSCTTY, 0)
-
+        # The process makes a terminal on its standard input its own, so that Ctrl-C reaches it.
         self.process = subprocess.Popen(
             command,
             cwd=REPOSITORY,
             stdin=there if terminal else subprocess.DEVNULL,
             stdout=there,
             stderr=there,
-            preexec_fn=take_terminal,
+            start_new_session=True,
         )
         os.close(there)
         self.output = ""
@@ -168,6 +161,8 @@ def test_a_stop_in_any_phase_saves_everything_and_the_run_goes_on_bit_for_bit(
     assert "Traceback" not in run.output
     assert "asked to stop" in run.output
     assert_everything_is_saved(workdir)
+    if phase == "evaluation":
+        assert not (workdir / "eval" / "7.json").exists(), "a stop does not wait for it"
     assert finish(workdir) == uninterrupted
 
 

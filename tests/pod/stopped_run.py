@@ -9,10 +9,12 @@ that matter to the loss, so that one too many or too few shows.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import importlib.machinery
 import sys
+import termios
 import time
 import types
 
@@ -150,6 +152,8 @@ def prolong(name: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.stdin.isatty():
+        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
     from tests.pod import stopped_run  # this module, under the name by which others know it
 
     stopped_run.register()

@@ -119,7 +119,8 @@ def captured(debug: bool) -> Iterator[None]:
         return
     root, _log = logging.getLogger(), LibraryLog()
     level, thread_hook, unraisable_hook = root.level, threading.excepthook, sys.unraisablehook
-    root.addHandler(_log)
+    handlers = root.handlers
+    root.handlers = [_log]  # one that a library has installed would write to the terminal
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     threading.excepthook = lambda failure: _write_exception("thread", failure.exc_value)
@@ -132,7 +133,7 @@ def captured(debug: bool) -> Iterator[None]:
         raise
     finally:
         logging.captureWarnings(False)
-        root.removeHandler(_log)
+        root.handlers = handlers
         root.setLevel(level)
         threading.excepthook, sys.unraisablehook = thread_hook, unraisable_hook
         _log.end()
