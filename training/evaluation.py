@@ -8,28 +8,40 @@ from pathlib import Path
 
 from training.files import read_json_object, replace_text
 from training.program import Program
+from training.record.run_folder import write_table
+from training.source import Source
 from training.state import TrainState
 from training.task import Evaluation
 
 
-def evaluate_state(program: Program, state: TrainState) -> Evaluation:
-    """Metrics and pictures on all evaluation sources; names are prefixed if there are several."""
-    sources = program.task.sources().evaluation
+def evaluate_state(
+    program: Program, state: TrainState, sources: Mapping[str, Source] | None = None
+) -> Evaluation:
+    """Metrics, pictures and tables on sources; names are prefixed if there are several.
+
+    Args:
+      sources: by name; None takes the task's own evaluation sources.
+    """
+    if sources is None:
+        sources = program.task.sources().evaluation
     metrics: dict[str, float] = {}
-    images = {}
+    images, tables = {}, {}
     for name, source in sources.items():
         result = program.task.evaluate(state, source, program.layout)
         prefix = f"{name}/" if len(sources) > 1 else ""
         metrics |= {prefix + key: float(value) for key, value in result.metrics.items()}
         images |= {prefix + key: image for key, image in result.images.items()}
-    return Evaluation(metrics, images)
+        tables |= {prefix + key: table for key, table in result.tables.items()}
+    return Evaluation(metrics, images, tables)
 
 
-def write_evaluation(workdir: Path, step: int, metrics: Mapping[str, float]) -> Path:
-    """Writes `eval/<step>.json`."""
+def write_evaluation(workdir: Path, step: int, result: Evaluation) -> Path:
+    """Writes `eval/<step>.json` and the tables; one process does, every one saves its pictures."""
+    for name, table in result.tables.items():
+        write_table(workdir, name.replace("/", "_"), table)
     path = workdir / "eval" / f"{step}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps({"step": step, **metrics}, indent=1))
+    replace_text(path, json.dumps({"step": step, **result.metrics}, indent=1))
     return path
 
 

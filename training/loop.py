@@ -377,7 +377,7 @@ class Run:
         with self._interlude("eval"):
             result = evaluate_state(self.program, self.state)
         if self.main:
-            write_evaluation(self.workdir, self.step, result.metrics)
+            write_evaluation(self.workdir, self.step, result)
         self.writer.write(self.step, {f"eval/{n}": v for n, v in result.metrics.items()})
         self.writer.write_images(self.step, result.images)
         self.progress.evaluation(self.step, result.metrics)

@@ -147,15 +147,18 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics and pictures of one evaluation.
+    """Metrics, pictures and tables of one evaluation.
 
     Attributes:
-      metrics: name -> value, written as `eval/<name>`.
-      images: name -> uint8 `[height, width, 3]`, written as `artifacts/<step>/<name>.png`.
+      metrics: name -> value, identical on every process; written as `eval/<name>`.
+      images: name -> uint8 `[height, width, 3]` of this process, which writes them as
+        `artifacts/<step>/<name>.png`; the names of different processes differ.
+      tables: file name -> table (a score for each class), written by the main process.
     """
 
     metrics: dict[str, float]
     images: dict[str, np.ndarray] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
