@@ -24,10 +24,11 @@ from jepa3d.config import Config, MaskConfig
 from jepa3d.inputs import mask_sets, model_volumes
 from jepa3d.losses import added, jepa_loss, skill
 from jepa3d.model.jepa import Prediction, predict
+from training.loss import Batch, Total
 from training.mesh import Layout
 from training.over_batches import BatchResult, over_batches
 from training.source import Source
-from training.task import Batch, Evaluation, Total
+from training.verdict import Evaluation
 
 PyTree = Any
 PANEL_TOKENS = 4096  # tokens whose features enter the collapse panel

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jepa3d.config import DataConfig, MaskConfig
 from jepa3d.data.augment import augment, normalize
 from jepa3d.masks import Grid, sample_masks
+from training.loss import Batch
 from training.mesh import constrain_batch
-from training.task import Batch
 
 
 def model_volumes(

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jepa3d.config import LossConfig
 from jepa3d.model.jepa import Prediction, SetPrediction
 from jepa3d.model.patches import gather_tokens
-from training.task import Total
+from training.loss import Total
 
 
 def added(parts: Sequence[Total]) -> Total:

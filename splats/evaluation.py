@@ -26,10 +26,11 @@ from splats.metrics.color_correction import fit_affine
 from splats.metrics.lpips import Lpips
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
+from training.loss import Batch
 from training.mesh import BATCH, Layout
 from training.over_batches import BatchResult, Swept, from_all_hosts, over_batches
 from training.source import Example
-from training.task import Batch, Evaluation
+from training.verdict import Evaluation
 
 PICTURES = 3  # held-out views shown as true | rendered | error
 ERROR_GAIN = 4.0  # of the absolute error in pictures

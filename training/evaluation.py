@@ -11,19 +11,18 @@ from training.program import Program
 from training.record.run_folder import write_table
 from training.source import Source
 from training.state import TrainState
-from training.task import Evaluation
+from training.verdict import Evaluation
 
 
 def evaluate_state(
     program: Program, state: TrainState, sources: Mapping[str, Source] | None = None
 ) -> Evaluation:
-    """Metrics, pictures and tables on sources; names are prefixed if there are several.
+    """Metrics, pictures and tables; names are prefixed if there are several sources.
 
     Args:
-      sources: by name; None takes the task's own evaluation sources.
+      sources: what to evaluate on, by name; None takes the task's evaluation sources.
     """
-    if sources is None:
-        sources = program.task.sources().evaluation
+    sources = program.task.sources().evaluation if sources is None else sources
     metrics: dict[str, float] = {}
     images, tables = {}, {}
     for name, source in sources.items():

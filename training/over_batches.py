@@ -26,10 +26,10 @@ from jax.experimental import multihost_utils
 
 from training.config import MeshConfig
 from training.errors import InputError
+from training.loss import Batch
 from training.mesh import Layout, batch_shards, make_mesh
 from training.reading import ReadAhead, Readers, run_ahead, stack_examples, with_added
 from training.source import Example, Source
-from training.task import Batch
 
 PyTree = Any
 PREFETCH = 2  # batches ready on the devices besides the one that is worked on

@@ -17,11 +17,11 @@ import numpy as np
 
 from training.config import LoaderConfig
 from training.errors import DataFault, InputError
+from training.loss import Batch
 from training.mesh import Layout
 from training.order import ExampleOrder
 from training.reading import ReadAhead, Readers, run_ahead, stack_examples, with_added
 from training.source import Example, Source
-from training.task import Batch
 
 MAX_ATTEMPTS = 10
 

@@ -18,7 +18,7 @@ from jepa3d.losses import (
     update_positional_mean,
 )
 from jepa3d.model.jepa import Prediction, SetPrediction
-from training.task import Total
+from training.loss import Total
 
 GRID = (2, 3, 4)
 TOKENS, WIDTH, BATCH = 24, 6, 3

@@ -14,7 +14,7 @@ from tests.training.toy import ToySource, ToyTask
 from training.evaluation import evaluate_state, read_evaluations, write_evaluation
 from training.record.report import write_report
 from training.source import Sources
-from training.task import Evaluation, Table
+from training.verdict import Evaluation, Table
 
 
 class TellingTask(ToyTask):
