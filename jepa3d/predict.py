@@ -142,11 +142,12 @@ def make_encoder(task: JepaTask):
     import jax  # not above: the command line is parsed without it
     import jax.numpy as jnp
 
+    from jepa3d.inputs import model_volumes
     from jepa3d.model.jepa import encode
 
     @jax.jit
     def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        volumes, foreground = task.volumes(batch, None)
+        volumes, foreground = model_volumes(batch, None, task.config.data)
         tokens = encode(task.config.model, encoder, volumes)[0]
         share = foreground[0].astype(jnp.float32)
         total = jnp.einsum("nd,n->d", tokens, share, precision="highest")

@@ -206,8 +206,7 @@ class Run:
 
     def close(self, outcome: str, reason: str) -> None:
         """Ends every part and writes the report; `outcome` is done, preempted or stopped."""
-        if not distributed.in_a_hurry():
-            self.stream.close()
+        self.stream.close()
         self.progress.close()
         self.events.stop(self.step, outcome, reason)
         self.events.close()
@@ -394,9 +393,7 @@ class Run:
         with self.interlude("eval"):
             result = evaluate_state(self.program, self.state)
         if self.main:
-            write_evaluation(self.workdir, self.step, result.metrics)
-            for name, table in result.tables.items():
-                write_table(self.workdir, name, table)
+            write_evaluation(self.workdir, self.step, result)
         self.writer.write(self.step, {f"eval/{n}": v for n, v in result.metrics.items()})
         self.writer.write_images(self.step, result.images)
         self.progress.evaluation(self.step, result.metrics)
