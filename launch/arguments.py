@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 
 from training.errors import ConfigError
@@ -22,7 +21,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_workdir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workdir", required=True, type=Path, metavar="DIR", help="work folder of the run"
+        "--workdir", required=True, metavar="DIR", help="work folder of the run, or gs://BUCKET/DIR"
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
-from training.files import read_json_object, replace_text
+from etils import epath
+
+from training import storage
 from training.program import Program
 from training.state import TrainState
+from training.storage import PathLike, read_json_object, replace_text
 from training.task import Evaluation
 
 
@@ -25,21 +27,19 @@ def evaluate_state(program: Program, state: TrainState) -> Evaluation:
     return Evaluation(metrics, images)
 
 
-def write_evaluation(workdir: Path, step: int, metrics: Mapping[str, float]) -> Path:
+def write_evaluation(workdir: PathLike, step: int, metrics: Mapping[str, float]) -> epath.Path:
     """Writes `eval/<step>.json`."""
-    path = workdir / "eval" / f"{step}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = storage.as_path(workdir) / "eval" / f"{step}.json"
     replace_text(path, json.dumps({"step": step, **metrics}, indent=1))
     return path
 
 
-def read_evaluations(workdir: Path, before: int) -> list[dict[str, float]]:
+def read_evaluations(workdir: PathLike, before: int) -> list[dict[str, float]]:
     """Metrics of the evaluations up to and including a step, oldest first.
 
     Raises:
       InputError: a file of them is damaged.
     """
-    steps = sorted(
-        int(path.stem) for path in (workdir / "eval").glob("*.json") if path.stem.isdigit()
-    )
-    return [read_json_object(workdir / "eval" / f"{step}.json") for step in steps if step <= before]
+    paths = storage.list_folder(storage.as_path(workdir) / "eval")
+    steps = {int(path.stem): path for path in paths if path.stem.isdigit()}
+    return [read_json_object(steps[step]) for step in sorted(steps) if step <= before]

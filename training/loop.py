@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import jax
+from etils import epath
 
 from training import distributed
 from training.checkpoint.resume import data_position, open_state
@@ -45,6 +45,7 @@ from training.record.run_folder import (
     write_table,
 )
 from training.schedules import longest_warmup
+from training.storage import PathLike
 from training.stream import Chunk, ExampleStream, prefetched
 from training.task import Batch, Task, Verdict
 
@@ -55,7 +56,7 @@ MAX_RESIZES = 8  # for one batch
 def fit(
     task: Task,
     config: TrainConfig,
-    workdir: Path,
+    workdir: PathLike,
     overrides: Sequence[str] = (),
     allow_config_change: Sequence[str] = (),
 ) -> str:
@@ -91,7 +92,7 @@ class Run:
         self,
         task: Task,
         config: TrainConfig,
-        workdir: Path,
+        workdir: PathLike,
         layout: Layout,
         overrides: Sequence[str],
         allow_config_change: Sequence[str],
@@ -345,10 +346,10 @@ class Run:
         self.progress.say(sentence)
         self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
 
-    def _checkpoint_before(self, step: int) -> Path | None:
+    def _checkpoint_before(self, step: int) -> epath.Path | None:
         """Of the checkpoints, those that are still being written included."""
         earlier = [saved for saved in (*self.store.steps(), *self.saved) if saved < step]
-        return Path(self.store.folder.step_path(max(earlier))) if earlier else None
+        return self.store.folder.step_path(max(earlier)) if earlier else None
 
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
@@ -388,6 +389,9 @@ class Run:
 
     def _save(self, metrics: Mapping[str, float] | None) -> None:
         self.saved.append(self.step)
+        # What was logged up to a checkpoint must outlive a kill as the checkpoint does.
+        self.writer.flush()
+        self.events.flush()
         with self._interlude("checkpoint"):
             self.store.save(
                 self.step,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from training import distributed
 from training.checkpoint.resume import data_position
@@ -13,11 +12,12 @@ from training.errors import CheckpointError
 from training.plan import make_plan
 from training.record.run_folder import held_run_folder, resolved_config, write_config
 from training.state import TrainState
+from training.storage import PathLike
 from training.task import Task
 
 
 def write_first_checkpoint(
-    workdir: Path, task: Task, config: TrainConfig, state: TrainState, overrides: Sequence[str]
+    workdir: PathLike, task: Task, config: TrainConfig, state: TrainState, overrides: Sequence[str]
 ) -> None:
     """Writes `config.json` and the checkpoint of step 0, from which `train` and `evaluate` go on.
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -22,13 +21,14 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from training import distributed
+from training import distributed, storage
 from training.checkpoint.diff import SavedDescription, compare, compare_subset, leaf_specs, select
 from training.checkpoint.folder import CheckpointFolder
 from training.checkpoint.retention import Retention
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError
 from training.paths import named_leaves, path_name, rebuild
+from training.storage import PathLike
 
 UNREADABLE = (
     "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"
@@ -39,7 +39,6 @@ UNWRITABLE = (
 )
 
 Json: TypeAlias = Mapping[str, Any]
-PathLike: TypeAlias = str | os.PathLike
 
 
 def _context() -> ocp.Context:
@@ -252,6 +251,14 @@ class CheckpointStore(CheckpointReader):
         self._last_saved = step
         return True
 
+    def poll(self) -> None:
+        """Raises CheckpointError if the save in the background has failed; cheap, for every call.
+
+        Without it a run would train on unsaved until its next save.
+        """
+        if not self._checkpointer.is_saving_in_progress():
+            self.wait()
+
     def wait(self) -> None:
         """Returns once every save is complete; raises CheckpointError if one failed."""
         with _explained(UNWRITABLE, self.folder.path):
@@ -292,6 +299,6 @@ def _explained(sentence: str, path: epath.Path) -> Iterator[None]:
         yield
     except TimeoutError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *storage.failures()) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(sentence.format(path=path, reason=reason)) from error

@@ -8,16 +8,16 @@ A guard has a name, a sentence, a paragraph in docs/failures.md and an off switc
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from training import storage
 from training.config import GuardConfig
 from training.errors import ConfigError, GuardStop
-from training.files import replace_text
 from training.program import Program
+from training.storage import PathLike
 from training.stream import ExampleStream, gather_positions, host_rows_are_unique
 from training.task import Batch, Source, Task, Verdict
 from training.typed import suggestion
@@ -105,8 +105,10 @@ class GuardBook:
         """Notes that a declared guard has looked so many times and found nothing."""
         self.rows[name]["checked"] += looks
 
-    def write(self, workdir: Path) -> None:
-        replace_text(workdir / "guards.json", json.dumps(list(self.rows.values()), indent=1))
+    def write(self, workdir: PathLike) -> None:
+        """Writes `guards.json`."""
+        path = storage.as_path(workdir) / "guards.json"
+        storage.replace_text(path, json.dumps(list(self.rows.values()), indent=1))
 
 
 def phase_windows(task: Task, total_updates: int) -> Verdict:
