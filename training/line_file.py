@@ -6,9 +6,11 @@ An object in a bucket cannot be appended to. There the file is a sequence of seg
 `metrics.jsonl`, `metrics.1.jsonl`, `metrics.2.jsonl`, ...: the lines since the last full segment
 are kept in memory and written whole, as one object, so that no line is ever torn. This was chosen
 over rewriting the whole file (its cost grows with the square of the run) and over an object for
-each write (a report would read ten thousand). A segment is written at most every `FLUSH_SECONDS` (the service allows one
-write a second to an object) and when `flush` is called, which a run does before a checkpoint may
-count: a kill loses only lines that the resumed run writes again.
+each write (a report would read ten thousand).
+
+A segment is written at most every `FLUSH_SECONDS` (the service allows one write a second to an
+object) and when `flush` is called, which a run does before a checkpoint: a kill loses only lines
+that the resumed run writes again.
 """
 
 from __future__ import annotations

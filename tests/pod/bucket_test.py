@@ -60,7 +60,12 @@ def command(*arguments, environment=None, **options):
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     return subprocess.Popen(
         [sys.executable, "-m", "launch.cli", *arguments],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": flags, **(environment or {})},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "XLA_FLAGS": flags,
+            **(environment or {}),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

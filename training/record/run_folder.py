@@ -16,8 +16,8 @@ from training.config import TrainConfig
 from training.errors import InputError
 from training.registry import make_config, versions
 from training.storage import PathLike, read_json_object, replace_text
-from training.task import Table
 from training.typed import plain
+from training.verdict import Table
 
 DONE, PREEMPTED = "DONE", "PREEMPTED"
 AGAIN = "give the same command again: it goes on from the newest checkpoint"
