@@ -110,9 +110,10 @@ class Lease:
         self._stopped.set()
         self._thread.join()
         try:
-            _request(self.path, "DELETE", self._generation)
+            if self._is_own():
+                _request(self.path, "DELETE", self._generation)
         except (FileExistsError, FileNotFoundError):
-            pass  # Taken over meanwhile: it is another run's now.
+            pass  # Taken over at this moment: it is another run's now.
         except storage.failures() as error:
             logging.warning("%s was not removed (%s); it ends by itself", self.path, error)
 

@@ -15,6 +15,7 @@ that the resumed run writes again.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class LineFile(Protocol):
         ...
 
     def flush(self) -> None:
-        """Returns once every line is in the file."""
+        """Returns once every line is in the file, and would survive a power cut."""
         ...
 
     def close(self) -> None:
@@ -76,6 +77,12 @@ def filter_lines(path: PathLike, keep: Callable[[str], bool]) -> int:
     return dropped
 
 
+def remove(path: PathLike) -> None:
+    """Removes the file with all its segments; nothing happens if there is none."""
+    for part in _parts(storage.as_path(path)):
+        part.unlink(missing_ok=True)
+
+
 class _DiskLines:
     def __init__(self, path: epath.Path):
         storage.make_folder(path.parent)
@@ -89,6 +96,7 @@ class _DiskLines:
 
     def flush(self) -> None:
         self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

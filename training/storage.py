@@ -19,6 +19,7 @@ import functools
 import importlib.util
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,12 +120,40 @@ def replace_bytes(path: PathLike, data: bytes) -> None:
         path.write_bytes(data)
         return
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.new")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())  # Without it a power cut may leave the new name on an empty file.
-    os.replace(temporary, path)
+    # A name of its own: several processes may write one file, as the cache of images.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # Or a power cut may leave the new name on an empty file.
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def move_in(file: PathLike, path: PathLike) -> None:
+    """Gives a finished file of a disk its place, on the same disk or in a bucket, at once."""
+    path = as_path(path)
+    if is_bucket(path):
+        epath.Path(file).copy(path, overwrite=True)
+        os.remove(file)
+        return
+    with open(file, "rb") as finished:
+        os.fsync(finished.fileno())
+    os.replace(file, path)
+
+
+def duplicate(path: PathLike, other: PathLike) -> None:
+    """The same content under another name beside the first, without sending it anywhere."""
+    path, other = as_path(path), as_path(other)
+    if not is_bucket(path):
+        os.link(path, other)
+        return
+    import fsspec
+
+    fsspec.filesystem("gcs").cp_file(os.fspath(path), os.fspath(other))
 
 
 def failures() -> tuple[type[Exception], ...]:

