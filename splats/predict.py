@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from splats.data.capture import described_as, read_capture
+from splats.data.capture_reader import described_as, read_capture
 from splats.data.normalization import camera_centers, transform_cameras
 from splats.data.scene import Scene
 from splats.evaluation import view_renderer

@@ -17,10 +17,10 @@ _HOMES = {
     "make_split": "splits",
     "Capture": "capture",
     "View": "capture",
-    "read_capture": "capture",
-    "neighbor_distances": "initialization",
-    "random_points": "initialization",
-    "random_blender_points": "initialization",
+    "read_capture": "capture_reader",
+    "neighbor_distances": "starting_geometry",
+    "random_points": "starting_geometry",
+    "random_blender_points": "starting_geometry",
 }
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from splats.data.capture import Capture, read_capture
+from splats.data.capture import Capture
+from splats.data.capture_reader import read_capture
 from splats.data.images import SUFFIXES
 from splats.data.normalization import (
     normalize_world,

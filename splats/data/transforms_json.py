@@ -45,14 +45,20 @@ def _matrix(value: Any, where: str) -> np.ndarray:
     return result
 
 
-def _pose(frame: dict, where: str) -> np.ndarray:
-    """World to camera [4,4] of a frame; its rotation must be one."""
-    camera_to_world = _matrix(frame.get("transform_matrix"), f"transform_matrix of {where}")
-    rotation = camera_to_world[:3, :3]
+def _rigid(value: Any, where: str) -> np.ndarray:
+    """[4,4] float64 of a list whose left part is a rotation, up to the rounding of text."""
+    matrix = _matrix(value, where)
+    rotation = matrix[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise InputError(f"transform_matrix of {where} is not a rotation; export it again.")
+        raise InputError(f"{where} is not a rotation; export it again.")
+    return matrix
+
+
+def _pose(frame: dict, where: str) -> np.ndarray:
+    """World to camera [4,4] of a frame."""
+    camera_to_world = _rigid(frame.get("transform_matrix"), f"transform_matrix of {where}")
     # The nearest rotation: text files round, and inverses below rely on orthogonality.
-    left, _, right = np.linalg.svd(rotation)
+    left, _, right = np.linalg.svd(camera_to_world[:3, :3])
     flipped = (left @ right) * np.array([1.0, -1.0, -1.0])
     result = np.eye(4)
     result[:3, :3] = flipped.T
@@ -139,7 +145,7 @@ def read_nerfstudio(folder: Path) -> Capture:
     shared = {key: value for key, value in content.items() if key != "frames"}
     undo = np.eye(4)
     if "applied_transform" in content:
-        undo = np.linalg.inv(_rotation_checked(content["applied_transform"], path))
+        undo = np.linalg.inv(_rigid(content["applied_transform"], f"applied_transform of {path}"))
     views = []
     for index, frame in enumerate(content["frames"]):
         where = f"frame {index} of {path}"
@@ -169,15 +175,6 @@ def _text_or_none(source: dict, key: str, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InputError(f"{where} has a {key} that is no file name; correct it.")
     return None if value is None else _portable(value)
-
-
-def _rotation_checked(value: Any, path: Path) -> np.ndarray:
-    where = f"applied_transform of {path}"
-    matrix = _matrix(value, where)
-    rotation = matrix[:3, :3]
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise InputError(f"{where} is not a rotation; export it again.")
-    return matrix
 
 
 def _points(folder: Path, content: dict, undo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

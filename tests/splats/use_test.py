@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from launch.cli import main
-from splats.data.capture import read_capture
+from splats.data.capture_reader import read_capture
 from splats.data.normalization import camera_centers
 from splats.export import trained_cloud
 from splats.formats import FORMATS, read_cloud, write_cloud
