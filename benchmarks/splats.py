@@ -47,8 +47,9 @@ import numpy as np
 import optax
 
 from splats.data import load_scene, neighbor_distances
+from splats.gaussians.harmonic_basis import rgb_to_constant
 from splats.losses import photometric as losses
-from splats.render import Camera, RenderSettings, harmonics, render
+from splats.render import Camera, RenderSettings, render
 from splats.render.rasterize import check_backend, rasterize, resolve_tile_size
 from splats.render.renderer import project_to_screen
 from splats.render.tiles import build_pairs
@@ -75,7 +76,7 @@ def gaussians_of(points: np.ndarray, colors: np.ndarray) -> dict[str, jax.Array]
         "scales": np.repeat(size[:, None], 3, axis=1),
         "quats": np.random.default_rng(0).normal(size=(count, 4)),
         "opacities": np.full(count, np.log(0.1 / 0.9)),
-        "sh0": np.asarray(harmonics.rgb_to_constant(jnp.asarray(colors)))[:, None, :],
+        "sh0": np.asarray(rgb_to_constant(colors))[:, None, :],
         "shN": np.zeros((count, 15, 3)),
     }
     return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}

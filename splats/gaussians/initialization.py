@@ -15,8 +15,8 @@ import numpy as np
 from splats.config import ModelConfig
 from splats.data.scene import Scene
 from splats.data.starting_geometry import neighbor_distances, random_blender_points, random_points
+from splats.gaussians.harmonic_basis import rgb_to_constant
 from splats.gaussians.population import Gaussians, dealt_rows, resize_rows
-from splats.render.harmonics import rgb_to_constant
 from training.errors import ConfigError
 
 

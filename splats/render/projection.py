@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from splats.render.camera import Camera
+from splats.render.unit_vectors import unit_vectors
 
 MAX_SIGMAS = 3.33  # exp(-3.33^2 / 2) = 1/255.8: beyond it no opacity reaches the alpha threshold.
 ALPHA_THRESHOLD = 1.0 / 255.0
@@ -45,9 +46,7 @@ def rotation_matrices(quats: jax.Array) -> jax.Array:
 
     The quaternion 0 gives the identity with zero gradient.
     """
-    squared = jnp.sum(quats * quats, axis=-1, keepdims=True)
-    is_zero = squared < 1e-30
-    unit = quats * jnp.where(is_zero, 0.0, jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))
+    unit = unit_vectors(quats)
     w, x, y, z = (unit[:, i] for i in range(4))
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),

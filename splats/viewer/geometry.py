@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from splats.formats import GaussianCloud
 from splats.formats.cloud import opacities
-from splats.formats.harmonics import DC
 from splats.formats.quaternions import normalized
+from splats.gaussians.harmonic_basis import constant_to_rgb
 
 LARGEST_COVARIANCE = 6e4  # half floats, which the browser stores, end at 65504
 LARGEST_MAGNIFICATION = 100.0
@@ -59,7 +59,7 @@ def drawn_cloud(cloud: GaussianCloud, size: float = 1.0, faintest: float = 0.0) 
     return DrawnCloud(
         centers=(magnification * cloud.means).astype(np.float32),
         covariances=np.clip(covariances, -LARGEST_COVARIANCE, LARGEST_COVARIANCE).astype("f4"),
-        colors=np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1).astype(np.float32),
+        colors=np.clip(constant_to_rgb(cloud.harmonics[:, 0]), 0, 1).astype(np.float32),
         opacities=opacity[:, None].astype(np.float32),
         magnification=magnification,
     )
