@@ -48,7 +48,7 @@ import optax
 
 from splats.data import load_scene, neighbor_distances
 from splats.gaussians.harmonic_basis import rgb_to_constant
-from splats.losses import photometric as losses
+from splats.losses.photometric import loss_sums
 from splats.render import Camera, RenderSettings, render
 from splats.render.rasterize import check_backend, rasterize, resolve_tile_size
 from splats.render.renderer import project_to_screen
@@ -152,7 +152,8 @@ def stages(gaussians, camera, settings: RenderSettings, target):
         return jax.vjp(drawn, means2d, conics, colors, opacities)[1](target)
 
     def loss(image):
-        return losses.photometric_loss(image, target)["loss"]
+        (error, count), (dissimilarity, _) = loss_sums(image, target).values()
+        return 0.8 * error / count + 0.2 * dissimilarity
 
     projected = jax.jit(project)(gaussians)
     listed = jax.jit(pairs)(projected)

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from splats.formats import CleanedCloud, GaussianCloud, clean, transform
 from splats.formats.inria_ply import read_inria_ply
 from splats.gaussians import refinement
 from splats.gaussians.initialization import initial_capacity
+from splats.gaussians.population import Gaussians, in_slots
 from training.checkpoint.first import write_first_checkpoint
 from training.config import MeshConfig
 from training.errors import ConfigError, InputError
@@ -94,10 +96,8 @@ def sized_task(task: SplatTask, cloud: GaussianCloud, source: Path) -> SplatTask
     return replace(task, capacity=max(task.capacity, capacity), first_degree=cloud.degree)
 
 
-def slots(
-    task: SplatTask, cloud: GaussianCloud, normalized: bool
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The parameters of all slots, float32, and which are alive; free slots hold neutral values.
+def slots(task: SplatTask, cloud: GaussianCloud, normalized: bool) -> tuple[Gaussians, jax.Array]:
+    """The parameters of all slots, float32, and which are alive.
 
     Args:
       normalized: the cloud is in the world of training already.
@@ -117,9 +117,5 @@ def slots(
     }
     if bands > 1:
         rows["shN"] = harmonics[:, 1:]
-    gaussians = {}
-    for name, values in rows.items():
-        gaussians[name] = np.zeros((capacity, *values.shape[1:]), np.float32)
-        gaussians[name][:count] = values
-    gaussians["quats"][count:, 0] = 1.0
-    return gaussians, np.arange(capacity) < count
+    gaussians = in_slots({name: jnp.asarray(values) for name, values in rows.items()}, capacity)
+    return gaussians, jnp.arange(capacity) < count

@@ -16,7 +16,7 @@ from splats.config import ModelConfig
 from splats.data.scene import Scene
 from splats.data.starting_geometry import neighbor_distances, random_blender_points, random_points
 from splats.gaussians.harmonic_basis import rgb_to_constant
-from splats.gaussians.population import Gaussians, dealt_rows, resize_rows
+from splats.gaussians.population import Gaussians, dealt_rows, in_slots
 from training.errors import ConfigError
 
 
@@ -99,10 +99,8 @@ def initial_gaussians(
     }
     if bands:
         rows["shN"] = jnp.zeros((count, bands, 3))
-    gaussians = {
-        name: resize_rows(leaf.astype(jnp.float32), capacity) for name, leaf in rows.items()
-    }
-    gaussians["quats"] = gaussians["quats"].at[count:, 0].set(1.0)
+    rows = {name: leaf.astype(jnp.float32) for name, leaf in rows.items()}
+    gaussians = in_slots(rows, capacity)
     alive = jnp.arange(capacity) < count
     if not dealt:
         return gaussians, alive

@@ -18,7 +18,7 @@ from splats.config import LossConfig
 from splats.data.views import Arrays, camera_of
 from splats.gaussians.population import Gaussians
 from splats.losses import bilateral, depth
-from splats.losses.photometric import ssim
+from splats.losses.photometric import loss_sums
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
 from training.task import Total
@@ -90,15 +90,8 @@ class ViewComparison:
         if "bilateral" in params:
             image = bilateral.apply_grid(params["bilateral"][view], image)
         mask = resident["valid"][view].astype(jnp.float32) if "valid" in resident else None
-        absolute = jnp.abs(image - photograph)
-        count = jnp.float32(photograph.size)
-        if mask is not None:
-            absolute = absolute * mask[:, :, None]
-            count = 3.0 * jnp.sum(mask)
-        totals = {
-            "l1": Total(jnp.sum(absolute), count),
-            "ssim": Total(1.0 - ssim(image, photograph, mask=mask), jnp.float32(1.0)),
-        }
+        sums = loss_sums(image, photograph, mask)
+        totals = {name: Total(*term) for name, term in sums.items()}
         if self.losses.depth:
             if depth_map is None:
                 raise ValueError("depth supervision needs RenderSettings.render_depth")
