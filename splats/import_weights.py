@@ -66,7 +66,7 @@ def report(workdir: Path, cleaned: CleanedCloud, task: SplatTask) -> list[str]:
     return [
         f"{len(cleaned.cloud):,} Gaussians of degree {cleaned.cloud.degree} in {task.capacity:,} "
         f"slots written to {workdir} as step 0; left out: {cleaned.non_finite:,} not finite",
-        f"scores on the {len(task.scene.test)} held-out views mean something only if the file was "
+        f"scores on the {len(task.facts.test)} held-out views mean something only if the file was "
         "trained without them",
     ]
 
@@ -103,7 +103,7 @@ def slots(task: SplatTask, cloud: GaussianCloud, normalized: bool) -> tuple[Gaus
       normalized: the cloud is in the world of training already.
     """
     if not normalized:
-        cloud = transform(cloud, task.scene.normalization)
+        cloud = transform(cloud, task.facts.normalization)
     count, capacity = len(cloud), task.capacity
     bands = (task.config.model.sh_degree + 1) ** 2
     harmonics = np.zeros((count, bands, 3), np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+# Name -> module that has it: `import splats.data` must not read Pillow, scipy and all formats.
 _HOMES = {
     "Scene": "scene",
     "SceneReport": "scene",

@@ -21,7 +21,7 @@ from splats.gaussians.harmonic_basis import constant_to_rgb, rgb_to_constant
 from training.errors import InputError
 
 CHUNK = 256
-_LARGEST_LOG_SCALE = 20.0
+_LARGEST_LOG_SCALE = 20.0  # one absurd Gaussian would take the steps of its whole chunk
 _RANGES = ("", "scale_")
 _CHUNK_FIELDS = tuple(
     f"{end}_{kind}{axis}" for kind in _RANGES for end in ("min", "max") for axis in "xyz"
@@ -57,7 +57,7 @@ def _chunked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     high = np.maximum.reduceat(values, starts, axis=0).astype(np.float32)
     owner = np.arange(len(values)) // CHUNK
     span = (high - low)[owner]
-    narrow = span < 1e-5
+    narrow = span < 1e-5  # a chunk of equal values: SuperSplat writes 0 as well
     fractions = (values - low[owner]) / np.where(narrow, 1, span)
     return np.where(narrow, 0, np.clip(fractions, 0, 1)), low, high
 

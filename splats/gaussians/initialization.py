@@ -29,6 +29,11 @@ class StartingPoints:
     sizes: np.ndarray
 
 
+NO_POINTS = StartingPoints(
+    np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
+)
+
+
 def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) -> StartingPoints:
     """The reconstruction's points, or random ones.
 
@@ -60,19 +65,6 @@ def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) 
         colors.astype(np.float32) / 255.0,
         neighbor_distances(positions),
     )
-
-
-def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> int:
-    """Slots at the start: all at once, or doubled from `initial_capacity` until the points fit.
-
-    A third of the slots stays free, so that the first refinement has room.
-    """
-    if allocate_all:
-        return config.capacity
-    capacity = config.initial_capacity
-    while capacity < 1.5 * points:
-        capacity *= 2
-    return min(capacity, config.capacity)
 
 
 def initial_gaussians(

@@ -74,6 +74,7 @@ def ssim(
     if padding not in ("same", "valid"):
         raise ValueError(f"padding {padding!r}: use 'same' or 'valid'")
     if mask is not None:
+        # Not zeros: they would put an edge into every window that reaches over the mask's border.
         predicted = jnp.where(mask[:, :, None] > 0, predicted, target)
     values = ssim_map(predicted, target, padding=padding)
     if mask is not None and padding == "valid":
@@ -87,6 +88,7 @@ def ssim_map(predicted: jax.Array, target: jax.Array, *, padding: str) -> jax.Ar
     if padding == "valid" and min(height, width) < WINDOW:
         raise ValueError(f"an image of {height}x{width} holds no {WINDOW}x{WINDOW} window")
     p, t = predicted.transpose(2, 0, 1), target.transpose(2, 0, 1)
+    # Variances as mean of squares minus square of mean, which needs one pass over the images.
     blurred = _blur(jnp.concatenate([p, t, p * p + t * t, p * t]), padding)
     mean_p, mean_t, squares, product = blurred.reshape(4, channels, *blurred.shape[1:])
     means_product, means_squared = mean_p * mean_t, mean_p * mean_p + mean_t * mean_t

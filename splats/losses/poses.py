@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from splats.render.unit_vectors import unit_vectors
 
+# The first two rows of the identity: an offset of zero is no rotation.
 IDENTITY_SIX = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 

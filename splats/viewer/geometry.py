@@ -51,6 +51,7 @@ def drawn_cloud(cloud: GaussianCloud, size: float = 1.0, faintest: float = 0.0) 
     scales = size * np.exp(np.clip(cloud.log_scales.astype(np.float64), -80, 20))
     largest = float(scales.max(initial=1e-6))
     magnification = float(np.clip(np.sqrt(LARGEST_COVARIANCE) / largest, 1, LARGEST_MAGNIFICATION))
+    # scipy has the real part last.
     w, x, y, z = normalized(cloud.quaternions).T
     turns = Rotation.from_quat(np.stack([x, y, z, w], axis=1).reshape(-1, 4)).as_matrix()
     # A single Gaussian of more than 244 units is drawn smaller.
