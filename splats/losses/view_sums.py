@@ -22,7 +22,7 @@ from splats.losses import bilateral, depth
 from splats.losses.photometric import loss_sums
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
-from training.task import Total
+from training.loss import Total
 
 Probes = dict[str, jax.Array]
 
