@@ -19,8 +19,8 @@ import numpy as np
 from splats.formats import CleanedCloud, GaussianCloud, clean, transform
 from splats.formats.inria_ply import read_inria_ply
 from splats.gaussians import refinement
-from splats.gaussians.initialization import initial_capacity
 from splats.gaussians.population import Gaussians, in_slots
+from splats.gaussians.sizes import starting_sizes
 from training.checkpoint.first import write_first_checkpoint
 from training.config import MeshConfig
 from training.errors import ConfigError, InputError
@@ -64,8 +64,9 @@ def import_weights(args: argparse.Namespace) -> list[str]:
 def report(workdir: Path, cleaned: CleanedCloud, task: SplatTask) -> list[str]:
     """Lines for the user."""
     return [
-        f"{len(cleaned.cloud):,} Gaussians of degree {cleaned.cloud.degree} in {task.capacity:,} "
-        f"slots written to {workdir} as step 0; left out: {cleaned.non_finite:,} not finite",
+        f"{len(cleaned.cloud):,} Gaussians of degree {cleaned.cloud.degree} in "
+        f"{task.sizes.capacity:,} slots written to {workdir} as step 0; left out: "
+        f"{cleaned.non_finite:,} not finite",
         f"scores on the {len(task.facts.test)} held-out views mean something only if the file was "
         "trained without them",
     ]
@@ -91,9 +92,10 @@ def sized_task(task: SplatTask, cloud: GaussianCloud, source: Path) -> SplatTask
             f"{source} has harmonics of degree {cloud.degree}, more than config.model.sh_degree = "
             f"{model.sh_degree}; raise it"
         )
-    allocate_all = task.config.densify.strategy == "mcmc"
-    capacity = initial_capacity(len(cloud), model, allocate_all)
-    return replace(task, capacity=max(task.capacity, capacity), first_degree=cloud.degree)
+    # Room for the scene's own points too: the state is made with them before the file's come in.
+    capacity = max(task.sizes.capacity, starting_sizes(len(cloud), task.config).capacity)
+    sizes = replace(task.sizes, capacity=capacity)
+    return replace(task, given_sizes=sizes, first_degree=cloud.degree)
 
 
 def slots(task: SplatTask, cloud: GaussianCloud, normalized: bool) -> tuple[Gaussians, jax.Array]:
@@ -104,7 +106,7 @@ def slots(task: SplatTask, cloud: GaussianCloud, normalized: bool) -> tuple[Gaus
     """
     if not normalized:
         cloud = transform(cloud, task.facts.normalization)
-    count, capacity = len(cloud), task.capacity
+    count, capacity = len(cloud), task.sizes.capacity
     bands = (task.config.model.sh_degree + 1) ** 2
     harmonics = np.zeros((count, bands, 3), np.float32)
     harmonics[:, : cloud.harmonics.shape[1]] = cloud.harmonics

@@ -38,8 +38,9 @@ def view(args: argparse.Namespace) -> None:
     waiting = args.follow and newest_step(args.workdir) is None
     shown = None if waiting else read_shown(args.workdir, args.step)
     task = shown.task if shown is not None else make_task(config)
-    total = make_plan(task, None).total
-    page = Page(args.host, args.port, task.scene, total)  # type: ignore[attr-defined]
+    facts = task.facts  # type: ignore[attr-defined]
+    total = make_plan(task, len(facts.train)).total
+    page = Page(args.host, args.port, facts, lambda: task.scene, total)  # type: ignore[attr-defined]
     print(f"{page.address} shows {args.workdir}; Ctrl-C ends it", flush=True)
     try:
         if shown is not None:

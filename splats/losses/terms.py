@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from training.loss import LossTerm
-
 from splats.config import LossConfig
+from training.loss import LossTerm
 
 
 def loss_terms(losses: LossConfig, bilateral_grid: bool, scene_scale: float) -> dict[str, LossTerm]:

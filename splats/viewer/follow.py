@@ -112,7 +112,7 @@ class Renderings:
             width=width,
             height=height,
             render_depth=False,
-            pair_capacity=max(self.pair_capacity, shown.task.pair_capacity),
+            pair_capacity=max(self.pair_capacity, shown.task.sizes.pair_capacity),
         )
         gaussians: dict[str, Any] = dict(shown.state.params["gaussians"])
         opacity = jax.nn.sigmoid(gaussians["opacities"])

@@ -162,7 +162,7 @@ def test_too_few_pairs_suppress_the_update_and_growing_lets_it_pass():
         while read()[0]["replay"]:
             program, state = program.resized(state, "overflow")
             state, read = program.step(state, batches(program, range(1)))
-        assert program.task.pair_capacity >= read()[0]["pairs"]
+        assert program.task.sizes.pair_capacity >= read()[0]["pairs"]
         assert int(state.step) == 1
 
 
@@ -172,14 +172,14 @@ def test_more_slots_do_not_change_what_is_learned(strategy):
     program = shared_program(strategy)
     with jax.set_mesh(program.layout.mesh):
         state, _ = program.step(program.initial_state(), batches(program, range(1)))
-        larger, padded = program.task.resized(jax.tree.map(jnp.copy, state), 1024)
+        larger, padded = program.task.resize(jax.tree.map(jnp.copy, state), "full")
         results = []
         for p, s in ((program, state), (make_program(larger), padded)):
             for step in (1, 2):
                 s, read = p.step(s, batches(p, range(step, step + 1)))
             results.append((read()[-1]["loss"], host(s)))
     (loss, small), (padded_loss, big) = results
-    assert larger.capacity == 1024
+    assert larger.sizes.capacity == 1024
     assert padded_loss == pytest.approx(loss, rel=1e-5)
     scale = np.abs(small.params["gaussians"]["means"]).max()
     np.testing.assert_allclose(
@@ -291,10 +291,19 @@ def test_the_optimizer_of_a_run_is_scaled_for_its_batch_where_the_config_says_so
 def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
     task = small_task()
     metadata = task.metadata()
-    assert task.with_metadata(metadata | {"capacity": 512}).capacity == 512
-    leak = metadata["split"]["train"] + metadata["split"]["test"][:1]
+    split = metadata["scene"]["split"]
+    first, *others = split["test"]
+    leaking = {"train": [*split["train"], first], "test": others, "mode": "x"}
     with pytest.raises(CheckpointError, match="held-out"):
-        task.with_metadata(metadata | {"split": {"train": leak, "test": [], "mode": "x"}})
+        task.with_metadata(metadata | {"scene": metadata["scene"] | {"split": leaking}}).sources()
+
+
+def test_the_room_of_a_checkpoint_is_taken_over():
+    metadata = small_task().metadata()
+    saved = metadata["sizes"] | {"capacity": 512, "pair_capacity": 64}
+    sizes = small_task().with_metadata(metadata | {"sizes": saved}).sizes
+    assert sizes.capacity == 512
+    assert sizes.pair_capacity == small_config().render.pair_capacity  # at least what is configured
 
 
 @pytest.mark.parametrize(
