@@ -94,7 +94,7 @@ def batch_sums(
         all Gaussians.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or batch_shards(mesh) == 1:
+    if mesh.empty or batch_shards(mesh) == 1:  # type: ignore[arg-type]
         return comparison.all_views(model, inputs)
     shards = mesh.shape[GROUP]
     rows = 0  # of a parcel; 0: Gaussians stay where they are

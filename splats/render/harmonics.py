@@ -17,7 +17,8 @@ from splats.render.unit_vectors import unit_vectors
 
 def basis(directions: jax.Array, degree: int) -> jax.Array:
     """Values [N, (degree + 1)^2] of the basis for unit directions [N, 3]."""
-    values = polynomials(*(directions[:, axis] for axis in range(3)), degree)
+    x, y, z = directions[:, 0], directions[:, 1], directions[:, 2]
+    values = polynomials(x, y, z, degree)
     return jnp.stack([jnp.broadcast_to(v, directions.shape[:1]) for v in values], axis=-1)
 
 

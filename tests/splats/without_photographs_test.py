@@ -26,6 +26,7 @@ from tests.splats.scenes import make_program, small_config
 from training.checkpoint.first import write_first_checkpoint
 from training.checkpoint.restore import restored
 from training.errors import CheckpointError, InputError
+from training.program import Program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 WIDTH, HEIGHT, POINTS = 32, 24, 150
@@ -59,6 +60,11 @@ def run(tmp_path_factory) -> Run:
     return known
 
 
+def task_in(program: Program) -> SplatTask:
+    assert isinstance(program.task, SplatTask)
+    return program.task
+
+
 def test_an_export_needs_no_photograph(run, tmp_path):
     path = tmp_path / "a.ply"
     assert main(["export", "--workdir", str(run.workdir), "--output", str(path)]) == 0
@@ -75,7 +81,7 @@ def test_an_orbit_needs_no_photograph(run, tmp_path):
     assert main(["predict", *arguments]) == 0
     assert [frame.shape for frame in frames(tmp_path)] == [(HEIGHT, WIDTH, 3)] * 2
     program, _, _ = restored(run.workdir, "latest")
-    found, expected = (orbit_of_scene(f, 5) for f in (program.task.facts, run.facts))
+    found, expected = (orbit_of_scene(f, 5) for f in (task_in(program).facts, run.facts))
     np.testing.assert_array_equal(found.world_to_camera, expected.world_to_camera)
     np.testing.assert_array_equal(found.intrinsics, expected.intrinsics)
 
@@ -129,6 +135,6 @@ def test_photographs_of_another_world_are_refused(run, tmp_path):
     write_scene(scene, size)
     try:
         with pytest.raises(CheckpointError, match="normalized world is another one"):
-            _ = program.task.scene
+            _ = task_in(program).scene
     finally:
         shutil.rmtree(scene)
