@@ -82,5 +82,10 @@ def batches(program: Program, steps: range):
     return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *rows)
 
 
+def one_batch(program: Program):
+    """`[batch]` arrays of the views of step 0."""
+    return jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
+
+
 def losses(**changes) -> LossConfig:
     return replace(LossConfig(), **changes)

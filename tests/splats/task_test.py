@@ -24,6 +24,7 @@ from tests.splats.scenes import (
     batches,
     losses,
     make_program,
+    one_batch,
     shared_program,
     small_config,
     small_scene,
@@ -204,7 +205,7 @@ def test_default_refinement_resets_opacities_when_the_boundary_was_crossed(appli
     program = shared_program("default")
     with jax.set_mesh(program.layout.mesh):
         state = replace(program.initial_state(), step=jnp.int32(applied))
-        after, row = program.refresh(state)
+        after, row = program.refresh(state, one_batch(program))
     opacity = jax.nn.sigmoid(after.params["gaussians"]["opacities"])
     assert np.asarray(opacity)[np.asarray(after.model_state.alive)].max() <= 0.0101
     assert row["densify/opacity_reset"] == 1.0
@@ -213,7 +214,7 @@ def test_default_refinement_resets_opacities_when_the_boundary_was_crossed(appli
 def test_mcmc_refinement_grows_by_five_percent_and_noise_moves_means():
     program = shared_program("mcmc")
     with jax.set_mesh(program.layout.mesh):
-        state, row = program.refresh(program.initial_state())
+        state, row = program.refresh(program.initial_state(), one_batch(program))
         assert row["densify/added"] == 12 and row["densify/alive"] == 262
         rates = {"means": jnp.float32(1e-4)}
         params, _ = program.task.after_update(

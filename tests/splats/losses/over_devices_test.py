@@ -13,6 +13,7 @@ from tests.splats.scenes import (
     batches,
     losses,
     make_program,
+    one_batch,
     small_config,
     small_task,
 )
@@ -69,12 +70,12 @@ def result_on(devices, mesh, shard, folder=None):
         first = read()[0]
         statistics = jax.device_get(state.model_state.gradients.mean())
         moments = jax.device_get(state.opt_state.mu["gaussians"])
-        state, ledger = program.refresh(state)
+        state, ledger = program.refresh(state, one_batch(program))
         if folder is not None:
             save(program, state, folder)
         state, read = program.step(state, batches(program, range(1, 2)))
         second = read()[0]
-        state, last_ledger = program.refresh(state)
+        state, last_ledger = program.refresh(state, one_batch(program))
         state, read = program.step(state, batches(program, range(2, 3)))
         ledgers = (ledger, last_ledger)
         return first, statistics, moments, ledgers, second, image, read()[0], counts(state)
