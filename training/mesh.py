@@ -46,6 +46,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
+def platform() -> str:
+    """Platform that the program being traced is for: "cpu", "gpu" or "tpu".
+
+    It is that of the ambient mesh's devices, which need not be attached: a pod's program can be
+    built on a laptop. Without an ambient mesh it is that of jax's default device.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Into how many parts a global batch is split."""
     return mesh.shape["data"] * mesh.shape["fsdp"]

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import cast
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 from jepa3d.model.chunked_attention import chunked_attention
 from training.errors import ConfigError
+from training.mesh import platform
 
 SPLASH_BLOCKS = (1024, 512, 384, 256, 128)  # largest first: fewer, fuller passes of the MXU
+# Name of what the backward passes need of the forward pass; see `vit._saved`.
+SAVED = "attention"
 PLAIN_SCORE_BYTES = 64 * 2**20  # of float32 scores; above it chunked wins on memory and on time
 
 
@@ -33,8 +37,6 @@ def attention(
     v: jax.Array,
     implementation: str = "auto",
     *,
-    mesh: Mesh | None = None,
-    batch_axes: tuple[str, ...] = ("data", "fsdp"),
     interpret: bool = False,
 ) -> jax.Array:
     """softmax(q kᵀ / sqrt(head_dim)) v.
@@ -43,9 +45,6 @@ def attention(
         q: [batch, queries, heads, head_dim].
         k, v: [batch, keys, heads, head_dim].
         implementation: "auto", "plain", "chunked", "splash" or "cudnn".
-        mesh: device mesh of the surrounding jit; needed by splash on several devices, because
-            XLA cannot split a kernel by itself. Each device then computes its part of the batch.
-        batch_axes: mesh axes that the batch is split over; those the mesh lacks are ignored.
         interpret: run splash without a TPU, slowly, for tests.
 
     Returns:
@@ -63,17 +62,17 @@ def attention(
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     if chosen == "splash":
         kernel = functools.partial(splash_attention, interpret=interpret)
-        return _over_batch(kernel, mesh, batch_axes)(q, k, v)
+        return _over_batch(kernel, q.shape[0])(q, k, v)
     raise ConfigError(
         f"model.attention is {implementation!r}; choose auto, plain, chunked, splash or cudnn"
     )
 
 
 def _resolve(q: jax.Array, k: jax.Array) -> str:
-    backend = jax.default_backend()
-    if backend == "tpu" and not (q.shape[1] % 128 or k.shape[1] % 128):
+    kind = platform()
+    if kind == "tpu" and not (q.shape[1] % 128 or k.shape[1] % 128):
         return "splash"
-    if backend == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
+    if kind == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
         return "cudnn"
     batch, queries, heads, _ = q.shape
     score_bytes = 4 * batch * heads * queries * k.shape[1]
@@ -120,6 +119,7 @@ def splash_attention(
         head_shards=1,
         q_seq_shards=1,
         interpret=interpret,
+        residual_checkpoint_name=SAVED,
         block_sizes=splash_attention_kernel.BlockSizes(
             block_q=query_block,
             block_kv=key_block,
@@ -146,11 +146,17 @@ def _splash_block(length: int) -> int:
     )
 
 
-def _over_batch(function, mesh: Mesh | None, batch_axes: tuple[str, ...]):
-    axes = tuple(name for name in batch_axes if mesh is not None and name in mesh.shape)
-    if mesh is None or math.prod(mesh.shape.values()) == 1:
+def _over_batch(function: Callable[..., jax.Array], batch: int) -> Callable[..., jax.Array]:
+    """`function` on each device's part of the batch, over the ambient mesh (`jax.set_mesh`).
+
+    XLA refuses to split a Mosaic kernel over devices by itself. A batch that does not divide is
+    computed whole by every device, which is right and wasteful; training never has one.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    free = {n for n, kind in zip(mesh.axis_names, mesh.axis_types) if kind != AxisType.Manual}
+    if mesh.empty or not free:  # one device, or already inside a shard_map
         return function
-    spec = PartitionSpec(axes)
-    return jax.shard_map(
-        function, mesh=mesh, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False
-    )
+    axes = tuple(name for name in ("data", "fsdp") if name in free)
+    parts = math.prod(mesh.shape[name] for name in axes)
+    spec = PartitionSpec(axes if batch % parts == 0 else None)
+    return jax.shard_map(function, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)
