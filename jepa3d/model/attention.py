@@ -19,6 +19,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AxisType, PartitionSpec
 
 from jepa3d.model.chunked_attention import chunked_attention
@@ -112,6 +113,9 @@ def splash_attention(
 
     queries, keys, heads = q.shape[1], k.shape[1], q.shape[2]
     query_block, key_block = _splash_block(queries), _splash_block(keys)
+    # The minor axis of an array is padded to 128 on a TPU: heads of 32 would fill a quarter of it.
+    layouts = splash_attention_kernel.QKVLayout
+    layout = layouts.SEQ_MINOR if q.shape[-1] % 128 else layouts.HEAD_DIM_MINOR
     kernel = splash_attention_kernel.make_splash_mha(
         mask=splash_attention_mask.MultiHeadMask(
             [splash_attention_mask.FullMask((queries, keys))] * heads
@@ -129,11 +133,18 @@ def splash_attention(
             block_kv_dkv_compute=key_block,
             block_q_dq=query_block,
             block_kv_dq=key_block,
+            q_layout=layout,
+            k_layout=layout,
+            v_layout=layout,
         ),
     )
     scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
-    out = jax.vmap(kernel)(*(x.swapaxes(1, 2) for x in (scaled, k, v)))
-    return cast(jax.Array, out).swapaxes(1, 2)
+    out = jax.vmap(kernel)(*(_tokens_minor(x.swapaxes(1, 2)) for x in (scaled, k, v)))
+    return _tokens_minor(cast(jax.Array, out)).swapaxes(1, 2)
+
+
+def _tokens_minor(x: jax.Array) -> jax.Array:
+    return with_layout_constraint(x, Layout(major_to_minor=(0, 1, 3, 2)))
 
 
 def _splash_block(length: int) -> int:
