@@ -16,10 +16,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from training.capabilities import ShardingRules
 from training.config import MeshConfig
 from training.errors import ConfigError
 from training.paths import compile_pattern, map_named
-from training.task import ShardingRules
 
 PyTree = Any
 AXES = ("data", "fsdp", "model")
@@ -47,10 +47,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def platform() -> str:
-    """Platform that the program being traced is for: "cpu", "gpu" or "tpu".
+    """`cpu`, `gpu` or `tpu`: of the devices of the mesh of `jax.set_mesh`, else of this process.
 
-    It is that of the ambient mesh's devices, which need not be attached: a pod's program can be
-    built on a laptop. Without an ambient mesh it is that of jax's default device.
+    Every choice that depends on the hardware asks here, so that a step that is compiled for devices
+    that are not attached is the one that they will run.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
