@@ -9,7 +9,7 @@ keeps memory, and one process's compile seconds can then be told from another's.
   chip GiB     arguments + outputs - aliased + temporaries + code of one chip, as libtpu reports
                them; the usable memory of a v4 chip is 30.75 GiB
   peak GiB     libtpu's own simulated peak, which knows that temporaries do not all live at once
-  flops, bytes libtpu's cost analysis of one chip: the body of a scan counts once, kernels not at all
+  flops, bytes libtpu's cost analysis of one chip: bodies of scans once, kernels not at all
   floor ms     libtpu's roofline for the same, repaired: each ConcatBitcast call enters as -1 s
   XLA ms       cycles that libtpu estimates for its own fusions, bodies times their scan lengths
   kernel ms    matmuls of the attention kernels at the chip's peak, heads padded to 128 lanes

@@ -15,20 +15,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import cast
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AxisType, PartitionSpec
 
 from jepa3d.model.chunked_attention import chunked_attention
+from jepa3d.model.splash_attention import splash_attention
 from training.errors import ConfigError
 from training.mesh import platform
 
-SPLASH_BLOCKS = (1024, 512, 384, 256, 128)  # largest first: fewer, fuller passes of the MXU
-# Name of what the backward passes need of the forward pass; see `vit._saved`.
-SAVED = "attention"
 PLAIN_SCORE_BYTES = 64 * 2**20  # of float32 scores; above it chunked wins on memory and on time
 
 
@@ -96,65 +92,6 @@ def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         "bhqk,bkhd->bhqd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
     )
     return (mixed / total).swapaxes(1, 2).astype(q.dtype)
-
-
-def splash_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, interpret: bool = False
-) -> jax.Array:
-    """The TPU flash-attention kernel that ships with jax, with large blocks.
-
-    Raises:
-        ConfigError: a length that is no multiple of 128.
-    """
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel,
-        splash_attention_mask,
-    )
-
-    queries, keys, heads = q.shape[1], k.shape[1], q.shape[2]
-    query_block, key_block = _splash_block(queries), _splash_block(keys)
-    # The minor axis of an array is padded to 128 on a TPU: heads of 32 would fill a quarter of it.
-    layouts = splash_attention_kernel.QKVLayout
-    layout = layouts.SEQ_MINOR if q.shape[-1] % 128 else layouts.HEAD_DIM_MINOR
-    kernel = splash_attention_kernel.make_splash_mha(
-        mask=splash_attention_mask.MultiHeadMask(
-            [splash_attention_mask.FullMask((queries, keys))] * heads
-        ),
-        head_shards=1,
-        q_seq_shards=1,
-        interpret=interpret,
-        residual_checkpoint_name=SAVED,
-        block_sizes=splash_attention_kernel.BlockSizes(
-            block_q=query_block,
-            block_kv=key_block,
-            block_kv_compute=key_block,
-            block_q_dkv=query_block,
-            block_kv_dkv=key_block,
-            block_kv_dkv_compute=key_block,
-            block_q_dq=query_block,
-            block_kv_dq=key_block,
-            q_layout=layout,
-            k_layout=layout,
-            v_layout=layout,
-        ),
-    )
-    scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
-    out = jax.vmap(kernel)(*(_tokens_minor(x.swapaxes(1, 2)) for x in (scaled, k, v)))
-    return _tokens_minor(cast(jax.Array, out)).swapaxes(1, 2)
-
-
-def _tokens_minor(x: jax.Array) -> jax.Array:
-    return with_layout_constraint(x, Layout(major_to_minor=(0, 1, 3, 2)))
-
-
-def _splash_block(length: int) -> int:
-    for block in SPLASH_BLOCKS:
-        if length % block == 0:
-            return block
-    raise ConfigError(
-        f"the TPU attention kernel takes sequence lengths that are multiples of 128, got {length}; "
-        "change masks.context_tokens and masks.target_tokens or set model.attention=chunked"
-    )
 
 
 def _over_batch(function: Callable[..., jax.Array], batch: int) -> Callable[..., jax.Array]:

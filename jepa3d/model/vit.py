@@ -8,14 +8,13 @@ Legend: B batch, N tokens, D width, H heads, h head width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jepa3d.config import ModelConfig, TransformerConfig
-from jepa3d.model.attention import SAVED, attention
+from jepa3d.model.attention import attention
+from jepa3d.model.remat import kept
 from jepa3d.model.rope import apply_rope, split_pairs
 
 NORM_EPSILON = 1e-6
@@ -98,18 +97,6 @@ class CollectingBlock(Block):
         return x_BxNxD, x_BxNxD
 
 
-def _saved(remat: str) -> Callable[..., bool]:
-    """The policy of `jax.checkpoint` that a name of `config.REMAT_POLICIES` stands for."""
-    policies = jax.checkpoint_policies
-    attention_only = policies.save_only_these_names(SAVED)
-    if remat == "save_matmuls":
-        # Dense layers only: the score matrix of plain attention is a product with batch axes.
-        return policies.save_from_both_policies(
-            policies.dots_with_no_batch_dims_saveable, attention_only
-        )
-    return attention_only if remat == "save_attention" else policies.nothing_saveable
-
-
 def stack_of_blocks(
     config: TransformerConfig, model: ModelConfig, collect: bool = False
 ) -> nn.Module:
@@ -120,7 +107,7 @@ def stack_of_blocks(
     block = CollectingBlock if collect else Block
     if model.remat != "none":
         # A scan already keeps XLA from merging the second computation with the first.
-        block = nn.remat(block, prevent_cse=False, policy=_saved(model.remat))
+        block = nn.remat(block, prevent_cse=False, policy=kept(model.remat))
     scanned = nn.scan(
         block,
         variable_axes={"params": 0},

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from jepa3d.model.attention import attention, plain_attention, splash_attention
+from jepa3d.model.attention import attention, plain_attention
 from jepa3d.model.chunked_attention import chunked_attention
+from jepa3d.model.splash_attention import splash_attention
 from training.config import MeshConfig
 from training.errors import ConfigError
 from training.mesh import make_mesh
