@@ -43,6 +43,7 @@ ISOLATED = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_LOG_DIR": "disabled",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",  # what is measured is a compilation
 }
 V4_32 = dict(
     platform="tpu",
@@ -56,6 +57,7 @@ CLOCK_HZ, PEAK_FLOPS = 1.05e9, 2.75e14  # of a v4 chip
 LANES = 128
 # Matmuls over the score matrix in each of splash's kernels.
 KERNEL_MATMULS = {"fwd": 2, "dq": 3, "dkv": 4}
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 GIB = 2**30
 
 
@@ -173,7 +175,6 @@ def cost_figures(compiled) -> dict:
                 kernel_flops += times * KERNEL_MATMULS[kernel[1]] * score_flops(instruction)
         elif estimate:
             cycles += times * int(estimate[1])
-    # Addendum: a call without a cost enters the sum as -1 s.
     calls = text.count('custom_call_target="ConcatBitcast"')
     return {
         "flops": cost["flops"],
@@ -182,6 +183,9 @@ def cost_figures(compiled) -> dict:
         "xla_ms": 1e3 * cycles / CLOCK_HZ,
         "kernel_ms": 1e3 * kernel_flops / PEAK_FLOPS,
         "kernels": kernels,
+        "collectives": {
+            name: n for name in COLLECTIVES if (n := len(re.findall(rf" {name}(-start)?\(", text)))
+        },
     }
 
 
