@@ -12,10 +12,11 @@ demo: $(VENV)/.installed
 	$(BIN)/podvision demo --output $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity" tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity and not tpu" tests
 
-parity: $(VENV)/.parity
+parity: $(VENV)/.parity $(VENV)-tpu/.installed
 	$(BIN)/python -m pytest -m parity tests
+	$(VENV)-tpu/bin/python -m pytest -m tpu tests
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -40,5 +41,11 @@ $(VENV)/.parity: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test,parity]'
 	touch $@
 
+# Apart from the others: where libtpu is installed, jax looks for a TPU at every start and complains.
+$(VENV)-tpu/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(VENV)-tpu/bin/python || $(PYTHON) -m venv $(VENV)-tpu
+	$(VENV)-tpu/bin/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test,tpu]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-tpu build *.egg-info
