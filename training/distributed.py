@@ -47,7 +47,7 @@ class StopRequested(Exception):
     """Raised out of long work between steps, such as an evaluation, when a host is to stop."""
 
 
-def raise_if_stopping(step: int) -> None:
+def raise_if_stopping(step: int = 0) -> None:
     """Raises StopRequested where `reached_preemption` is true; to be called as equally often."""
     if reached_preemption(step):
         raise StopRequested
