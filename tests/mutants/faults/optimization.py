@@ -1,0 +1,154 @@
+"""Faults in schedules, optimizer, mesh and step."""
+
+from tests.mutants.fault import Fault
+
+SCHEDULES, OPTIMIZER = "training/schedules.py", "training/optimizer.py"
+MESH, STEP = "training/mesh.py", "training/step.py"
+SCHEDULE_TESTS = "tests/training/schedules_test.py"
+OPTIMIZER_TESTS = "tests/training/optimizer_test.py"
+MESH_TESTS = "tests/training/mesh_test.py"
+STEP_TESTS = "tests/training/step_test.py"
+
+FAULTS = (
+    Fault(
+        "the cosine begins again after the horizon",
+        SCHEDULES,
+        "t = jnp.minimum(t, total_updates - 1)\n        progress = jnp.clip("
+        "(t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)",
+        "progress = (t - warmup) / max(total_updates - 1 - warmup, 1)",
+        SCHEDULE_TESTS,
+    ),
+    Fault(
+        "the first update has a learning rate of zero",
+        SCHEDULES,
+        "(t if first else t + 1)",
+        "t",
+        SCHEDULE_TESTS,
+    ),
+    Fault(
+        "a warm-up of a fraction is rounded down",
+        SCHEDULES,
+        "math.ceil(config.warmup_fraction * total_updates)",
+        "math.floor(config.warmup_fraction * total_updates)",
+        SCHEDULE_TESTS,
+    ),
+    Fault(
+        "the floor of the cosine is forgotten",
+        SCHEDULES,
+        "return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))",
+        "return 0.5 * (1 + jnp.cos(jnp.pi * progress))",
+        SCHEDULE_TESTS,
+    ),
+    Fault(
+        "a rise is looked for between neighbors only",
+        SCHEDULES,
+        "risen = values[after] - np.minimum.accumulate(values[after]) > 1e-6 * values.max()",
+        "risen = np.diff(values[after], prepend=values[after][:1]) > 1e-6 * values.max()",
+        SCHEDULE_TESTS,
+    ),
+    Fault(
+        "the EMA decay falls instead of rising",
+        SCHEDULES,
+        "return config.start + (config.end - config.start) * progress",
+        "return config.end + (config.start - config.end) * progress",
+        SCHEDULE_TESTS,
+    ),
+    Fault(
+        "a group's weight decay of zero is ignored",
+        OPTIMIZER,
+        "config.weight_decay if group.weight_decay is None else group.weight_decay",
+        "group.weight_decay or config.weight_decay",
+        OPTIMIZER_TESTS,
+    ),
+    Fault(
+        "a group's learning rate is ignored",
+        OPTIMIZER,
+        "base = config.learning_rate if group.learning_rate is None else group.learning_rate",
+        "base = config.learning_rate",
+        OPTIMIZER_TESTS,
+    ),
+    Fault(
+        "biases and norms are decayed too",
+        OPTIMIZER,
+        "if decayed and self.weight_decay[label]:",
+        "if self.weight_decay[label]:",
+        OPTIMIZER_TESTS,
+    ),
+    Fault(
+        "weight decay goes uphill",
+        OPTIMIZER,
+        "direction = direction + self.weight_decay[label] * parameter",
+        "direction = direction - self.weight_decay[label] * parameter",
+        OPTIMIZER_TESTS,
+    ),
+    Fault(
+        "the last rule wins instead of the first",
+        OPTIMIZER,
+        "for pattern, value in rules:\n        if compile_pattern",
+        "for pattern, value in reversed(rules):\n        if compile_pattern",
+        OPTIMIZER_TESTS,
+    ),
+    Fault(
+        "plain moments forget the square",
+        OPTIMIZER,
+        "b2 * v + (1 - b2) * g * g",
+        "b2 * v + (1 - b2) * jnp.abs(g)",
+        OPTIMIZER_TESTS,
+    ),
+    Fault(
+        "gradients above the clip norm are not clipped",
+        OPTIMIZER,
+        "return jnp.minimum(1.0, clip_norm / (norm + 1e-6))",
+        "return jnp.maximum(1.0, clip_norm / (norm + 1e-6))",
+        f"{OPTIMIZER_TESTS} {STEP_TESTS}",
+    ),
+    Fault(
+        "the norm of a group is that of its last leaf",
+        OPTIMIZER,
+        "groups.setdefault(label, []).append(leaf)",
+        "groups[label] = [leaf]",
+        f"{OPTIMIZER_TESTS} {STEP_TESTS}",
+    ),
+    Fault(
+        "fsdp shards the smallest dimension",
+        MESH,
+        "key=lambda d: -shape[d]",
+        "key=lambda d: shape[d]",
+        MESH_TESTS,
+    ),
+    Fault(
+        "small arrays are sharded too",
+        MESH,
+        "if size == 1 or math.prod(shape) * itemsize < max(min_bytes, 1):",
+        "if size == 1:",
+        MESH_TESTS,
+    ),
+    Fault(
+        "a sharding rule that matches nothing is accepted",
+        MESH,
+        "if pattern not in used]\n    if unused:",
+        "if pattern not in used]\n    if not unused and False:",
+        MESH_TESTS,
+    ),
+    Fault(
+        "a batch that the accumulation does not divide is accepted",
+        MESH,
+        "if batch_size % (accumulation * data * fsdp):",
+        "if batch_size % (data * fsdp):",
+        MESH_TESTS,
+    ),
+    Fault(
+        "activations are pinned to one batch axis only",
+        MESH,
+        "return jax.lax.with_sharding_constraint(x, BATCH)",
+        'return jax.lax.with_sharding_constraint(x, PartitionSpec("data"))',
+        MESH_TESTS,
+    ),
+    Fault(
+        "rows of a process are not in ascending order",
+        MESH,
+        "for part in sorted(slices)]",
+        "for part in sorted(slices, reverse=True)]",
+        MESH_TESTS,
+    ),
+)
