@@ -109,7 +109,7 @@ def test_statistics_depend_neither_on_the_resolution_nor_on_the_views_of_a_batch
     per_unit = jax.random.normal(new_key(), (views, SLOTS, 2))
     expected = np.linalg.norm(np.asarray(per_unit, np.float64), axis=-1).sum(axis=0)
     for width, height in ((64, 32), (640, 480)):
-        per_pixel = per_unit / jnp.array([width / 2, height / 2]) / views
+        per_pixel = per_unit / jnp.array([[[width / 2, height / 2]]]) / views
         total = accumulate(empty(SLOTS), per_pixel, width, height, views).total
         # Six roundings, and a norm of two squares that are added over the views.
         np.testing.assert_allclose(total, expected, rtol=8 * np.finfo(np.float32).eps)
