@@ -69,8 +69,8 @@ def _passes(tests: Sequence[str]):
     """Raises ListError, in a copy, unless the tests pass without a fault."""
 
     def look(copy: Path) -> None:
-        code, output = _pytest(copy, tests, 20 * TIME_LIMIT_SECONDS)
-        if tests and code != PASSED:
+        code, output = _pytest(copy, tests, 20 * TIME_LIMIT_SECONDS) if tests else (PASSED, "")
+        if code != PASSED:
             raise ListError(f"tests that noticed a fault fail without it, too:\n{output[-3000:]}")
 
     return look
@@ -81,11 +81,12 @@ def _outcome(fault: Fault):
 
     def plant(copy: Path) -> Outcome:
         path, start = copy / fault.file, time.monotonic()
-        path.write_text(fault.planted(ROOT), encoding="utf-8")
+        whole = path.read_text(encoding="utf-8")
+        path.write_text(fault.planted(copy), encoding="utf-8")
         try:
             code, output = _pytest(copy, fault.tests.split(), TIME_LIMIT_SECONDS)
         finally:
-            shutil.copy2(ROOT / fault.file, path)
+            path.write_text(whole, encoding="utf-8")
         seconds = time.monotonic() - start
         if code is not None and code not in (PASSED, FAILED):
             raise ListError(f"{fault.name}: pytest could not run its tests:\n{output[-3000:]}")
