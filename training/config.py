@@ -78,6 +78,7 @@ class GroupConfig:
     learning_rate: float | None = None
     weight_decay: float | None = None
     schedule: ScheduleConfig | None = None
+    bias_correction: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.05  # decoupled, multiplied by the learning rate
     clip_norm: float | None = 1.0  # global norm; None does not clip
+    bias_correction: bool = True  # of Adam's moments, which start at zero
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     groups: tuple[GroupConfig, ...] = ()
     # Ordered (regex on the leaf path, decayed?); the first match counts, every leaf must match.
@@ -148,6 +150,8 @@ class CheckpointConfig:
     init_from: str | None = None  # work folder of an earlier stage
     init_include: tuple[str, ...] = ()  # regexes of leaves taken over; empty takes all
     init_exclude: tuple[str, ...] = ()  # regexes of leaves left at their initialization
+    # Ordered (regex of a saved path, its path here); groups of the regex may be used (\\1).
+    init_rename: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ class LogConfig:
     """Where metrics go besides `metrics.jsonl`."""
 
     every: int = 10  # updates
+    first: int = 1  # updates at the start of the run of which every one is logged
     tensorboard: bool = False
     wandb: bool = False  # offline unless WANDB_API_KEY is set
     wandb_project: str = "podvision"
