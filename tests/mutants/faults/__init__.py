@@ -10,10 +10,12 @@ from tests.mutants.faults import (
     splats_gaussians,
     splats_losses,
     splats_render,
+    training_run,
 )
 
 FAULTS = (
     *optimization.FAULTS,
+    *training_run.FAULTS,
     *checkpoint.FAULTS,
     *jepa_model.FAULTS,
     *jepa_data.FAULTS,

@@ -158,13 +158,21 @@ FAULTS = (
         SPLITS,
         "settled = earlier.get(name) or recommended.get(name)",
         "settled = recommended.get(name)",
-        PREPARE_TESTS,
+        (
+            "tests/jepa3d/data/prepare_test.py"
+            "::test_added_changed_and_removed_files_are_followed "
+            "tests/jepa3d/data/prepare_test.py"
+            "::test_hash_split_is_stable_under_additions_and_has_the_right_share"
+        ),
     ),
     Fault(
         "the split depends on the seed only",
         SPLITS,
         'hashlib.sha256(f"{seed}:{participant}".encode())',
         'hashlib.sha256(f"{seed}".encode())',
-        PREPARE_TESTS,
+        (
+            "tests/jepa3d/data/prepare_test.py"
+            "::test_hash_split_is_stable_under_additions_and_has_the_right_share"
+        ),
     ),
 )

@@ -19,21 +19,32 @@ FAULTS = (
         "jepa3d/task.py",
         '{"encoder": context.ema}',
         "params",
-        TASK_TESTS,
+        (
+            "tests/jepa3d/task_test.py"
+            "::test_the_target_is_the_average_of_the_encoder_and_is_in_no_optimizer_group "
+            "tests/jepa3d/task_test.py"
+            "::test_no_gradient_reaches_the_encoder_through_the_targets"
+        ),
     ),
     Fault(
         "gradients flow into the target encoder",
         JEPA,
         'target_encoder = jax.lax.stop_gradient(target_params["encoder"])',
         'target_encoder = target_params["encoder"]',
-        JEPA_TESTS,
+        (
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_no_gradient_reaches_the_target_encoder_and_every_parameter_gets_one"
+        ),
     ),
     Fault(
         "targets are not normalized",
         JEPA,
         "return (x * jax.lax.rsqrt(variance + TARGET_EPSILON)).reshape(shape)",
         "return x.reshape(shape)",
-        JEPA_TESTS,
+        (
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_targets_have_mean_zero_and_variance_one_per_token_and_level"
+        ),
     ),
     Fault(
         "targets are gathered at the context",
@@ -61,14 +72,19 @@ FAULTS = (
         JEPA,
         "index = jnp.arange(1, kernel.shape[0] + 1, dtype=jnp.float32)",
         "index = jnp.ones(kernel.shape[0], dtype=jnp.float32)",
-        JEPA_TESTS,
+        ("tests/jepa3d/model/jepa_test.py::test_initial_values_follow_the_reference"),
     ),
     Fault(
         "the visible tokens have the positions of the first tokens",
         JEPA,
         "rope = (gather_tokens(rope[0], ids), gather_tokens(rope[1], ids))\n    return",
         "rope = (rope[0][:, : ids.shape[1]], rope[1][:, : ids.shape[1]])\n    return",
-        JEPA_TESTS,
+        (
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_encoding_all_tokens_by_id_equals_encoding_the_volume "
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_visible_features_do_not_depend_on_hidden_voxels"
+        ),
     ),
     Fault(
         "keys are not rotated",
@@ -110,21 +126,21 @@ FAULTS = (
         PATCHES,
         "blocks.transpose(0, 1, 3, 5, 7, 2, 4, 6)",
         "blocks.transpose(0, 1, 3, 5, 7, 4, 2, 6)",
-        JEPA_TESTS,
+        ("tests/jepa3d/model/jepa_test.py::test_patches_equal_a_strided_convolution"),
     ),
     Fault(
         "attention without its scale",
         ATTENTION,
         '"bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32',
         '"bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32',
-        ATTENTION_TESTS,
+        ("tests/jepa3d/model/attention_test.py::test_plain_is_softmax_attention"),
     ),
     Fault(
         "the largest score is not subtracted",
         ATTENTION,
         "weights = jnp.exp(scores - top)",
         "weights = jnp.exp(scores)",
-        ATTENTION_TESTS,
+        ("tests/jepa3d/model/attention_test.py::test_plain_is_softmax_attention"),
     ),
     Fault(
         "context and targets overlap",
@@ -208,20 +224,28 @@ FAULTS = (
         DIAGNOSTICS,
         "x = x - x.mean(axis=0)[None]",
         "x = x - 0.0",
-        DIAGNOSTIC_TESTS,
+        (
+            "tests/jepa3d/diagnostics_test.py"
+            "::test_only_the_uncentered_rank_sees_a_constant_plus_noise"
+        ),
     ),
     Fault(
         "pairs of a member with itself count",
         DIAGNOSTICS,
         "(total - themselves) / jnp.maximum(pairs, 1.0)",
         "total / jnp.maximum(pairs, 1.0)",
-        DIAGNOSTIC_TESTS,
+        ("tests/jepa3d/diagnostics_test.py::test_cosines_agree_with_all_pairs"),
     ),
     Fault(
         "attention is not among the operations",
         COUNTS,
         "+ 4 * tokens * d\n",
         "\n",
-        COUNT_TESTS,
+        (
+            "tests/jepa3d/model/counts_test.py"
+            "::test_operations_per_volume "
+            "tests/jepa3d/model/counts_test.py"
+            "::test_operations_equal_a_count_over_the_matmuls"
+        ),
     ),
 )

@@ -16,21 +16,27 @@ FAULTS = (
         PHOTOMETRIC,
         "predicted = jnp.where(mask[:, :, None] > 0, predicted, target)",
         "predicted = predicted + 0.0",
-        PHOTOMETRIC_TESTS,
+        (
+            "tests/splats/losses/photometric_test.py"
+            "::test_masked_pixels_change_neither_loss_nor_metrics"
+        ),
     ),
     Fault(
         "PSNR takes overexposed predictions as they are",
         PHOTOMETRIC,
         "difference = jnp.clip(predicted, 0.0, 1.0) - target",
         "difference = predicted - target",
-        PHOTOMETRIC_TESTS,
+        (
+            "tests/splats/losses/photometric_test.py"
+            "::test_psnr_equals_scikit_image_and_clips_the_prediction"
+        ),
     ),
     Fault(
         "the structure term has the luminance's constant",
         PHOTOMETRIC,
         "(2 * (product - means_product) + C2)",
         "(2 * (product - means_product) + C1)",
-        PHOTOMETRIC_TESTS,
+        ("tests/splats/losses/photometric_test.py::test_metric_ssim_equals_scikit_image"),
     ),
     Fault(
         "points outside of the image count",
@@ -79,6 +85,9 @@ FAULTS = (
         OVER_DEVICES,
         "jax.tree.map(lambda leaf: jax.lax.psum(leaf, axes), sums.totals)",
         "jax.tree.map(lambda leaf: leaf, sums.totals)",
-        "tests/splats/losses/over_devices_test.py",
+        (
+            "tests/splats/losses/over_devices_test.py"
+            "::test_updates_and_refinements_are_those_of_one_device"
+        ),
     ),
 )
