@@ -15,12 +15,7 @@ FAULTS = (
         SCHEDULES,
         "progress = xp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)",
         "progress = (t - warmup) / max(total_updates - 1 - warmup, 1)",
-        (
-            "tests/training/schedules_test.py"
-            "::test_warmup_cosine_is_that_of_optax_shifted_to_start_above_zero "
-            "tests/training/schedules_test.py"
-            "::test_runs_of_a_few_updates_have_a_schedule_too"
-        ),
+        f"{SCHEDULE_TESTS}::test_no_learning_rate_rises_after_its_warm_up_over_three_horizons",
     ),
     Fault(
         "the first update has a learning rate of zero",
@@ -71,7 +66,7 @@ FAULTS = (
         OPTIMIZER,
         "return common if own is None else own",
         "return own or common",
-        ("tests/training/optimizer_test.py::test_each_group_has_its_own_rate_and_decay"),
+        ("tests/training/optimizer_test.py::test_decay_of_zero_is_a_setting_of_a_group"),
     ),
     Fault(
         "a group's learning rate is ignored",
