@@ -125,6 +125,7 @@ class LoaderConfig:
     """Host side of the example stream."""
 
     workers: int = 4  # threads that read examples
+    processes: int = 0  # reader processes instead of threads; 0: threads
     prefetch: int = 2  # batches kept ready on the device
     max_replaced_fraction: float = 0.01  # of the examples read, before the run stops (exit 4)
 
@@ -216,6 +217,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "ema.start": (0, 1),
     "ema.end": (0, 1),
     "loader.workers": (1, math.inf),
+    "loader.processes": (0, math.inf),
     "loader.prefetch": (1, math.inf),
     "loader.max_replaced_fraction": (0, 1),
     "evaluation.batch_size": (1, math.inf),
