@@ -10,12 +10,14 @@ from tests.mutants.faults import (
     splats_gaussians,
     splats_losses,
     splats_render,
+    training_data,
     training_run,
 )
 
 FAULTS = (
     *optimization.FAULTS,
     *training_run.FAULTS,
+    *training_data.FAULTS,
     *checkpoint.FAULTS,
     *jepa_model.FAULTS,
     *jepa_data.FAULTS,

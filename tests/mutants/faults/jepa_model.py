@@ -180,8 +180,8 @@ FAULTS = (
     Fault(
         "padded samples count in the loss",
         LOSSES,
-        "return Measured(jnp.sum(per_sample * weights_B), weights_B.sum())\n\n\ndef _dense_term",
-        "return Measured(jnp.sum(per_sample), weights_B.sum())\n\n\ndef _dense_term",
+        "return Total(jnp.sum(per_sample * weights_B), weights_B.sum())\n\n\ndef _dense_term",
+        "return Total(jnp.sum(per_sample), weights_B.sum())\n\n\ndef _dense_term",
         LOSS_TESTS,
     ),
     Fault(
