@@ -130,7 +130,7 @@ class SplatTask(Task):
         densify = self.config.densify
         if densify.strategy == "none":
             return None
-        return Cadence(densify.every, densify.start, densify.stop)
+        return Cadence(densify.refine_every, densify.refine_start_iter, densify.refine_stop_iter)
 
     @cached_property
     def quiet_groups(self) -> Mapping[str, int]:  # type: ignore[override]
@@ -221,7 +221,7 @@ class SplatTask(Task):
 
     @property
     def _screen_probe(self) -> str:
-        return "absgrad" if self.config.densify.absolute else "means2d"
+        return "absgrad" if self.config.densify.absgrad else "means2d"
 
     def absorb(self, model_state: SplatState, probe_gradients: dict[str, jax.Array]) -> SplatState:
         """Adds the screen gradients, of the loss of each view by itself, to the statistics."""
@@ -302,12 +302,12 @@ class SplatTask(Task):
         return params | {"gaussians": gaussians}, model_state
 
     def refresh(self, state: TrainState, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        densify, cap = self.config.densify, self.config.model.capacity
+        densify, cap = self.config.densify, self.config.model.cap_max
         shards = gaussian_shards() if self.config.shard_gaussians else None
         return refinement.refine(state, key, densify, cap, self.scene_scale, shards)
 
     def resize_reason(self, ledger: Mapping[str, float]) -> str | None:
-        wanted = refinement.growth_wanted(dict(ledger), self.config.model.capacity)
+        wanted = refinement.growth_wanted(dict(ledger), self.config.model.cap_max)
         return sizes.FULL if wanted else None
 
     def resize(self, state: TrainState, reason: str) -> tuple[SplatTask, TrainState]:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.config import TrainConfig, check_ranges
+from training.config import TrainConfig
 from training.errors import ConfigError, PodvisionError
 from training.task import Task
-from training.typed import apply_overrides, build, suggestion
+from training.typed import build, suggestion
 
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
@@ -83,12 +83,14 @@ def config_class(system: str) -> type[TrainConfig]:
 
 
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
-    """The typed config: values of the file, then `a.b=text` overrides in order."""
+    """The typed config: the system's defaults, under the values, under `a.b=text` overrides.
+
+    Raises:
+      ConfigError: an unknown system or key, or a value that cannot be used; see `typed.build`.
+    """
     if "system" not in values:
         raise ConfigError("config.system is missing; set it to one of " + ", ".join(SYSTEMS))
-    config = apply_overrides(build(config_class(values["system"]), values), overrides)
-    check_ranges(config)
-    return config
+    return build(config_class(values["system"]), values, overrides=overrides)
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:

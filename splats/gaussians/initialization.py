@@ -50,10 +50,10 @@ def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) 
             )
         else:
             positions, colors = random_points(config.random_points, scale, generator)
-    if len(positions) > config.capacity:
+    if len(positions) > config.cap_max:
         raise ConfigError(
-            f"the scene starts with {len(positions)} points, more than config.model.capacity = "
-            f"{config.capacity}; raise the capacity"
+            f"the scene starts with {len(positions)} points, more than config.model.cap_max = "
+            f"{config.cap_max}; raise the capacity"
         )
     return StartingPoints(
         positions.astype(np.float32),
@@ -68,11 +68,11 @@ def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> in
     A third of the slots stays free, so that the first refinement has room.
     """
     if allocate_all:
-        return config.capacity
+        return config.cap_max
     capacity = config.initial_capacity
     while capacity < 1.5 * points:
         capacity *= 2
-    return min(capacity, config.capacity)
+    return min(capacity, config.cap_max)
 
 
 def initial_gaussians(

@@ -53,10 +53,10 @@ def check_shards(task: SplatTask) -> None:
     Raises:
       ConfigError: the shards would not be equal.
     """
-    capacity, shards = task.config.model.capacity, gaussian_shards()
+    capacity, shards = task.config.model.cap_max, gaussian_shards()
     if task.config.shard_gaussians and capacity % shards:
         raise ConfigError(
-            f"config.model.capacity = {capacity} must be a multiple of {shards}, the devices that "
+            f"config.model.cap_max = {capacity} must be a multiple of {shards}, the devices that "
             "config.shard_gaussians spreads Gaussians over (config.mesh.fsdp)"
         )
 
@@ -74,7 +74,7 @@ def grown(task: SplatTask, state: TrainState, reason: str) -> tuple[SplatTask, T
     if EXCHANGE in reasons and rows is not None:
         task = replace(task, exchange_capacity=2 * rows)
     if FULL in reasons:
-        return resized(task, state, min(2 * task.capacity, task.config.model.capacity))
+        return resized(task, state, min(2 * task.capacity, task.config.model.cap_max))
     return task, state
 
 

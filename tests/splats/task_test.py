@@ -33,7 +33,7 @@ from training.config import GroupConfig
 from training.errors import CheckpointError, ConfigError
 from training.evaluation import evaluate_state
 
-MCMC = DensifyConfig("mcmc", start=2, stop=50, every=5)
+MCMC = DensifyConfig("mcmc", refine_start_iter=2, refine_stop_iter=50, refine_every=5)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
@@ -47,7 +47,7 @@ def same(a, b):
 
 
 def test_state_takes_708_bytes_per_gaussian_within_five_percent():
-    task = small_task(model=ModelConfig(initial_capacity=4096, capacity=4096), capacity=4096)
+    task = small_task(model=ModelConfig(initial_capacity=4096, cap_max=4096), capacity=4096)
     state = make_program(task).abstract_state
     leaves = jax.tree.leaves((state.params, state.opt_state, state.model_state))
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
@@ -316,8 +316,8 @@ def test_settings_that_cannot_work_are_refused_by_name(changes, key):
 
 
 def test_more_points_than_capacity_is_refused():
-    model = ModelConfig(initial_capacity=64, capacity=64)
-    with pytest.raises(ConfigError, match=r"model\.capacity"):
+    model = ModelConfig(initial_capacity=64, cap_max=64)
+    with pytest.raises(ConfigError, match=r"model\.cap_max"):
         small_task(64, model=model).init(jax.random.key(0))
 
 
