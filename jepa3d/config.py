@@ -60,9 +60,14 @@ class ModelConfig:
     context_head: bool = False  # second output of the predictor, for the dense loss on the context
     # Of matmuls and activations; parameters, norms and softmax stay float32.
     dtype: str = setting("float32", choices=("float32", "bfloat16"))
-    remat: bool = False  # recompute each block in the backward pass: less memory, about 20 % slower
-    unroll: bool = False  # unroll the scan over blocks: slower to compile, slightly faster to run
-    attention: str = "auto"  # "auto" picks by backend: tpu splash, gpu cudnn, cpu chunked
+    # Recompute each block in the backward pass: less memory, about 20 % slower.
+    remat: bool = setting(False, resumable=True)
+    # Unroll the scan over blocks: slower to compile, slightly faster to run.
+    unroll: bool = setting(False, resumable=True)
+    # "auto" picks by backend: tpu splash, gpu cudnn, cpu chunked.
+    attention: str = setting(
+        "auto", choices=("auto", "plain", "chunked", "splash", "cudnn"), resumable=True
+    )
 
     def __post_init__(self):
         if any(v < p or v % p for v, p in zip(self.volume, self.patch)):

@@ -74,8 +74,8 @@ class Duration:
             )
         if exact > MOST_UPDATES:
             raise ConfigError(
-                f"config.{key}.{unit} = {readable(value)} is {exact:.3g} updates {context}, and a run has "
-                f"{MOST_UPDATES:,} at most; lower it"
+                f"config.{key}.{unit} = {readable(value)} is {exact:.3g} updates {context}, and a "
+                f"run has {MOST_UPDATES:,} at most; lower it"
             )
         return int(exact)
 

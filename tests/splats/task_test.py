@@ -11,7 +11,7 @@ import pytest
 from splats.checks import start as start_checks
 from splats.config import (
     DensifyConfig,
-    LossConfig,
+    MetricsConfig,
     ModelConfig,
     RenderConfig,
     scaled_for_batch,
@@ -271,6 +271,8 @@ def test_batch_scaling_follows_the_square_root_rule_up_to_its_cap():
     assert four.groups[-1] == GroupConfig("other") and four.learning_rate == pytest.approx(2e-3)
     many = scaled_for_batch(base, 64)
     assert many.b1 == pytest.approx(1 - 8 * 0.1) and many.b1 > 0
+    with pytest.raises(ConfigError, match=r"optimizer\.b1 = 0\.8 .* raise it to 0\.875 or more"):
+        scaled_for_batch(replace(base, b1=0.8), 64)
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("sqrt", 4.0)])
@@ -300,14 +302,9 @@ def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"densify": DensifyConfig("adaptive")}, "densify.strategy"),
         ({"densify": DensifyConfig("default", reset_every=2950)}, "densify.reset_every"),
-        ({"model": ModelConfig(sh_degree=4)}, "model.sh_degree"),
-        ({"model": ModelConfig(init_opacity=1.0)}, "model.init_opacity"),
-        ({"losses": LossConfig(ssim=1.5)}, "losses.ssim"),
-        ({"densify": DensifyConfig("default", minimum_opacity=0.0019)}, "densify.minimum_opacity"),
-        ({"batch_scaling": "linear"}, "batch_scaling"),
-        ({"render": RenderConfig(exchange_capacity=-1)}, "render.exchange_capacity"),
+        ({"densify": DensifyConfig("default", prune_opa=0.0019)}, "densify.prune_opa"),
+        ({"metrics": MetricsConfig(lpips="alex")}, "metrics.lpips_weights"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(changes, key):

@@ -39,7 +39,7 @@ def open_state(
         program = Program(task, config, layout, total_updates)
         return program, fresh_state(program)
     saved = store.describe(latest)
-    check_resume(saved.config, config_json, allow=allow)
+    check_resume(saved.config, config, allow)
     program = Program(task.with_metadata(saved.task), config, layout, total_updates)
     state, data = store.restore(latest, program.abstract_state, config_json)
     if "data" not in allow:
