@@ -47,19 +47,13 @@ from training.config import (
     TrainConfig,
 )
 from training.loop import fit
+from training.loss import LossOutput, LossTerm, Total
 from training.mesh import Layout, make_mesh
 from training.program import Program
+from training.source import Sources
 from training.stream import ExampleStream
-from training.task import (
-    Description,
-    Evaluation,
-    LossOutput,
-    LossTerm,
-    Sources,
-    Task,
-    Total,
-    Verdict,
-)
+from training.task import Task
+from training.verdict import Description, Evaluation, Verdict
 
 STEP_MS = 50.0  # a step of the size that the share is given for
 SHORT = 100  # steps of the run that is subtracted
@@ -89,12 +83,12 @@ def pause(milliseconds: float) -> np.ndarray:
     return np.zeros((), np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
 class LeastSquares(Task):
     """One term, two parameter arrays in two groups."""
 
-    def __init__(self, device_ms: float):
-        self.device_ms = device_ms
-
+    config: TrainConfig
+    device_ms: float
     loss_terms = {"error": LossTerm()}
 
     def sources(self) -> Sources:
@@ -159,7 +153,7 @@ def timed(function) -> Cost:
 
 def run_fit(steps: int, device_ms: float) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        fit(LeastSquares(device_ms), config(steps), Path(folder))
+        fit(LeastSquares(config(steps), device_ms), Path(folder))
 
 
 def loop_cost(steps: int, device_ms: float) -> Cost:
@@ -173,10 +167,11 @@ def loop_cost(steps: int, device_ms: float) -> Cost:
 
 def bare_cost(steps: int, device_ms: float) -> Cost:
     """Per step of the compiled step alone."""
-    settings, task = config(steps), LeastSquares(device_ms)
+    settings = config(steps)
+    task = LeastSquares(settings, device_ms)
     layout = Layout(make_mesh(settings.mesh))
     with jax.set_mesh(layout.mesh):
-        program = Program(task, settings, layout, steps)
+        program = Program(task, layout)
         state = program.initial_state()
         stream = ExampleStream(task.sources().train, 0, 8, layout.rows(8), settings.loader)
         batches = layout.put_batches([stream.batch(0)], 8)

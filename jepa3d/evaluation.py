@@ -19,9 +19,11 @@ import numpy as np
 from jepa3d import diagnostics, pictures
 from jepa3d.losses import Measured, added, jepa_loss, skill
 from jepa3d.model.jepa import predict
+from training.loss import Batch
 from training.mesh import Layout
+from training.source import Source
 from training.stream import evaluation_batches
-from training.task import Batch, Evaluation, Source
+from training.verdict import Evaluation
 
 if TYPE_CHECKING:
     from jepa3d.task import JepaTask

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from jepa3d.data.source import VolumeSource
-from training.task import Verdict
+from training.verdict import Verdict
 
+NAMES = ("decode", "spacing", "collapse", "evaluation-loss")
 # Sane voxel sizes in mm of a retinal scan: B-scan pitch, axial, lateral.
 LIMITS_MM = ((0.001, 0.5), (0.0005, 0.02), (0.001, 0.1))
 
@@ -77,3 +78,13 @@ def loss_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
         )
     sentence = f"the evaluation loss of {len(history)} evaluations is positive and changes"
     return Verdict("evaluation-loss", True, sentence)
+
+
+def of_data(source: VolumeSource) -> list[Verdict]:
+    """Before the first update."""
+    return [decode_verdict(source), spacing_verdict(source)]
+
+
+def of_evaluations(history: Sequence[Mapping[str, float]]) -> list[Verdict]:
+    """After each evaluation; oldest first."""
+    return [loss_verdict(history), collapse_verdict(history)]

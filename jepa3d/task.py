@@ -14,32 +14,23 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from jepa3d import evaluation
+from jepa3d import evaluation, guards
 from jepa3d.config import Config, MaskConfig
 from jepa3d.data.account import COLUMNS, account_of
 from jepa3d.data.augment import augment, normalize
 from jepa3d.data.source import VolumeSource
-from jepa3d.guards import collapse_verdict, decode_verdict, loss_verdict, spacing_verdict
 from jepa3d.losses import added, dense_weight, jepa_loss, skill, start_positional_mean
 from jepa3d.masks import check_masks, mask_preset, sample_masks
 from jepa3d.model.counts import parameter_counts, volume_flops
 from jepa3d.model.jepa import init_params, predict
+from training.capabilities import Augmented, Averaged, Guards
 from training.errors import ConfigError
+from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.mesh import constrain_batch
 from training.optimizer import label_by_rules
-from training.task import (
-    Batch,
-    Context,
-    Description,
-    Evaluation,
-    LossOutput,
-    LossTerm,
-    Sources,
-    Table,
-    Task,
-    Total,
-    Verdict,
-)
+from training.source import Sources
+from training.task import Task
+from training.verdict import Description, Evaluation, Table, Verdict
 
 PyTree = Any
 GROUPS = ((r"encoder/.*", "encoder"), (r"predictor/.*", "predictor"))
@@ -67,8 +58,8 @@ def make_task(config: Config) -> JepaTask:
 
 
 @dataclasses.dataclass(frozen=True)
-class JepaTask(Task):
-    """See the module docstring; all methods are documented in `training.task`."""
+class JepaTask(Task, Augmented, Averaged):
+    """See the module docstring; methods are documented in `training.task` and `capabilities`."""
 
     config: Config
     masks: tuple[MaskConfig, ...]
@@ -78,10 +69,12 @@ class JepaTask(Task):
     def loss_terms(self) -> dict[str, LossTerm]:  # type: ignore[override]
         terms = {"prediction": LossTerm()}
         if self.config.model.context_head:
-            terms["dense"] = LossTerm(
-                lambda applied: dense_weight(applied, self.config.loss), required=False
-            )
+            terms["dense"] = LossTerm(self._dense_weight, required=False)
         return terms
+
+    def _dense_weight(self, applied: jax.Array, model_state: PyTree) -> jax.Array:
+        del model_state
+        return dense_weight(applied, self.config.loss)
 
     @cached_property
     def _train_source(self) -> VolumeSource:
@@ -106,7 +99,7 @@ class JepaTask(Task):
     def optimizer_groups(self, params: PyTree) -> PyTree:
         return label_by_rules(params, GROUPS)
 
-    def ema_select(self, params: PyTree) -> PyTree:
+    def averaged(self, params: PyTree, model_state: PyTree) -> PyTree:
         return params["encoder"]
 
     def describe(self) -> Description:
@@ -185,14 +178,15 @@ class JepaTask(Task):
         rows: list[tuple] = list(account_of(index, 0, 0, 0.0).rows())
         return {"account": Table("Input files by scanner", COLUMNS, rows)}
 
-    def start_guards(self, state: Any, batch: Batch, resident: PyTree) -> list[Verdict]:
-        return [decode_verdict(self._train_source), spacing_verdict(self._train_source)]
+    def guards(self) -> Guards:
+        return Guards(
+            names=guards.NAMES,
+            start=lambda *_: guards.of_data(self._train_source),
+            evaluation=guards.of_evaluations,
+        )
 
     def evaluate(self, state: Any, source: Any, layout: Any) -> Evaluation:
         return evaluation.evaluate(self, state, source, layout)
-
-    def evaluation_guards(self, history: Any) -> list[Verdict]:
-        return [loss_verdict(history), collapse_verdict(history)]
 
     def without_augmentation(self) -> Self:
         return dataclasses.replace(self, augmented=False)

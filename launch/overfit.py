@@ -42,7 +42,7 @@ def overfit(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     if args.workdir is not None:
         open_run_folder(args.workdir)
-    verdicts = train_on_fixed(make_task(config), config, args.examples, args.updates, print)
+    verdicts = train_on_fixed(make_task(config), args.examples, args.updates, print)
     if args.workdir is not None:
         write_verdict(args.workdir, verdicts)
     for verdict in verdicts:

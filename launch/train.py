@@ -35,5 +35,5 @@ def train(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)
     allowed = tuple(key for key in args.allow_config_change.split(",") if key)
-    fit(make_task(config), config, args.workdir, args.overrides, allowed)
+    fit(make_task(config), args.workdir, args.overrides, allowed)
     return 0

@@ -13,6 +13,7 @@ from training.config import (
     Duration,
     EvaluationConfig,
     GroupConfig,
+    LogConfig,
     OptimizerConfig,
     ScheduleConfig,
     TrainConfig,
@@ -189,6 +190,17 @@ def splat_optimizer(
     )
 
 
+def in_scene_units(optimizer: OptimizerConfig, scene_scale: float) -> OptimizerConfig:
+    """The same optimizer with the learning rate of the means times the size of the scene."""
+    groups = tuple(
+        dataclasses.replace(group, learning_rate=group.learning_rate * scene_scale)
+        if group.name == "means" and group.learning_rate is not None
+        else group
+        for group in optimizer.groups
+    )
+    return dataclasses.replace(optimizer, groups=groups)
+
+
 def scaled_for_batch(
     optimizer: OptimizerConfig, batch_size: int, largest_factor: float = 8.0
 ) -> OptimizerConfig:
@@ -233,6 +245,7 @@ class Config(TrainConfig):
         factory=lambda: EvaluationConfig(every=Duration(updates=5000), batch_size=1),
         resumable=True,
     )
+    log: LogConfig = setting(factory=lambda: LogConfig(first=20), resumable=True)
     scene: SceneConfig = setting(factory=SceneConfig)
     model: ModelConfig = setting(factory=ModelConfig)
     losses: LossConfig = setting(factory=LossConfig)

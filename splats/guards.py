@@ -15,8 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from splats.render.layout import MIN_ALPHA
-from training.task import Verdict
+from training.verdict import Verdict
 
+NAMES = (
+    "pixel-dependence",
+    "finite-differences",
+    "held-out-split",
+    "gradient-health",
+    "identical-evaluations",
+    "plausible-psnr",
+    "idle-refinement",
+)
 Params = dict[str, Any]
 MIN_PIXEL_EFFECT = 1e-3  # relative change of loss and gradients when the photograph changes
 FINITE_DIFFERENCE_TOLERANCE = 0.1
@@ -217,6 +226,18 @@ def idle_refinement(ledger: Sequence[Mapping[str, float]]) -> Verdict | None:
             f"{quantiles}"
         )
     return Verdict("idle-refinement", False, sentence, warning=True)
+
+
+def of_evaluations(history: Sequence[Mapping[str, float]], photographs: bool) -> list[Verdict]:
+    """After each evaluation, oldest first; `photographs`: not a synthetic scene."""
+    verdicts = (identical_evaluations(history), plausible_psnr(history, photographs))
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+def of_refinements(ledger: Sequence[Mapping[str, float]]) -> list[Verdict]:
+    """After each refinement; rows of the ledger, oldest first."""
+    verdict = idle_refinement(ledger)
+    return [] if verdict is None else [verdict]
 
 
 def overfit(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:

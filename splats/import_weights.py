@@ -23,9 +23,9 @@ from training.checkpoint.first import write_first_checkpoint
 from training.config import MeshConfig
 from training.errors import ConfigError, InputError
 from training.mesh import Layout, make_mesh
-from training.plan import make_plan
 from training.program import Program
 from training.registry import load_config, make_task
+from training.task import with_config
 
 if TYPE_CHECKING:
     from splats.config import Config
@@ -40,10 +40,10 @@ def import_weights(args: argparse.Namespace) -> list[str]:
     cleaned = clean(read_inria_ply(args.source, strict=True))
     task: SplatTask = make_task(config)  # type: ignore[assignment]
     task = sized_task(task, cleaned.cloud, args.source)
-    total = make_plan(config, len(task.scene.train), task.refresh_cadence).total
     # One device will do: a checkpoint is restored on any mesh.
     layout = Layout(make_mesh(MeshConfig(), jax.devices()[:1]))
-    program = Program(task, replace(config, mesh=MeshConfig(), accumulation=1), layout, total)
+    alone = replace(config, mesh=MeshConfig(), accumulation=1)
+    program = Program(with_config(task, alone), layout)
     with jax.set_mesh(layout.mesh):
         gaussians, alive = slots(task, cleaned.cloud, args.normalized)
         state = program.initial_state()
@@ -55,7 +55,7 @@ def import_weights(args: argparse.Namespace) -> list[str]:
         if config.shard_gaussians:
             state = refinement.deal(state)
         state = jax.device_put(state, program.shardings)
-        write_first_checkpoint(args.workdir, task, config, state, args.overrides)
+        write_first_checkpoint(args.workdir, program, state, config, args.overrides)
     return report(args.workdir, cleaned, task)
 
 

@@ -7,7 +7,7 @@ view). Examples are numbers of training views; photographs and cameras stay on t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from splats import evaluation, guards
 from splats.checks import gradient_health
 from splats.checks import start as start_checks
-from splats.config import SYNTHETIC, Config, scaled_for_batch
+from splats.config import SYNTHETIC, Config, in_scene_units, scaled_for_batch
 from splats.data.saved_scene import check_saved_scene
 from splats.data.scene import Scene
 from splats.data.views import ViewSource, open_scene, view_arrays
@@ -27,8 +27,7 @@ from splats.gaussians import refinement, screen_gradients, sizes
 from splats.gaussians.exchange import GROUP
 from splats.gaussians.initialization import initial_capacity, initial_gaussians, starting_points
 from splats.gaussians.refinement import SplatState, new_splat_state
-from splats.losses import bilateral, poses
-from splats.losses import regularizers as regularizers
+from splats.losses import bilateral, poses, regularizers
 from splats.losses.depth import supervising_points
 from splats.losses.over_devices import batch_sums, gaussian_shards
 from splats.losses.view_sums import BatchInputs, ViewComparison
@@ -36,27 +35,27 @@ from splats.metrics.lpips import Lpips
 from splats.metrics.lpips_weights import load_lpips
 from splats.render import RenderSettings
 from splats.render.rasterize import check_backend
-from training.config import GuardConfig, OptimizerConfig, TrainConfig
+from training.capabilities import (
+    Augmented,
+    Cadence,
+    Guards,
+    OptimizerOwner,
+    Probing,
+    Projecting,
+    Refreshable,
+    Resizable,
+    Sharded,
+    ShardingRules,
+)
+from training.config import OptimizerConfig
 from training.errors import ConfigError
-from training.guards.watch import Watch
+from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.mesh import Layout
 from training.optimizer import label_by_rules
+from training.source import Source, Sources
 from training.state import TrainState
-from training.task import (
-    Batch,
-    Cadence,
-    Context,
-    Description,
-    Evaluation,
-    LossOutput,
-    LossTerm,
-    ShardingRules,
-    Source,
-    Sources,
-    Task,
-    Total,
-    Verdict,
-)
+from training.task import Task
+from training.verdict import Description, Evaluation, Verdict
 
 GAUSSIANS_SHARDED = ((r"gaussians/|model_state/", (GROUP,)),)
 PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
@@ -75,7 +74,9 @@ def make_task(config: Config) -> SplatTask:
 
 
 @dataclass(frozen=True, eq=False)
-class SplatTask(Task):
+class SplatTask(
+    Task, Probing, Projecting, Refreshable, Resizable, OptimizerOwner, Sharded, Augmented
+):
     """One scene, configured.
 
     Attributes:
@@ -92,8 +93,6 @@ class SplatTask(Task):
     pair_capacity: int
     first_degree: int = 0
     exchange_capacity: int = 0
-
-    logged_first = 20
 
     def __post_init__(self):
         shared = set(self.scene.train.tolist()) & set(self.scene.test.tolist())
@@ -131,15 +130,6 @@ class SplatTask(Task):
         if densify.strategy == "none":
             return None
         return Cadence(densify.refine_every, densify.refine_start_iter, densify.refine_stop_iter)
-
-    @cached_property
-    def quiet_groups(self) -> Mapping[str, int]:  # type: ignore[override]
-        """Higher harmonics have no gradient at degree 0; round Gaussians none in rotation."""
-        return {"shN": self.config.model.sh_every, "quats": 100}
-
-    @property
-    def adam_bias_correction(self) -> bool:  # type: ignore[override]
-        return not self.config.selective_adam
 
     @cached_property
     def scene_scale(self) -> float:
@@ -198,13 +188,14 @@ class SplatTask(Task):
         rules += [(name, name) for name in params if name != "gaussians"]
         return label_by_rules(params, rules)
 
-    def optimizer_settings(self, config: TrainConfig) -> OptimizerConfig:
-        if self.config.batch_scaling == "sqrt":
-            return scaled_for_batch(config.optimizer, config.batch_size)
-        return config.optimizer
-
-    def learning_rate_scales(self) -> Mapping[str, float]:
-        return {"means": self.scene_scale}
+    def optimizer(self) -> OptimizerConfig:
+        """The rate of the means is in units of the scene; rows left out go without correction."""
+        config = self.config
+        settings = config.optimizer
+        if config.batch_scaling == "sqrt":
+            settings = scaled_for_batch(settings, config.batch_size)
+        settings = in_scene_units(settings, self.scene_scale)
+        return replace(settings, bias_correction=not config.selective_adam)
 
     def active_degree(self, applied: jax.Array) -> jax.Array:
         """Degree of the harmonics that is in use at an update."""
@@ -239,9 +230,6 @@ class SplatTask(Task):
     def gradient_metrics(self, gradients, probe_gradients, model_state) -> dict[str, jax.Array]:
         visible = model_state.visible
         return gradient_health.metrics(gradients["gaussians"], probe_gradients or {}, visible)
-
-    def watches(self, config: GuardConfig) -> list[Watch]:
-        return [gradient_health.GradientHealth(config.spike_patience)]
 
     def loss(
         self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
@@ -301,10 +289,12 @@ class SplatTask(Task):
         )
         return params | {"gaussians": gaussians}, model_state
 
-    def refresh(self, state: TrainState, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    def refresh(
+        self, state: TrainState, context: Context, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         densify, cap = self.config.densify, self.config.model.cap_max
         shards = gaussian_shards() if self.config.shard_gaussians else None
-        return refinement.refine(state, key, densify, cap, self.scene_scale, shards)
+        return refinement.refine(state, context.update_key, densify, cap, self.scene_scale, shards)
 
     def resize_reason(self, ledger: Mapping[str, float]) -> str | None:
         wanted = refinement.growth_wanted(dict(ledger), self.config.model.cap_max)
@@ -336,23 +326,23 @@ class SplatTask(Task):
         # About 90 operations per pixel and pair both ways (20 + 70); a tile sees 200 pairs.
         return Description(counts, 90.0 * 200 * pixels, {"view": ((), "int32")})
 
-    def start_guards(
+    def guards(self) -> Guards:
+        photographs = self.config.scene.path != SYNTHETIC
+        return Guards(
+            names=guards.NAMES,
+            # Higher harmonics have no gradient at degree 0; round Gaussians none in rotation.
+            quiet_groups={"shN": self.config.model.sh_every, "quats": 100},
+            start=self._start_guards,
+            watches=lambda config: [gradient_health.GradientHealth(config.spike_patience)],
+            evaluation=lambda history: guards.of_evaluations(history, photographs),
+            refresh=guards.of_refinements,
+        )
+
+    def _start_guards(
         self, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
     ) -> list[Verdict]:
         _ = self.lpips  # a metric that cannot be computed is refused before training
         return start_checks.run(self, state, batch, resident)
-
-    def evaluation_guards(self, history: Sequence[Mapping[str, float]]) -> list[Verdict]:
-        photographs = self.config.scene.path != SYNTHETIC
-        verdicts = (
-            guards.identical_evaluations(history),
-            guards.plausible_psnr(history, photographs),
-        )
-        return [verdict for verdict in verdicts if verdict is not None]
-
-    def refresh_guards(self, ledger: Sequence[Mapping[str, float]]) -> list[Verdict]:
-        verdict = guards.idle_refinement(ledger)
-        return [] if verdict is None else [verdict]
 
     def evaluate(self, state: TrainState, source: Source, layout: Layout) -> Evaluation:
         """Scores of the source's views, and of as many training views, with the gap."""

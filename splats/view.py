@@ -38,7 +38,7 @@ def view(args: argparse.Namespace) -> None:
     waiting = args.follow and newest_step(args.workdir) is None
     shown = None if waiting else read_shown(args.workdir, args.step)
     task = shown.task if shown is not None else make_task(config)
-    total = make_plan(config, len(task.sources().train), task.refresh_cadence).total
+    total = make_plan(task, None).total
     page = Page(args.host, args.port, task.scene, total)  # type: ignore[attr-defined]
     print(f"{page.address} shows {args.workdir}; Ctrl-C ends it", flush=True)
     try:

@@ -110,6 +110,7 @@ class GroupConfig:
     learning_rate: float | None = setting(None, above=0, most=1e3)
     weight_decay: float | None = setting(None, least=0, most=1e3)
     schedule: ScheduleConfig | None = None
+    bias_correction: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class OptimizerConfig:
     # Decoupled, multiplied by the learning rate.
     weight_decay: float = setting(0.05, least=0, most=1e3)
     clip_norm: float | None = setting(1.0, least=SMALLEST)  # global norm; None does not clip
+    bias_correction: bool = True  # of Adam's moments, which start at zero
     schedule: ScheduleConfig = setting(factory=ScheduleConfig)
     groups: tuple[GroupConfig, ...] = ()  # given and addressed by name
     # Ordered (regex on the leaf path, decayed?); the first match counts, every leaf must match.
@@ -183,6 +185,8 @@ class CheckpointConfig:
     init_from: str | None = None  # work folder of an earlier stage
     init_include: tuple[str, ...] = ()  # regexes of leaves taken over; empty takes all
     init_exclude: tuple[str, ...] = ()  # regexes of leaves left at their initialization
+    # Ordered (regex of a saved path, its path here); groups of the regex may be used (\\1).
+    init_rename: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,8 @@ class LogConfig:
     """Where metrics go besides `metrics.jsonl`."""
 
     every: int = setting(10, least=1)  # updates
+    # Updates at the start of the run of which every one is logged.
+    first: int = setting(1, least=0)
     tensorboard: bool = False
     wandb: bool = False  # offline unless WANDB_API_KEY is set
     wandb_project: str = "podvision"

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from training.settings import default_of
-from training.task import Verdict
+from training.verdict import Verdict
 
 T = TypeVar("T")
 # Modules that go through all keys of a config without using them.

@@ -43,6 +43,16 @@ _stop_requested = False
 _calls = 0
 
 
+class StopRequested(Exception):
+    """Raised out of long work between steps, such as an evaluation, when a host is to stop."""
+
+
+def raise_if_stopping(step: int) -> None:
+    """Raises StopRequested where `reached_preemption` is true; to be called as equally often."""
+    if reached_preemption(step):
+        raise StopRequested
+
+
 def initialize(environment: Mapping[str, str] | None = None) -> None:
     """Joins the other hosts, if there are any, and makes SIGTERM a request to stop.
 

@@ -29,6 +29,10 @@ class CheckpointError(PodvisionError):
     """A checkpoint that is missing, incomplete or does not fit the model."""
 
 
+class UnreadableCheckpoint(CheckpointError):
+    """A checkpoint that is complete by name but damaged: an earlier one may serve."""
+
+
 class GuardStop(PodvisionError):
     """A guard stopped the run; `docs/failures.md` has a paragraph on each guard by name."""
 

@@ -8,21 +8,29 @@ from pathlib import Path
 
 from training.files import read_json_object, replace_text
 from training.program import Program
+from training.source import Source
 from training.state import TrainState
-from training.task import Evaluation
+from training.verdict import Evaluation
 
 
-def evaluate_state(program: Program, state: TrainState) -> Evaluation:
-    """Metrics and pictures on all evaluation sources; names are prefixed if there are several."""
-    sources = program.task.sources().evaluation
+def evaluate_state(
+    program: Program, state: TrainState, sources: Mapping[str, Source] | None = None
+) -> Evaluation:
+    """Metrics, pictures and tables; names are prefixed if there are several sources.
+
+    Args:
+      sources: what to evaluate on, by name; None takes the task's evaluation sources.
+    """
+    sources = program.task.sources().evaluation if sources is None else sources
     metrics: dict[str, float] = {}
-    images = {}
+    images, tables = {}, {}
     for name, source in sources.items():
         result = program.task.evaluate(state, source, program.layout)
         prefix = f"{name}/" if len(sources) > 1 else ""
         metrics |= {prefix + key: float(value) for key, value in result.metrics.items()}
         images |= {prefix + key: image for key, image in result.images.items()}
-    return Evaluation(metrics, images)
+        tables |= {prefix.replace("/", "_") + key: table for key, table in result.tables.items()}
+    return Evaluation(metrics, images, tables)
 
 
 def write_evaluation(workdir: Path, step: int, metrics: Mapping[str, float]) -> Path:

@@ -1,33 +1,36 @@
 """The train loop: `fit` trains or resumes a task in a work folder. Read this file top-down.
 
 One pass: take the next batches, refresh the state if it is due, dispatch the step, look at the
-metrics of the call before (the device stays busy meanwhile), evaluate and save where the plan says
-so, and stop if any host was asked to. A refresh of step N comes before the update that follows it:
-a checkpoint of step N holds the state before, and a resumed run makes the refresh first. Decisions
-depend on the step and on replicated numbers only, so that every process takes them alike.
+metrics of the call before (the device stays busy meanwhile), and evaluate and save where the plan
+says so. If any host was asked to stop, the state is saved and nothing else is done: a preempted
+host has half a minute. A refresh of step N comes before the update that follows it: a checkpoint of
+step N holds the state before, and a resumed run makes the refresh first. Decisions depend on the
+step and on replicated numbers only, so that every process takes them alike.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from training import distributed
-from training.checkpoint.resume import data_position, open_state
-from training.checkpoint.store import CheckpointStore
-from training.config import TrainConfig
+from training.capabilities import Refreshable
+from training.checkpoint.resume import data_position, open_state, saved_facts
+from training.checkpoint.store import CheckpointReader, CheckpointStore
 from training.errors import DataFault, GuardStop, PodvisionError
 from training.evaluation import evaluate_state, read_evaluations, write_evaluation
-from training.guards.book import EVALUATION, LOG, START, STEP, GuardBook, run_start_guards
-from training.guards.watch import Incident, restart_scales, watches
+from training.guards.book import EVALUATION, LOG, START, STEP, GuardBook
+from training.guards.start import run_start_guards
+from training.guards.watch import restart_scales, watches
 from training.guards.watchdog import Watchdog
 from training.mesh import Layout, make_mesh
 from training.overfit import read_verdict
-from training.plan import make_plan
+from training.program import ReadMetrics
 from training.record.events import EventLog
 from training.record.metrics import MetricWriter
 from training.record.progress import Meter, Progress
@@ -44,17 +47,16 @@ from training.record.run_folder import (
     write_config,
     write_table,
 )
+from training.resize import grow, settled
 from training.schedules import longest_warmup
+from training.step import replay_reasons
 from training.stream import Chunk, ExampleStream, prefetched
-from training.task import Batch, Task, Verdict
-
-ReadMetrics = Callable[[], list[dict[str, float]]]
-MAX_RESIZES = 8  # for one batch
+from training.task import Task
+from training.verdict import Verdict
 
 
 def fit(
     task: Task,
-    config: TrainConfig,
     workdir: Path,
     overrides: Sequence[str] = (),
     allow_config_change: Sequence[str] = (),
@@ -67,9 +69,9 @@ def fit(
     Raises:
       PodvisionError: refused (exit 2), stopped by a guard (3) or by unreadable data (4).
     """
-    layout = Layout(make_mesh(config.mesh))
+    layout = Layout(make_mesh(task.config.mesh))
     with held_run_folder(workdir, distributed.is_main()), jax.set_mesh(layout.mesh):
-        run = Run(task, config, workdir, layout, overrides, allow_config_change)
+        run = Run(task, workdir, layout, overrides, allow_config_change)
         outcome, reason = "stopped", "the program ended with an unexpected error"
         try:
             outcome = run.train()
@@ -90,42 +92,48 @@ class Run:
     def __init__(
         self,
         task: Task,
-        config: TrainConfig,
         workdir: Path,
         layout: Layout,
         overrides: Sequence[str],
         allow_config_change: Sequence[str],
     ):
-        main = distributed.is_main()
+        """Opens everything; a refusal comes before anything is written to the work folder."""
+        config, main = task.config, distributed.is_main()
         self.config, self.workdir, self.layout, self.main = config, workdir, layout, main
-        self.events = EventLog(workdir, main)
-        source = task.sources().train
-        self.plan = make_plan(config, len(source), task.refresh_cadence, task.logged_first)
+        started = time.time()
         self.config_json = resolved_config(config)
         distributed.assert_same("the resolved config", self.config_json)
-        self.book = GuardBook(config.guards)
-        self.store = CheckpointStore(workdir, config.checkpoint, self.plan.save_every)
-        self.program, self.state = open_state(
-            task, config, self.config_json, layout, self.plan.total, self.store, allow_config_change
+        guards = task.guards()
+        self.book = GuardBook(config.guards, guards.names)
+        said: list[str] = []
+        reader = CheckpointReader(workdir, config.checkpoint)
+        self.program, self.state, self.resumed = open_state(
+            task, layout, reader, self.config_json, allow_config_change, said.append
         )
-        if main:  # After the checks: a refused command leaves the folder as it was.
-            write_config(workdir, config, list(overrides), self.plan.total)
-        self.step = int(self.state.step)
+        self.plan, self.step = self.program.plan, int(self.state.step)
         self.stream = ExampleStream(
-            source, config.seed, config.batch_size, layout.rows(config.batch_size), config.loader
+            task.sources().train,
+            config.seed,
+            config.batch_size,
+            layout.rows(config.batch_size),
+            config.loader,
         )
-        resumed = self.step if self.store.latest() is not None else None
+        self.store = CheckpointStore(workdir, config.checkpoint, self.resumed)
+        self.events = EventLog(workdir, main, started=started)
+        if main:
+            write_config(workdir, config, list(overrides), self.plan.total)
         self.writer = MetricWriter(
-            workdir, config.log, config.name or config.system, self.config_json, main, resumed
+            workdir, config.log, config.name or config.system, self.config_json, main, self.resumed
         )
-        device = jax.devices()[0]
         self.meter = Meter(
             config.batch_size,
             task.describe().flops_per_example,
-            device.device_kind,
-            jax.device_count(),
+            layout.mesh.devices.flat[0].device_kind,
+            layout.mesh.devices.size,
         )
         self.progress = Progress(self.plan.total, self.step, main)
+        for sentence in said:
+            self.progress.say(sentence)
         self.recorder = Recorder(
             workdir,
             config.guards.recorder_batches,
@@ -133,9 +141,8 @@ class Run:
             process=jax.process_index(),
             process_count=jax.process_count(),
         )
-        self.watches = watches(
-            config.guards, task, longest_warmup(config.optimizer, self.plan.total)
-        )
+        warmup = longest_warmup(config.optimizer, self.plan.total)
+        self.watches = watches(config.guards, task.loss_terms, guards, warmup)
         self.watchdog = Watchdog(
             workdir,
             config.guards.hang_seconds,
@@ -146,19 +153,20 @@ class Run:
         self.evaluations = read_evaluations(workdir, self.step)
         self.ledger = read_ledger(workdir, self.step)
         self.saved: deque[int] = deque(maxlen=2)  # steps whose saves were begun last
+        # The call that is still running on the device; its metrics are looked at one call later.
+        self.pending: tuple[Chunk, ReadMetrics] | None = None
         self.events.launch(self.step)
 
     def train(self) -> str:
         """The loop. Returns "done" or "preempted"."""
         self._mark(None)
         if self.step >= self.plan.total:
-            self.progress.say(f"all {self.plan.total} updates were made before; nothing to do")
+            self.progress.say(f"all {self.plan.total} updates were made before")
+            self._catch_up()
             self._mark(DONE)
             return "done"
         self._check_before_start()
-        if self.config.evaluation.at_start and self.step == 0:
-            self._evaluate()
-        pending: tuple[Chunk, ReadMetrics] | None = None
+        self._catch_up()
         with self.watchdog, contextlib.closing(self._chunks()) as chunks:
             while True:
                 with self.meter.waiting():
@@ -166,29 +174,13 @@ class Run:
                 if chunk is None:
                     break
                 if self.plan.refreshes(chunk.first_step):
-                    self._refresh()
-                self._remember(chunk)
-                read = self._dispatch(chunk.device)
-                self.step = chunk.first_step + chunk.updates
-                if pending is not None:
-                    self._consume(*pending)
-                pending = (chunk, read)
-                if self.program.task.replay_reasons:
-                    self._settle(*pending)
-                    pending = None
-                if self._boundary(self.step) and pending is not None:
-                    self._consume(*pending)
-                    pending = None
+                    self._refresh(chunk)
+                self._make(chunk)
                 stop = distributed.reached_preemption(self.step)
-                if stop and pending is not None:
-                    self._consume(*pending)
-                    pending = None
-                self._evaluate_and_save(stop)
-                if stop and self.step < self.plan.total:
-                    self.store.wait()
-                    self._mark(PREEMPTED)
-                    self.progress.say(f"asked to stop: step {self.step} is saved")
-                    return "preempted"
+                if stop or self._boundary(self.step):
+                    self._drain()
+                if stop or not self._evaluate_and_save():
+                    return self._preempted()
         self.store.wait()
         self._mark(DONE)
         return "done"
@@ -210,6 +202,22 @@ class Run:
         if self.main:
             mark(self.workdir, marker, self.step)
 
+    def _preempted(self) -> str:
+        """Saves first; then nothing is left to do. Returns the outcome."""
+        self._save(None)
+        self.store.wait()
+        self._mark(PREEMPTED)
+        self.progress.say(f"asked to stop: step {self.step} is saved")
+        return "preempted"
+
+    def _catch_up(self) -> None:
+        """The evaluation of the first step, or one that a stop left out."""
+        if self.step == 0 and not self.config.evaluation.at_start:
+            return
+        due = self.step == 0 or self.plan.evaluates(self.step)
+        if due and not any(row["step"] == self.step for row in self.evaluations):
+            self._evaluate()
+
     def _check_before_start(self) -> None:
         with self.events.measure("init", self.step):
             run_start_guards(self.book, self.program, self.stream, self.state, self.step)
@@ -226,9 +234,7 @@ class Run:
             self.book.record(tested, START)
         for name in self.config.guards.off:
             self.book.declare(name, "off", "switched off by config.guards.off")
-        known = "every config key is known and has the right type"
-        self.book.record(Verdict("unread-config", True, known), START)
-        if self.store.latest() is not None:
+        if self.resumed is not None:
             fits = f"the checkpoint of step {self.step} fits the model leaf by leaf"
             self.book.record(Verdict("checkpoint-diff", True, fits), START)
         if self.main:
@@ -239,70 +245,50 @@ class Run:
     def _chunks(self):
         return prefetched(self.stream, self.plan.calls(self.step), self.layout)
 
-    def _remember(self, chunk: Chunk) -> None:
+    def _make(self, chunk: Chunk) -> None:
+        """Starts the updates of a call, then looks at the metrics of the call before."""
         for i, batch in enumerate(chunk.host):
-            self.recorder.remember(
-                chunk.first_step + i + 1, batch["position"], batch["index"], batch
-            )
+            step = chunk.first_step + i + 1
+            self.recorder.remember(step, batch["position"], batch["index"], batch)
+        read = self.dispatch(chunk)
+        self.step = chunk.first_step + chunk.updates
+        self._drain()
+        self.pending = (chunk, read)
+        if replay_reasons(self.program.task):
+            # What was held back must be made before the next call may run.
+            self.pending = None
+            for part in settled(self, chunk, read()):
+                self._consume(*part)
 
-    def _dispatch(self, batches: Batch) -> ReadMetrics:
-        updates = next(iter(batches.values())).shape[0]
-        if self.program.is_compiled(updates):
-            self.state, read = self.program.step(self.state, batches)
-            return read
-        with self._interlude("compile"):
-            self.state, read = self.program.step(self.state, batches)
+    def dispatch(self, chunk: Chunk) -> ReadMetrics:
+        """Starts the updates of a call on the devices."""
+        variant = self.plan.variant(chunk.first_step)
+        compiled = self.program.is_compiled(chunk.updates, variant)
+        with contextlib.nullcontext() if compiled else self.interlude("compile"):
+            self.state, read = self.program.step(self.state, chunk.device, variant)
         return read
 
     @contextlib.contextmanager
-    def _interlude(self, event: str):
+    def interlude(self, event: str):
         """Time that is not a step's: compilation, evaluation, a save."""
         with self.events.measure(event, self.step), self.meter.pause(), self.watchdog.paused():
             yield
 
-    def _settle(self, chunk: Chunk, read: ReadMetrics) -> None:
-        """Consumes a call at once; grows the capacity and replays what was held back."""
-        rows = read()
-        held = next((i for i, row in enumerate(rows) if row["replay"] > 0), len(rows))
-        self._consume(chunk, lambda: rows[:held])
-        for i in range(held, chunk.updates):
-            part = jax.tree.map(lambda x, i=i: x[i : i + 1], chunk.device)
-            row = rows[held] if i == held else None
-            for _ in range(MAX_RESIZES):
-                if row is not None:
-                    self._resize(row)
-                (row,) = self._dispatch(part)()
-                if row["replay"] == 0:
-                    break
-            else:
-                sentence = f"the capacity had to grow {MAX_RESIZES} times in a row"
-                raise GuardStop("overflow", sentence)
-            replayed = Chunk(chunk.first_step + i, chunk.host[i : i + 1], part)
-            self._consume(replayed, lambda row=row: [row])
+    def _drain(self) -> None:
+        """Waits for the call that is still running, if one is, and looks at its metrics."""
+        if self.pending is not None:
+            (chunk, read), self.pending = self.pending, None
+            self._consume(chunk, read())
 
-    def _resize(self, row: Mapping[str, float]) -> None:
-        reasons = [
-            reason for reason in self.program.task.replay_reasons if row[f"suppressed/{reason}"] > 0
-        ]
-        self._grow(", ".join(reasons))
-
-    def _grow(self, reason: str) -> None:
-        with self._interlude("compile"):
-            self.program, self.state = self.program.resized(self.state, reason)
-        step = int(self.state.step)  # self.step may be ahead, at the end of the call
-        self.progress.say(f"step {step}: capacity grown ({reason})")
-        self.writer.write(step, {"train/resized": 1.0})
-
-    def _consume(self, chunk: Chunk, read: ReadMetrics) -> None:
-        """Looks at the metrics of a call: guards, log, progress."""
-        rows = read()
+    def _consume(self, chunk: Chunk, rows: list[dict[str, float]]) -> None:
+        """Looks at the metrics of the updates of a call: guards, log, progress."""
         self.meter.step(chunk.updates)
         for i, row in enumerate(rows):
             step = chunk.first_step + i + 1
             for watch in self.watches:
-                incident = watch.check(step, row)
-                if incident is not None:
-                    self._on_incident(incident, step, row)
+                finding = watch.check(step, row)
+                if finding is not None:
+                    self._on_finding(finding, step, row)
             if self.plan.logs(step):
                 self._log(step, row)
         for name in [*(watch.name for watch in self.watches), "hang", "data-replaced"]:
@@ -321,23 +307,24 @@ class Run:
         if lap.updates:
             self.events.train(step, *lap)
 
-    def _on_incident(self, incident: Incident, step: int, row: Mapping[str, float]) -> None:
+    def _on_finding(self, finding: Verdict, step: int, row: Mapping[str, float]) -> None:
         evidence = self._evidence(step, row) if self.recorder.records_next else Evidence()
-        folder = self.recorder.trip(step, incident.guard, incident.sentence, evidence)
+        folder = self.recorder.trip(step, finding.name, finding.sentence, evidence)
         recorded = f"; recorded in {folder}" if folder else ""
-        self.progress.say(f"{incident.guard}: {incident.sentence}{recorded}")
-        verdict = Verdict(incident.guard, False, incident.sentence, warning=not incident.fatal)
-        if self.book.record(verdict, STEP):
+        self.progress.say(f"{finding.name}: {finding.sentence}{recorded}")
+        if self.book.record(finding, STEP):
             self._log(step, row)
-            raise GuardStop(incident.guard, incident.sentence)
+            raise GuardStop(finding.name, finding.sentence)
 
     def _evidence(self, step: int, row: Mapping[str, float]) -> Evidence:
+        earlier = [saved for saved in (*self.store.steps(), *self.saved) if saved < step]
         return Evidence(
             losses={n: v for n, v in row.items() if n.split("/")[0] == "loss"},
             gradient_norms={n: v for n, v in row.items() if n.startswith("grad_norm")},
             key_data=jax.device_get(jax.random.key_data(self.state.key)),
             key_impl=str(jax.random.key_impl(self.state.key)),
-            checkpoint=self._checkpoint_before(step),
+            # Also one that is still being written: it will be there when the step is replayed.
+            checkpoint=Path(self.store.folder.step_path(max(earlier))) if earlier else None,
         )
 
     def _on_hang(self, sentence: str) -> None:
@@ -345,55 +332,63 @@ class Run:
         self.progress.say(sentence)
         self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
 
-    def _checkpoint_before(self, step: int) -> Path | None:
-        """Of the checkpoints, those that are still being written included."""
-        earlier = [saved for saved in (*self.store.steps(), *self.saved) if saved < step]
-        return Path(self.store.folder.step_path(max(earlier))) if earlier else None
-
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
 
-    def _evaluate_and_save(self, stop: bool) -> None:
+    def _evaluate_and_save(self) -> bool:
+        """What is due after this step. Returns False where a stop came in between."""
         metrics = None
         if self.plan.evaluates(self.step):
             metrics = self._evaluate()
-        if stop or self.plan.saves(self.step):
+            if metrics is None:
+                return False
+        if self.plan.saves(self.step):
             self._save(metrics)
+        return True
 
-    def _refresh(self) -> None:
-        self.state, row = self.program.refresh(self.state)
-        restart_scales(self.watches)
+    def _refresh(self, chunk: Chunk) -> None:
+        """Rewrites the state before the updates of a call."""
+        task = self.program.task
+        batch = {name: array[0] for name, array in chunk.device.items()}
+        self.state, row = self.program.refresh(self.state, batch)
+        if isinstance(task, Refreshable) and task.refresh_changes_loss:
+            restart_scales(self.watches)
         self.ledger.append({"step": float(self.step), **row})
         self.writer.write(self.step, row)
         if self.main:
             write_table(self.workdir, "ledger", ledger_table(self.ledger))
-        for verdict in self.program.task.refresh_guards(self.ledger):
+        for verdict in task.guards().refresh(self.ledger):
             self.book.require(verdict, LOG)
-        reason = self.program.task.resize_reason(row)
-        if reason is not None:
-            self._grow(reason)
+        grow(self, row)
 
-    def _evaluate(self) -> dict[str, float]:
-        with self._interlude("eval"):
-            result = evaluate_state(self.program, self.state)
+    def _evaluate(self) -> dict[str, float] | None:
+        """The metrics of the state, written and judged; None where a stop came in between."""
+        with self.interlude("eval"):
+            try:
+                result = evaluate_state(self.program, self.state)
+            except distributed.StopRequested:
+                return None
         if self.main:
             write_evaluation(self.workdir, self.step, result.metrics)
+            for name, table in result.tables.items():
+                write_table(self.workdir, name, table)
         self.writer.write(self.step, {f"eval/{n}": v for n, v in result.metrics.items()})
         self.writer.write_images(self.step, result.images)
         self.progress.evaluation(self.step, result.metrics)
         self.evaluations.append({"step": float(self.step), **result.metrics})
-        for verdict in self.program.task.evaluation_guards(self.evaluations):
+        for verdict in self.program.task.guards().evaluation(self.evaluations):
             self.book.require(verdict, EVALUATION)
         return result.metrics
 
     def _save(self, metrics: Mapping[str, float] | None) -> None:
         self.saved.append(self.step)
-        with self._interlude("checkpoint"):
+        source = self.stream.source
+        with self.interlude("checkpoint"):
             self.store.save(
                 self.step,
                 self.state,
-                data_position(self.stream.source, self.config, self.step),
+                data_position(source, self.config, self.step),
                 config=self.config_json,
-                task=self.program.task.metadata(),
+                task=saved_facts(self.program.task, source),
                 metrics=metrics,
             )

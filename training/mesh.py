@@ -16,10 +16,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from training.capabilities import ShardingRules
 from training.config import MeshConfig
 from training.errors import ConfigError
 from training.paths import compile_pattern, map_named
-from training.task import ShardingRules
 
 PyTree = Any
 AXES = ("data", "fsdp", "model")
@@ -44,6 +44,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         )
     shape = tuple(len(devices) // known if size == -1 else size for size in sizes.values())
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def platform() -> str:
+    """`cpu`, `gpu` or `tpu`: of the devices of the mesh of `jax.set_mesh`, else of this process.
+
+    Every choice that depends on the hardware asks here, so that a step that is compiled for devices
+    that are not attached is the one that they will run.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -22,6 +22,8 @@ from training.schedules import Schedule, check_schedule, make_schedule, warmup_u
 from training.typed import suggestion
 
 PyTree = Any
+# The group of leaves that are never trained: no gradient, no moments, no guards.
+FROZEN = "frozen"
 
 
 def match_rules(
@@ -62,6 +64,8 @@ class Optimizer:
       labels: group label of each leaf.
       schedules: group label -> learning rate as a function of applied updates.
       decayed: whether each leaf has weight decay.
+      weight_decay: group label -> factor.
+      adam: the moments of the trained leaves and the direction that follows from them.
     """
 
     labels: PyTree
@@ -70,37 +74,60 @@ class Optimizer:
     weight_decay: Mapping[str, float]
     adam: optax.GradientTransformation
 
+    def trained(self, tree: PyTree) -> PyTree:
+        """A tree like the parameters without the frozen leaves: None stands in their place."""
+        return _without_frozen(tree, self.labels)
+
+    def whole(self, trained: PyTree, params: PyTree) -> PyTree:
+        """The inverse of `trained`: the frozen leaves come from `params`."""
+        return jax.tree.map(
+            lambda new, old: old if new is None else new,
+            trained,
+            params,
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    @property
+    def trained_labels(self) -> PyTree:
+        return self.trained(self.labels)
+
     def init(self, params: PyTree) -> optax.OptState:
-        return self.adam.init(params)
+        """Moments of zero for what is trained."""
+        return self.adam.init(self.trained(params))
 
     def learning_rates(self, applied: jax.Array) -> dict[str, jax.Array]:
         return {label: schedule(applied) for label, schedule in self.schedules.items()}
 
     def update(
-        self, gradients: PyTree, opt_state: optax.OptState, params: PyTree, applied: jax.Array
+        self, gradients: PyTree, opt_state: optax.OptState, trained: PyTree, applied: jax.Array
     ) -> tuple[PyTree, optax.OptState, dict[str, jax.Array]]:
-        """Additive updates, the new moments, and the learning rates that were used."""
+        """Additive updates of what is trained, the new moments, and the learning rates used."""
         rates = self.learning_rates(applied)
-        directions, opt_state = self.adam.update(gradients, opt_state, params)
+        directions, opt_state = self.adam.update(gradients, opt_state, trained)
 
         def change(direction, parameter, label, decayed):
             if decayed and self.weight_decay[label]:
                 direction = direction + self.weight_decay[label] * parameter
             return -rates[label] * direction
 
-        return (
-            jax.tree.map(change, directions, params, self.labels, self.decayed),
-            opt_state,
-            rates,
-        )
+        labels, decayed = self.trained_labels, self.trained(self.decayed)
+        return jax.tree.map(change, directions, trained, labels, decayed), opt_state, rates
 
     def decay_table(self) -> list[tuple[str, str, bool]]:
         """(leaf path, group, decayed) of every parameter, for the report and for tests."""
         decayed = named_leaves(self.decayed)
-        return [(path, label, decayed[path]) for path, label in named_leaves(self.labels).items()]
+        return [
+            (path, label, decayed[path] and label != FROZEN)
+            for path, label in named_leaves(self.labels).items()
+        ]
+
+
+def _without_frozen(tree: PyTree, labels: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf, label: None if label == FROZEN else leaf, tree, labels)
 
 
 def _overrides(config: OptimizerConfig, names: list[str]) -> dict[str, GroupConfig]:
+    """The settings of each group, empty ones where the config has none."""
     found: dict[str, GroupConfig] = {}
     for group in config.groups:
         if group.name not in names:
@@ -112,68 +139,77 @@ def _overrides(config: OptimizerConfig, names: list[str]) -> dict[str, GroupConf
                 f"config.optimizer.groups names {group.name!r} twice; keep one of them"
             )
         found[group.name] = group
-    return found
+    return {name: found.get(name, GroupConfig(name)) for name in names}
 
 
-def build_optimizer(
-    config: OptimizerConfig,
-    labels: PyTree,
-    total_updates: int,
-    learning_rate_scales: Mapping[str, float] | None = None,
-    bias_correction: bool = True,
-) -> Optimizer:
+def build_optimizer(config: OptimizerConfig, labels: PyTree, total_updates: int) -> Optimizer:
     """The optimizer of a run, with every schedule checked over three horizons.
 
-    `learning_rate_scales` and `bias_correction` (of Adam's moments) are the task's.
+    Args:
+      labels: group label of each parameter; `FROZEN` ones are left out of everything.
 
     Raises:
-      ConfigError: overrides for a group that does not exist, a leaf without a weight-decay rule, or
-        a schedule that breaks the contract of `training.schedules`.
+      ConfigError: overrides for a group that does not exist, a leaf without a weight-decay rule,
+        nothing to train, or a schedule that breaks the contract of `training.schedules`.
     """
-    scales = dict(learning_rate_scales or {})
-    names = sorted(set(jax.tree.leaves(labels)))
-    overrides = _overrides(config, names)
-    for name in scales:
-        if name not in names:
-            raise ConfigError(
-                f"the task scales the learning rate of {name!r}, but the optimizer groups are "
-                f"{', '.join(names)}"
-            )
+    names = sorted(set(jax.tree.leaves(labels)) - {FROZEN})
+    if not names:
+        raise ConfigError("every parameter is in the group frozen, so there is nothing to train")
+    groups = _overrides(config, names)
     schedules: dict[str, Schedule] = {}
-    weight_decay: dict[str, float] = {}
     for name in names:
-        group = overrides.get(name, GroupConfig(name))
-        base = config.learning_rate if group.learning_rate is None else group.learning_rate
-        shape = group.schedule or config.schedule
-        schedule = make_schedule(shape, base * scales.get(name, 1.0), total_updates)
-        check_schedule(schedule, warmup_updates(shape, total_updates), total_updates, name)
-        schedules[name] = schedule
-        weight_decay[name] = (
-            config.weight_decay if group.weight_decay is None else group.weight_decay
-        )
+        base = _either(groups[name].learning_rate, config.learning_rate)
+        shape = groups[name].schedule or config.schedule
+        schedules[name] = make_schedule(shape, base, total_updates)
+        check_schedule(schedules[name], warmup_updates(shape, total_updates), total_updates, name)
     decayed = map_named(
         lambda path, _: match_rules(path, config.decay_rules, "weight decay"), labels
     )
-    make_adam = optax.scale_by_adam if bias_correction else _scale_by_plain_moments
-    adam = make_adam(config.b1, config.b2, config.eps)
-    return Optimizer(labels, schedules, decayed, weight_decay, adam)
+    return Optimizer(
+        labels,
+        schedules,
+        decayed,
+        {name: _either(groups[name].weight_decay, config.weight_decay) for name in names},
+        _adam(
+            config,
+            _without_frozen(labels, labels),
+            {name: _either(groups[name].bias_correction, config.bias_correction) for name in names},
+        ),
+    )
 
 
-def _scale_by_plain_moments(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Adam's direction m / (sqrt(v) + eps) of moments that start at zero and are not corrected.
+def _either(own: Any, common: Any) -> Any:
+    """A group's own setting where it has one; 0 and False are settings, None is not."""
+    return common if own is None else own
 
-    The correction counts updates of the whole array, which is wrong for a row that was left out of
-    some (Mallick et al., "Taming 3DGS", 2024, update rows like this).
+
+def _adam(
+    config: OptimizerConfig, labels: PyTree, corrected: Mapping[str, bool]
+) -> optax.GradientTransformation:
+    """Adam's direction, with its moments corrected for their start at zero in some groups only.
+
+    The correction counts updates of a whole array, which is wrong where a row was left out of some
+    (Mallick et al., "Taming 3DGS", 2024, update rows like this): such groups go without it.
     """
+    adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
+    if all(corrected.values()):
+        return adam
+    b1, b2 = config.b1, config.b2
 
     def update(updates, state, params=None):
         del params
+        count = state.count + 1
         mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
         nu = jax.tree.map(lambda g, v: b2 * v + (1 - b2) * g * g, updates, state.nu)
-        directions = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
-        return directions, optax.ScaleByAdamState(state.count + 1, mu, nu)
 
-    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
+        def direction(m, v, label):
+            if corrected[label]:
+                m, v = m / (1 - b1**count), v / (1 - b2**count)
+            return m / (jnp.sqrt(v) + config.eps)
+
+        return jax.tree.map(direction, mu, nu, labels), optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(adam.init, update)
 
 
 def global_norm(tree: PyTree) -> jax.Array:

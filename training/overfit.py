@@ -8,60 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from training.config import Duration, TrainConfig
+from training.capabilities import Augmented
+from training.config import Duration
 from training.evaluation import evaluate_state
 from training.files import replace_text
+from training.loss import Batch
 from training.mesh import Layout, batch_shards, make_mesh
 from training.program import Program
+from training.source import FirstExamples
 from training.state import TrainState
+from training.step import replay_reasons
 from training.stream import ExampleStream
-from training.task import Batch, Example, Source, Sources, Task, Verdict
+from training.task import Task, with_config
+from training.verdict import Verdict
 
 VERDICT_FILE = "overfit.json"
-
-
-@dataclass(frozen=True)
-class FirstExamples:
-    """The first few examples of a source."""
-
-    source: Source
-    count: int
-
-    @property
-    def fingerprint(self) -> str:
-        return f"{self.source.fingerprint}[:{self.count}]"
-
-    def __len__(self) -> int:
-        return min(self.count, len(self.source))
-
-    def __getitem__(self, index: int) -> Example:
-        return self.source[index]
-
-    def identity(self, index: int) -> str:
-        return self.source.identity(index)
-
-
-class FixedExamples:
-    """A task whose every source is the same few training examples, unaugmented."""
-
-    def __init__(self, task: Task, source: Source):
-        self._task, self._source = task, source
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-    def sources(self) -> Sources:
-        return Sources(self._source, {"overfit": self._source})
-
-    def resize(self, state: TrainState, reason: str) -> tuple[FixedExamples, TrainState]:
-        task, state = self._task.resize(state, reason)
-        return FixedExamples(task, self._source), state
 
 
 def write_verdict(workdir: Path, verdicts: Sequence[Verdict]) -> None:
@@ -83,60 +49,62 @@ def read_verdict(workdir: Path) -> Verdict | None:
     return Verdict("overfit", content["passed"], content["sentence"], warning=True)
 
 
-def overfit(
-    task: Task,
-    config: TrainConfig,
-    examples: int,
-    updates: int,
-    say: Callable[[str], None],
-) -> list[Verdict]:
+def overfit(task: Task, examples: int, updates: int, say: Callable[[str], None]) -> list[Verdict]:
     """Trains on fixed examples and judges the result.
 
     Returns:
       The verdict on the success metric, then one for each parameter group.
     """
-    layout = Layout(make_mesh(config.mesh))
+    layout = Layout(make_mesh(task.config.mesh))
     shards = batch_shards(layout.mesh)
     batch_size = -(-examples // shards) * shards
-    config = replace(config, batch_size=batch_size, accumulation=1, total=Duration(updates=updates))
-    task = task.without_augmentation()
+    if isinstance(task, Augmented):
+        task = task.without_augmentation()  # type: ignore[assignment]
+    config = replace(
+        task.config, batch_size=batch_size, accumulation=1, total=Duration(updates=updates)
+    )
     source = FirstExamples(task.sources().train, examples)
-    fixed: Any = FixedExamples(task, source)
-    program = Program(fixed, config, layout, updates)
+    program = Program(with_config(task, config), layout, len(source))
     stream = ExampleStream(source, config.seed, batch_size, layout.rows(batch_size), config.loader)
     largest: dict[str, float] = {}
     with jax.set_mesh(layout.mesh):
         state = program.initial_state()
-        before = evaluate_state(program, state)
+        before = evaluate_state(program, state, {"overfit": source})
         for step in range(updates):
             batches = layout.put_batches([stream.batch(step)], batch_size)
-            program, state, row = _update(program, state, batches)
+            program, state, row = _update(program, state, batches, step)
             for name, value in row.items():
                 if name.startswith("grad_norm/"):
                     group = name.removeprefix("grad_norm/")
                     largest[group] = max(largest.get(group, 0.0), value)
             if (step + 1) % max(1, updates // 10) == 0:
                 say(f"update {step + 1:>5}/{updates}  loss {row['loss']:.5g}")
-        after = evaluate_state(program, state)
+        after = evaluate_state(program, state, {"overfit": source})
     stream.close()
     verdicts = [program.task.overfit_verdict(before, after)]
-    for group, norm in largest.items():
-        quiet = task.quiet_groups.get(group, 0)
-        sentence = f"largest gradient norm of the parameter group {group!r}: {norm:.3e}"
-        if norm == 0.0 and quiet >= updates:
-            sentence += f" (it takes part from update {quiet} on)"
-        verdicts.append(Verdict("zero-gradient", norm > 0.0 or quiet >= updates, sentence))
-    return verdicts
+    quiet_groups = task.guards().quiet_groups
+    return verdicts + [
+        _group_verdict(group, norm, quiet_groups.get(group, 0), updates)
+        for group, norm in largest.items()
+    ]
+
+
+def _group_verdict(group: str, norm: float, quiet: int, updates: int) -> Verdict:
+    """Whether a parameter group ever had a gradient, unless it takes part only later."""
+    sentence = f"largest gradient norm of the parameter group {group!r}: {norm:.3e}"
+    if norm == 0.0 and quiet >= updates:
+        sentence += f" (it takes part from update {quiet} on)"
+    return Verdict("zero-gradient", norm > 0.0 or quiet >= updates, sentence)
 
 
 def _update(
-    program: Program, state: TrainState, batches: Batch
+    program: Program, state: TrainState, batches: Batch, step: int
 ) -> tuple[Program, TrainState, dict[str, float]]:
     """One update; where the task asks for more capacity, grown and made again."""
     while True:
-        state, read = program.step(state, batches)
+        state, read = program.step(state, batches, program.plan.variant(step))
         (row,) = read()
-        reasons = [r for r in program.task.replay_reasons if row[f"suppressed/{r}"] > 0]
+        reasons = [r for r in replay_reasons(program.task) if row[f"suppressed/{r}"] > 0]
         if not reasons:
             return program, state, row
         program, state = program.resized(state, ", ".join(reasons))

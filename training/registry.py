@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from training.config import TrainConfig
@@ -80,6 +81,23 @@ def config_class(system: str) -> type[TrainConfig]:
     if importlib.util.find_spec(system) is None:
         raise ConfigError(f"the system {system!r} is not part of this installation")
     return importlib.import_module(f"{system}.config").Config
+
+
+def installed() -> tuple[str, ...]:
+    """The systems that are part of this installation."""
+    return tuple(name for name in SYSTEMS if importlib.util.find_spec(name) is not None)
+
+
+def system_module(system: str, role: str) -> ModuleType:
+    """The module `<system>.<role>`: the same role has the same name in every system.
+
+    Raises:
+      ConfigError: the system has none, with those that have one.
+    """
+    if importlib.util.find_spec(f"{system}.{role}") is None:
+        able = [name for name in installed() if importlib.util.find_spec(f"{name}.{role}")]
+        raise ConfigError(f"{system} has no {role}; it exists for {', '.join(able) or 'no system'}")
+    return importlib.import_module(f"{system}.{role}")
 
 
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:

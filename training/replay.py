@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training.checkpoint.resume import fresh_state
+from training.capabilities import Resizable
+from training.checkpoint.init_from import initialized_from
 from training.checkpoint.store import CheckpointReader
 from training.config import MeshConfig
 from training.errors import CheckpointError, InputError
+from training.loss import Batch
 from training.mesh import Layout, make_mesh
 from training.paths import named_leaves
-from training.plan import Plan, make_plan
 from training.program import Program
 from training.record.recorder import Recording, read_recording
 from training.record.run_folder import read_config
@@ -31,7 +32,6 @@ from training.registry import make_task
 from training.state import TrainState
 from training.step import make_step
 from training.stream import ExampleStream
-from training.task import Batch
 
 
 def replay(workdir: Path, step: int, say: Callable[[str], None]) -> dict[str, float]:
@@ -49,25 +49,24 @@ def replay(workdir: Path, step: int, say: Callable[[str], None]) -> dict[str, fl
     if earlier:
         task = task.with_metadata(reader.describe(earlier[-1]).task)
     layout = Layout(make_mesh(config.mesh, jax.devices()[:1]))
-    plan = make_plan(config, len(task.sources().train), task.refresh_cadence)
-    program = Program(task, config, layout, plan.total)
+    program = Program(task, layout)
     say(f"step {step}: {recording.record.get('guard')}: {recording.record.get('reason')}")
     with jax.set_mesh(layout.mesh):
         if earlier:
             state, _ = reader.restore(earlier[-1], program.abstract_state)
-        elif step <= plan.save_every:
-            state = fresh_state(program)
+        elif step <= program.plan.save_every:
+            state = initialized_from(program.initial_state(), config.checkpoint)
         else:
             raise CheckpointError(
                 f"no checkpoint before step {step} is left in {workdir}; keep more of them "
                 "(config.checkpoint.keep_latest, keep_every) and replay soon after the step"
             )
-        program, state = _advance(program, plan, state, step - 1, say)
+        program, state = _advance(program, state, step - 1, say)
         return _examine(program, state, recording, say)
 
 
 def _advance(
-    program: Program, plan: Plan, state: TrainState, until: int, say: Callable[[str], None]
+    program: Program, state: TrainState, until: int, say: Callable[[str], None]
 ) -> tuple[Program, TrainState]:
     """Makes the updates and refreshes between the checkpoint and the recorded step."""
     first, size = int(state.step), program.config.batch_size
@@ -75,26 +74,28 @@ def _advance(
         say(f"re-running steps {first + 1} to {until} from the checkpoint of step {first}")
     with contextlib.closing(_stream(program)) as stream:
         for step in range(first, until):
-            program, state = _refreshed(program, plan, state, step)
             batches = program.layout.put_batches([stream.batch(step)], size)
-            state, read = program.step(state, batches)
+            program, state = _refreshed(program, state, step, batches)
+            state, read = program.step(state, batches, program.plan.variant(step))
             (row,) = read()
             if row["replay"] > 0:
                 raise InputError(
                     f"step {step + 1} grew the capacity of the model, which replay cannot follow; "
                     "replay a step before it, or one after a later checkpoint"
                 )
-    return _refreshed(program, plan, state, until)
+    return program, state
 
 
 def _refreshed(
-    program: Program, plan: Plan, state: TrainState, step: int
+    program: Program, state: TrainState, step: int, batches: Batch
 ) -> tuple[Program, TrainState]:
-    """The state after the refresh that is due before the update that follows `step`, if any is."""
-    if not plan.refreshes(step):
+    """The state after the refresh that is due before the update of `batches`, if one is."""
+    if not program.plan.refreshes(step):
         return program, state
-    state, ledger = program.refresh(state)
-    reason = program.task.resize_reason(ledger)
+    batch = {name: array[0] for name, array in batches.items()}
+    state, ledger = program.refresh(state, batch)
+    task = program.task
+    reason = task.resize_reason(ledger) if isinstance(task, Resizable) else None
     return (program, state) if reason is None else program.resized(state, reason)
 
 
@@ -118,13 +119,17 @@ def _examine(
     host = _recorded_batch(program, recording)
     batch = program.layout.put_batch(host, program.config.batch_size)
     batches = program.layout.put_batches([host], program.config.batch_size)
-    _, read = program.step(jax.tree.map(jnp.copy, state), batches)  # the step takes its buffers
+    step = int(state.step)
+    variant = program.plan.variant(step)
+    program, state = _refreshed(program, state, step, batches)
+    copied = jax.tree.map(jnp.copy, state)  # the step takes its buffers
+    _, read = program.step(copied, batches, variant)
     (row,) = read()
     offender = bad_input(state, host)
     if not offender and not np.all(np.isfinite(list(row.values()))):
-        offender = bad_operation(program, state, batches)
+        offender = bad_operation(program, state, batches, variant)
     say(f"first offending tensor: {offender or 'none: every value of the re-run is finite'}")
-    for term, groups in program.term_gradients(state, batch).items():
+    for term, groups in program.term_gradients(state, batch, variant).items():
         norms = "  ".join(f"{group} {norm:.4e}" for group, norm in groups.items())
         say(f"gradient norms of {term}: {norms}")
     recorded = recording.record.get("losses", {})
@@ -151,23 +156,29 @@ def bad_input(state: TrainState, batch: dict[str, np.ndarray]) -> str:
     return ""
 
 
-def bad_operation(program: Program, state: TrainState, batches: Batch) -> str:
+def bad_operation(
+    program: Program, state: TrainState, batches: Batch, variant: Hashable = None
+) -> str:
     """The first operation of the step that makes a NaN, or else an infinity, and its line.
 
     NaN comes first: an infinity may be meant, as in the mask of an attention.
     """
     for check in (jax.debug_nans, jax.debug_infs):
-        found = _offending_operation(program, state, batches, check)
+        found = _offending_operation(program, state, batches, variant, check)
         if found:
             return found
     return ""
 
 
 def _offending_operation(
-    program: Program, state: TrainState, batches: Batch, check: Callable[[bool], Any]
+    program: Program,
+    state: TrainState,
+    batches: Batch,
+    variant: Hashable,
+    check: Callable[[bool], Any],
 ) -> str:
     """Where the first one is made, by running the step operation by operation."""
-    step = make_step(program.task, program.optimizer, program.settings)
+    step = make_step(program.task_of(variant), program.optimizer, program.settings)
     try:
         with check(True):
             jax.block_until_ready(jax.jit(step)(state, batches, program.resident))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import numpy as np
 from training.config import EmaConfig, OptimizerConfig, ScheduleConfig
 from training.errors import ConfigError
 
-Schedule = Callable[[jax.Array | int], jax.Array]
+Schedule = Callable[[Any], Any]
 
 
 def warmup_updates(config: ScheduleConfig, total_updates: int) -> int:
@@ -35,7 +36,7 @@ def longest_warmup(config: OptimizerConfig, total_updates: int) -> int:
 
 
 def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Schedule:
-    """Learning rate as a function of the int32 number of applied updates.
+    """Learning rate as a function of the number of applied updates, a host or a device array.
 
     With warm-up w and horizon T, update t has (t + 1) / w of the base while t < w, so that the
     first update already learns (or, from `warmup_start` s > 0, the line from s at update 0 to 1 at
@@ -44,24 +45,26 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
     warmup = warmup_updates(config, total_updates)
     first, final = config.warmup_start, config.final_fraction
 
-    def factor(t: jax.Array) -> jax.Array:
-        t = jnp.minimum(t, total_updates - 1)
-        progress = jnp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)
+    def factor(xp: Any, t: Any) -> Any:
+        t = xp.minimum(t, total_updates - 1)
+        progress = xp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)
         if config.kind == "constant":
-            return jnp.ones_like(progress)
+            return xp.ones_like(progress)
         if config.kind in ("exponential", "warmup_exponential"):
-            return jnp.exp(math.log(final) * progress)
+            return xp.exp(math.log(final) * progress)
         if config.kind == "warmup_cosine":
-            return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+            return final + (1 - final) * 0.5 * (1 + xp.cos(math.pi * progress))
         start = 1 - config.decay_fraction
-        decay = jnp.clip((progress - start) / config.decay_fraction, 0.0, 1.0)
+        decay = xp.clip((progress - start) / config.decay_fraction, 0.0, 1.0)
         return 1 - (1 - final) * decay
 
-    def schedule(applied: jax.Array | int) -> jax.Array:
-        t = jnp.asarray(applied, jnp.float32)
+    def schedule(applied: Any) -> Any:
+        # Host numbers stay on the host: a schedule is checked where no device is attached, too.
+        xp = jnp if isinstance(applied, jax.Array) else np
+        t = xp.asarray(applied, xp.float32)
         risen = (t if first else t + 1) / max(warmup, 1)
-        warm = jnp.minimum(first + (1 - first) * risen, 1.0) if warmup else jnp.ones_like(t)
-        return jnp.float32(base) * jnp.where(t < warmup, warm, factor(t))
+        warm = xp.minimum(first + (1 - first) * risen, 1.0) if warmup else xp.ones_like(t)
+        return xp.float32(base) * xp.where(t < warmup, warm, factor(xp, t))
 
     return schedule
 
@@ -72,7 +75,7 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
     Looks at every update of short runs and at 20,000 evenly spread ones of long runs.
     """
     points = np.unique(np.linspace(0, 3 * total_updates, 20_000).astype(np.int64))
-    values = np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(points, jnp.int32)), np.float64)
+    values = np.asarray(schedule(points), np.float64)
     if not np.all(np.isfinite(values)):
         raise ConfigError(
             f"{name}: the schedule is not finite at update {points[~np.isfinite(values)][0]}"

@@ -1,12 +1,8 @@
 """One call of the step is `updates` optimizer updates: state in, state and metrics out.
 
-An update: gradients of the whole loss over `accumulation` micro-batches (a scan), fp32 norm
-measured before clipping, global-norm clip, Adam, EMA, and one tree-wide `where` that leaves the
-state bit-identical when the update is suppressed (non-finite, or a reason that the task gives).
-
-Each loss term is a sum and a weight. With accumulation the weights of the whole batch are taken
-first (a pass of which the compiler keeps only what the weights depend on), so that a term is the
-same quotient of totals for any number of micro-batches.
+An update: gradients of the whole loss over `accumulation` micro-batches, fp32 norm measured before
+clipping, global-norm clip, Adam, EMA, and one tree-wide `where` that leaves the state bit-identical
+when the update is suppressed (non-finite, or a reason that the task gives).
 """
 
 from __future__ import annotations
@@ -17,163 +13,46 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from training.errors import ConfigError
+from training.capabilities import Averaged, Probing, Projecting, Resizable
+from training.gradients import BatchGradients, batch_gradients, coefficients_of, context_of
+from training.loss import Batch
 from training.optimizer import Optimizer, clip_scale, global_norm, group_norms
 from training.schedules import Schedule
 from training.state import TrainState
-from training.task import Batch, Context, LossOutput, LossTerm, Task, Total
+from training.task import Task
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
+# Folded into the key of an update for what comes after it; micro-batches have 0, 1, 2, ...
+AFTER_UPDATE = 0x7FFFFFFF
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What the step needs besides task and optimizer."""
+    """What the step needs besides task and optimizer.
 
+    Attributes:
+      total: updates of the whole run.
+      accumulation: micro-batches of an update.
+      clip_norm: largest global norm of a gradient; None does not clip.
+      ema_decay: of applied updates; None keeps no average.
+    """
+
+    total: int
     accumulation: int = 1
     clip_norm: float | None = None
     ema_decay: Schedule | None = None
 
 
-def coefficient(term: LossTerm, applied: jax.Array) -> jax.Array:
-    """The factor of a term at an update: its coefficient inside its window, else zero."""
-    value = term.coefficient(applied) if callable(term.coefficient) else term.coefficient
-    value = jnp.asarray(value, jnp.float32)
-    if term.window is None:
-        return value
-    start, stop = term.window
-    return jnp.where((applied >= start) & (applied < stop), value, 0.0)
+def averaged(task: Task, params: PyTree, model_state: PyTree) -> PyTree:
+    """What the EMA follows: all parameters, or what the task says."""
+    return task.averaged(params, model_state) if isinstance(task, Averaged) else params
 
 
-def _split(batch: Batch, parts: int) -> Batch:
-    """`[B, ...]` to `[parts, B / parts, ...]` by strides, so that no row leaves its device."""
-
-    def split(x: jax.Array) -> jax.Array:
-        x = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
-        mesh = jax.sharding.get_abstract_mesh()
-        if mesh.empty or not {"data", "fsdp"} <= set(mesh.axis_names):
-            return x
-        return jax.lax.with_sharding_constraint(x, PartitionSpec(None, ("data", "fsdp")))
-
-    return jax.tree.map(split, batch)
-
-
-def _check_terms(task: Task, output: LossOutput) -> None:
-    declared, given = set(task.loss_terms), set(output.terms)
-    if declared != given:
-        raise ConfigError(
-            f"the loss returned the terms {sorted(given)} but {sorted(declared)} are declared"
-        )
-
-
-def _objective(
-    task: Task,
-    coefficients: dict[str, jax.Array],
-    params: PyTree,
-    context: Context,
-    batch: Batch,
-    key: jax.Array,
-    weights: dict[str, jax.Array] | None,
-) -> tuple[jax.Array, LossOutput]:
-    """Weighted loss of one micro-batch; `weights` are those of the whole batch, or None."""
-    output = task.loss(params, context, batch, key)
-    _check_terms(task, output)
-    if weights is None:
-        weights = {name: jax.lax.stop_gradient(t.weight) for name, t in output.terms.items()}
-    value = jnp.zeros((), jnp.float32)
-    for name, total in output.terms.items():
-        value += coefficients[name] * Total(total.sum, weights[name]).mean()
-    return value, output
-
-
-def _add_totals(a: dict[str, Total], b: dict[str, Total]) -> dict[str, Total]:
-    return jax.tree.map(jnp.add, a, b)
-
-
-@dataclass(frozen=True)
-class _Gradients:
-    """Gradients and outputs of one whole batch."""
-
-    gradients: PyTree
-    probes: PyTree
-    terms: dict[str, Total]
-    metrics: dict[str, Total]
-    suppress: dict[str, jax.Array]
-    model_state: PyTree
-    update_rows: PyTree
-
-
-def _micro_gradients(task, coefficients, params, context, batch, key, weights) -> _Gradients:
-    probes = task.probes(batch)
-
-    def objective(params, probes):
-        return _objective(
-            task, coefficients, params, replace(context, probes=probes), batch, key, weights
-        )
-
-    (gradients, probe_gradients), output = jax.grad(objective, argnums=(0, 1), has_aux=True)(
-        params, probes
-    )
-    model_state = output.model_state
-    if probes is not None:
-        model_state = task.absorb(model_state, probe_gradients)
-    return _Gradients(
-        jax.tree.map(lambda g: g.astype(jnp.float32), gradients),
-        probe_gradients,
-        output.terms,
-        output.metrics,
-        output.suppress,
-        jax.lax.stop_gradient(model_state),
-        output.update_rows,
-    )
-
-
-def _batch_gradients(task, settings, coefficients, state, batch, resident) -> _Gradients:
-    update_key = jax.random.fold_in(state.key, state.step)
-    context = Context(state.ema, state.model_state, state.applied, update_key, resident)
-    parts = settings.accumulation
-    if parts == 1:
-        key = jax.random.fold_in(update_key, 0)
-        return _micro_gradients(task, coefficients, state.params, context, batch, key, None)
-
-    micro = _split(batch, parts)
-    numbers = jnp.arange(parts)
-    keys = jax.vmap(lambda i: jax.random.fold_in(update_key, i))(numbers)
-
-    def weigh(_, inputs):
-        part, key = inputs
-        probes = task.probes(part)
-        output = task.loss(state.params, replace(context, probes=probes), part, key)
-        _check_terms(task, output)
-        return None, {name: total.weight for name, total in output.terms.items()}
-
-    weights = jax.lax.stop_gradient(jax.lax.scan(weigh, None, (micro, keys))[1])
-    weights = jax.tree.map(jnp.sum, weights)
-
-    def accumulate(carry: tuple, inputs: tuple) -> tuple:
-        part, key, number = inputs
-        here = replace(context, model_state=carry[1], part=number)
-        g = _micro_gradients(task, coefficients, state.params, here, part, key, weights)
-        merged = (
-            jax.tree.map(jnp.add, carry[0], g.gradients),
-            g.model_state,
-            _add_totals(carry[2], g.terms),
-            _add_totals(carry[3], g.metrics),
-            jax.tree.map(jnp.logical_or, carry[4], g.suppress),
-            jax.tree.map(jnp.logical_or, carry[5], g.update_rows),
-            jax.tree.map(jnp.add, carry[6], g.probes),
-        )
-        return merged, None
-
-    first, rest = jax.tree.map(lambda x: x[0], micro), jax.tree.map(lambda x: x[1:], micro)
-    g = _micro_gradients(task, coefficients, state.params, context, first, keys[0], weights)
-    carry = (g.gradients, g.model_state, g.terms, g.metrics, g.suppress, g.update_rows, g.probes)
-    carry, _ = jax.lax.scan(accumulate, carry, (rest, keys[1:], numbers[1:]))
-    gradients, model_state, terms, metrics, suppress, rows, probes = carry
-    return _Gradients(gradients, probes, terms, metrics, suppress, model_state, rows)
+def replay_reasons(task: Task) -> tuple[str, ...]:
+    """Reasons of suppression after which the task grows and the batch is made again."""
+    return task.replay_reasons if isinstance(task, Resizable) else ()
 
 
 def _keep_rows(rows: PyTree, new: PyTree, old: PyTree) -> PyTree:
@@ -188,44 +67,57 @@ def _keep_rows(rows: PyTree, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(select, rows, new, old)
 
 
-def _apply(task, optimizer, settings, state, g: _Gradients) -> tuple[TrainState, Metrics]:
-    """The state after an update that is not suppressed, and what to log of it."""
-    norm = global_norm(g.gradients)
-    scale = clip_scale(norm, settings.clip_norm)
-    gradients = jax.tree.map(lambda x: x * scale, g.gradients)
-    updates, opt_state, rates = optimizer.update(
-        gradients, state.opt_state, state.params, state.applied
-    )
-    params = jax.tree.map(jnp.add, state.params, updates)
-    if g.update_rows is not None:
-        params = _keep_rows(g.update_rows, params, state.params)
+def _optimized(
+    optimizer: Optimizer, state: TrainState, gradients: PyTree, rows: PyTree
+) -> tuple[TrainState, Metrics, dict[str, jax.Array]]:
+    """Parameters and moments after Adam, the norm of its step, and the learning rates."""
+    trained = optimizer.trained(state.params)
+    updates, opt_state, rates = optimizer.update(gradients, state.opt_state, trained, state.applied)
+    params = optimizer.whole(jax.tree.map(jnp.add, trained, updates), state.params)
+    if rows is not None:
+        params = _keep_rows(rows, params, state.params)
         opt_state = opt_state._replace(
-            mu=_keep_rows(g.update_rows, opt_state.mu, state.opt_state.mu),
-            nu=_keep_rows(g.update_rows, opt_state.nu, state.opt_state.nu),
+            mu=_keep_rows(rows, opt_state.mu, state.opt_state.mu),
+            nu=_keep_rows(rows, opt_state.nu, state.opt_state.nu),
         )
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0x7FFFFFFF)
-    params, model_state = task.after_update(params, g.model_state, state.applied, rates, key)
-    ema, metrics = state.ema, {}
-    if settings.ema_decay is not None:
-        decay = settings.ema_decay(state.applied)
-        ema = jax.tree.map(
-            lambda e, p: decay * e + (1 - decay) * p, state.ema, task.ema_select(params)
-        )
-        metrics["ema_decay"] = decay
-        metrics["ema_update_norm"] = global_norm(jax.tree.map(jnp.subtract, ema, state.ema))
-    metrics |= {"grad_norm": norm, "clip_scale": scale, "update_norm": global_norm(updates)}
-    metrics |= {f"grad_norm/{k}": v for k, v in group_norms(g.gradients, optimizer.labels).items()}
-    metrics |= task.gradient_metrics(g.gradients, g.probes, g.model_state)
+    metrics = {"update_norm": global_norm(updates)}
     metrics["learning_rate"] = jnp.max(jnp.stack(list(rates.values())))
     if len(rates) > 1:
         metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
-    new = replace(state, params=params, opt_state=opt_state, ema=ema, model_state=model_state)
-    return new, metrics
+    return replace(state, params=params, opt_state=opt_state), metrics, rates
+
+
+def _apply(task, optimizer, settings, state, g: BatchGradients) -> tuple[TrainState, Metrics]:
+    """The state after an update that is not suppressed, and what to log of it."""
+    # Measured before the clip: afterwards an exploded gradient looks like any other.
+    norm = global_norm(g.gradients)
+    scale = clip_scale(norm, settings.clip_norm)
+    clipped = jax.tree.map(lambda x: x * scale, g.gradients)
+    new, metrics, rates = _optimized(optimizer, state, clipped, g.update_rows)
+    params, model_state = new.params, g.model_state
+    if isinstance(task, Projecting):
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), AFTER_UPDATE)
+        params, model_state = task.after_update(params, model_state, state.applied, rates, key)
+    ema = state.ema
+    if settings.ema_decay is not None:
+        decay = settings.ema_decay(state.applied)
+        target = averaged(task, params, model_state)
+        ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, target)
+        metrics["ema_decay"] = decay
+        metrics["ema_update_norm"] = global_norm(jax.tree.map(jnp.subtract, ema, state.ema))
+    norms = group_norms(g.gradients, optimizer.trained_labels)
+    metrics |= {"grad_norm": norm, "clip_scale": scale}
+    metrics |= {f"grad_norm/{name}": value for name, value in norms.items()}
+    if isinstance(task, Probing):
+        metrics |= task.gradient_metrics(g.gradients, g.probes, g.model_state)
+    return replace(new, params=params, ema=ema, model_state=model_state), metrics
 
 
 def _one_update(task, optimizer, settings, state, batch, resident, held):
-    coefficients = {n: coefficient(t, state.applied) for n, t in task.loss_terms.items()}
-    g = _batch_gradients(task, settings, coefficients, state, batch, resident)
+    """State, metrics and whether the update has to be replayed; nothing moves while `held`."""
+    coefficients = coefficients_of(task, state)
+    context = context_of(state, resident, settings.total)
+    g = batch_gradients(task, optimizer, settings.accumulation, coefficients, state, context, batch)
     new, metrics = _apply(task, optimizer, settings, state, g)
     values = {name: coefficients[name] * total.mean() for name, total in g.terms.items()}
     loss = sum(values.values(), jnp.zeros((), jnp.float32))
@@ -233,7 +125,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
 
     finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
     replayed = jnp.asarray(held)
-    for reason in task.replay_reasons:
+    for reason in replay_reasons(task):
         replayed |= g.suppress[reason]
     suppressed = ~finite | replayed
     for flag in g.suppress.values():
@@ -269,8 +161,8 @@ def make_step(
     """The pure step: `(state, batches, resident) -> (state, metrics)`; jit it with `donate`.
 
     Leaves of `batches` are `[updates, batch, ...]`, metrics are fp32 `[updates]`. After an update
-    that has to be replayed (`Task.replay_reasons`), that one and the rest of the call leave the
-    state untouched, `step` included.
+    that has to be replayed (`Resizable.replay_reasons`), that one and the rest of the call leave
+    the state untouched, `step` included.
     """
 
     def step(state: TrainState, batches: Batch, resident: PyTree):
@@ -288,27 +180,3 @@ def make_step(
         return state, metrics
 
     return step
-
-
-def make_term_gradients(
-    task: Task, labels: PyTree
-) -> Callable[[TrainState, Batch, PyTree], dict[str, dict[str, jax.Array]]]:
-    """`(state, batch, resident) -> {term: {group: gradient norm}}` of the terms as weighted now."""
-
-    def term_gradients(state: TrainState, batch: Batch, resident: PyTree):
-        update_key = jax.random.fold_in(state.key, state.step)
-        context = Context(state.ema, state.model_state, state.applied, update_key, resident)
-        context = replace(context, probes=task.probes(batch))
-        norms = {}
-        for name, term in task.loss_terms.items():
-            only = {n: jnp.zeros((), jnp.float32) for n in task.loss_terms}
-            only[name] = coefficient(term, state.applied)
-
-            def value(params, only=only):
-                key = jax.random.fold_in(update_key, 0)
-                return _objective(task, only, params, context, batch, key, None)[0]
-
-            norms[name] = group_norms(jax.grad(value)(state.params), labels)
-        return norms
-
-    return term_gradients

@@ -18,8 +18,9 @@ import numpy as np
 
 from training.config import LoaderConfig
 from training.errors import ConfigError, DataFault, InputError
+from training.loss import Batch
 from training.mesh import Layout, batch_shards
-from training.task import Batch, Example, Source
+from training.source import Example, Source
 
 MAX_ATTEMPTS = 10
 

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from splats.guards import NEEDED_GRADIENTS
-from training.guards.watch import Incident
+from training.guards.watch import note, stop
+from training.verdict import Verdict
 
 EXPECTED_FRACTION = 0.5  # of the visible Gaussians have a gradient in their position
 
@@ -68,7 +69,7 @@ class GradientHealth:
         self.sick, self.few = 0, 0  # updates in a row
         self.said_sick, self.said_few = False, False
 
-    def check(self, step: int, metrics: Mapping[str, float]) -> Incident | None:
+    def check(self, step: int, metrics: Mapping[str, float]) -> Verdict | None:
         if metrics.get("replay"):  # held back to be made again with more capacity
             return None
         finding = _finding(metrics)
@@ -86,16 +87,16 @@ class GradientHealth:
             f"{self.patience - 1} updates before; many may be hidden behind others, otherwise "
             "check opacities and sizes at the start"
         )
-        return Incident(self.name, sentence, False)
+        return note(self.name, sentence)
 
-    def _sickness(self, step: int, found: str, advice: str) -> Incident | None:
+    def _sickness(self, step: int, found: str, advice: str) -> Verdict | None:
         if self.sick >= self.patience:
             sentence = f"{found} for {self.sick} updates in a row, up to step {step}; {advice}"
-            return Incident(self.name, sentence, True)
+            return stop(self.name, sentence)
         if self.said_sick:
             return None
         self.said_sick = True
-        return Incident(self.name, f"{found} at step {step}; {advice}", False)
+        return note(self.name, f"{found} at step {step}; {advice}")
 
 
 def _finding(metrics: Mapping[str, float]) -> tuple[str, str] | None:

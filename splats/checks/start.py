@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from splats import guards
+from training.gradients import coefficients_of, context_of, objective
+from training.loss import Batch
 from training.state import TrainState
-from training.step import coefficient
-from training.task import Batch, Context, Verdict
+from training.verdict import Verdict
 
 if TYPE_CHECKING:
     from splats.task import SplatTask
@@ -26,26 +27,26 @@ def run(
 ) -> list[Verdict]:
     """Pixel dependence, gradient health and finite differences of the whole loss."""
     gaussians, images = state.params["gaussians"], resident["images"]
-    whole = {n: coefficient(term, state.applied) for n, term in task.loss_terms.items()}
+    whole = coefficients_of(task, state)
     data = {n: c if n in DATA_TERMS else jnp.zeros_like(c) for n, c in whole.items()}
 
     for _ in range(MAX_RESIZES):
         # Coefficients are inputs, so that one compilation serves all checks.
-        objective = jax.jit(jax.value_and_grad(partial(_objective, task), has_aux=True))
-        (_, (visible, flags)), gradients = objective(gaussians, whole, state, batch, resident)
+        whole_loss = jax.jit(jax.value_and_grad(partial(_objective, task), has_aux=True))
+        (_, (visible, flags)), gradients = whole_loss(gaussians, whole, state, batch, resident)
         reasons = [reason for reason in task.replay_reasons if bool(flags[reason])]
         if not reasons:
             break
         task, _ = task.resize(state, ", ".join(reasons))
 
     def of_images(changed: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        (value, _), gradient = objective(
+        (value, _), gradient = whole_loss(
             gaussians, data, state, batch, resident | {"images": changed}
         )
         return value, gradient
 
     def of_gaussians(moved: dict[str, jax.Array]) -> jax.Array:
-        return objective(moved, whole, state, batch, resident)[0][0]
+        return whole_loss(moved, whole, state, batch, resident)[0][0]
 
     return [
         guards.pixel_dependence(of_images, images, batch["view"]),
@@ -63,12 +64,7 @@ def _objective(
     resident: Any,
 ) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
     """The weighted loss; besides it the mean number of visible Gaussians and the suppressions."""
-    state = replace(state, params=state.params | {"gaussians": gaussians})
-    update_key = jax.random.fold_in(state.key, state.step)
-    context = Context(
-        state.ema, state.model_state, state.applied, update_key, resident, task.probes(batch)
-    )
-    output = task.loss(state.params, context, batch, update_key)
-    values = [coefficients[name] * total.mean() for name, total in output.terms.items()]
-    loss = sum(values, jnp.zeros((), jnp.float32))
+    params = state.params | {"gaussians": gaussians}
+    context = replace(context_of(state, resident, 0), probes=task.probes(batch))
+    loss, output = objective(task, coefficients, params, context, batch, context.update_key)
     return loss, (output.metrics["visible"].mean(), output.suppress)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from splats.config import LossConfig
 from splats.losses import bilateral
-from training.task import Total
+from training.loss import Total
 
 Probes = dict[str, jax.Array]
 

@@ -21,7 +21,7 @@ from splats.losses import bilateral, depth
 from splats.losses.photometric import ssim
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
-from training.task import Total
+from training.loss import Total
 
 Probes = dict[str, jax.Array]
 

@@ -20,6 +20,7 @@ from training.errors import GuardStop
 from training.loop import fit
 from training.mesh import Layout
 from training.overfit import overfit, write_verdict
+from training.task import with_config
 
 PROCESS = """
 import sys
@@ -102,7 +103,7 @@ class MutedTask(ToyTask):
 
 def verdicts(task):
     said = []
-    return overfit(task, CONFIG, 4, 200, said.append)
+    return overfit(with_config(task, CONFIG), 4, 200, said.append)
 
 
 def test_23_the_overfit_test_passes_a_task_that_can_learn():
@@ -120,14 +121,14 @@ def test_23_a_run_without_an_overfit_test_says_so_and_one_with_it_shows_its_verd
         total=Duration(updates=2),
         evaluation=EvaluationConfig(every=Duration(updates=2), batch_size=8),
     )
-    assert fit(ToyTask(), config, tmp_path / "without") == "done"
+    assert fit(ToyTask(config), tmp_path / "without") == "done"
     row = overfit_row(tmp_path / "without")
     assert row["checked"] == 0 and row["sentence"].startswith("no verdict of podvision overfit")
     assert "Never ran" in (tmp_path / "without" / "report.html").read_text()
 
-    failed = overfit(MutedTask(), CONFIG, 4, 20, print)
+    failed = overfit(MutedTask(CONFIG), 4, 20, print)
     write_verdict(tmp_path / "with", failed)
-    assert fit(ToyTask(), config, tmp_path / "with") == "done"
+    assert fit(ToyTask(config), tmp_path / "with") == "done"
     row = overfit_row(tmp_path / "with")
     assert row["warning"] and not row["passed"] and "needed below 0.01" in row["sentence"]
 

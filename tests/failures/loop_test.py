@@ -7,16 +7,15 @@ import json
 
 from tests.failures.optimization_test import PoisonedSource
 from tests.failures.toy_run import CONFIG
-from tests.training.toy import ToySource, ToyTask
+from tests.training.toy import ToySource, task_with
 from training.config import CheckpointConfig, Duration, EvaluationConfig, LogConfig
 from training.loop import fit
-from training.task import Sources
+from training.source import Sources
 
 
 def test_4_a_suppressed_update_after_a_checkpoint_is_recorded_and_the_run_ends_well(tmp_path):
-    task = ToyTask()
     train = PoisonedSource(64, 0, frozenset({13}))
-    task.sources = lambda: Sources(train, {"validation": ToySource(10, 1000)})
+    sources = Sources(train, {"validation": ToySource(10, 1000)})
     config = dataclasses.replace(
         CONFIG,
         total=Duration(updates=8),
@@ -24,7 +23,7 @@ def test_4_a_suppressed_update_after_a_checkpoint_is_recorded_and_the_run_ends_w
         evaluation=EvaluationConfig(every=Duration(updates=8), batch_size=8, at_start=False),
         log=LogConfig(every=1),
     )
-    assert fit(task, config, tmp_path) == "done"
+    assert fit(task_with(config, sources=lambda: sources), tmp_path) == "done"
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert max(row.get("train/skipped", 0) for row in rows) == 2
     recordings = list((tmp_path / "recorder").iterdir())

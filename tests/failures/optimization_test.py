@@ -14,17 +14,18 @@ import optax
 import pytest
 
 from tests.failures.toy_run import CONFIG, ToyRun
-from tests.training.toy import ToySource, ToyTask
+from tests.training.toy import ToySource, ToyTask, task_with
 from training import optimizer, step
 from training.config import GuardConfig, OptimizerConfig, ScheduleConfig
 from training.errors import EXIT_GUARD, ConfigError, GuardStop
+from training.loss import Total
 from training.optimizer import global_norm, group_norms
-from training.task import Sources, Total
+from training.source import Sources
 
 
 def test_a_healthy_run_is_left_alone():
     run = ToyRun().train(120)
-    assert run.incidents == []
+    assert run.findings == []
     assert run.column("loss")[-1] < 0.1 * run.column("loss")[0]
     assert min(run.column("grad_norm")) > 0
 
@@ -167,14 +168,13 @@ class PoisonedSource(ToySource):
 
 
 def poisoned(bad):
-    task = ToyTask()
-    task.sources = lambda: Sources(PoisonedSource(64, 0, frozenset(bad)), {})
-    return task
+    sources = Sources(PoisonedSource(64, 0, frozenset(bad)), {})
+    return task_with(sources=lambda: sources)
 
 
 def test_4_one_batch_with_nan_is_suppressed_counted_and_reported():
     run = ToyRun(poisoned({13})).train(8)  # two epochs of four updates: it is met twice
-    skipped = [step for step, incident in run.incidents if incident.guard == "nonfinite"]
+    skipped = [step for step, finding in run.findings if finding.name == "nonfinite"]
     assert len(skipped) == 2 and int(run.state.skipped) == 2 and int(run.state.applied) == 6
     assert run.column("suppressed/nonfinite").count(1.0) == 2
     assert (
@@ -217,6 +217,6 @@ def test_4_a_gradient_that_is_not_finite_under_a_finite_loss_is_suppressed_too()
 def test_4_switching_the_guard_off_still_keeps_the_parameters_finite():
     off = GuardConfig(off=("consecutive-skips", "nonfinite"))
     run = ToyRun(poisoned(range(64)), guards=off).train(30)
-    assert int(run.state.skipped) == 30 and run.incidents == []
+    assert int(run.state.skipped) == 30 and run.findings == []
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(run.state.params))
     assert CONFIG.guards.off == ()

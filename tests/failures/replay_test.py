@@ -17,11 +17,11 @@ from jepa3d.data import VolumeSource
 from tests.failures.toy_run import ToyRun
 from tests.training.toy import ToySource, ToyTask
 from training.errors import EXIT_GUARD, EXIT_USAGE
+from training.loss import Total
 from training.program import Program
 from training.record.metrics import read_metrics
 from training.replay import bad_input, bad_operation
 from training.stream import ExampleStream, stack_examples
-from training.task import Total
 
 BAD_STEP, BAD_ROW = 6, 3
 # Every loss is above this limit, so that healthy steps are recorded too.
@@ -51,11 +51,11 @@ def poisoned_run(monkeypatch, podvision, tiny_recipe, oct_records, tmp_path):
             result["std"][BAD_ROW] = np.nan
         return result
 
-    def observed(self, state, batches):
+    def observed(self, state, batches, variant=None):
         step = int(state.step) + 1
         if step == BAD_STEP:
             states["before"] = arrays(state)
-        new, read = update(self, state, batches)
+        new, read = update(self, state, batches, variant)
         if step == BAD_STEP:
             states["after"] = arrays(new)
         return new, read

@@ -20,9 +20,10 @@ from tests.splats.scenes import (
 )
 from training.config import GuardConfig
 from training.errors import ConfigError, GuardStop
-from training.guards.book import GuardBook, split_overlap
+from training.guards.book import GuardBook
+from training.guards.start import split_overlap
 from training.guards.watch import ZeroGradient
-from training.task import LossOutput, Total
+from training.loss import LossOutput, Total
 from training.typed import build
 
 
@@ -51,7 +52,7 @@ def first_failure(task):
     program = make_program(task)
     with quickly_compiled(), jax.set_mesh(program.layout.mesh):
         batch = jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
-        verdicts = task.start_guards(program.initial_state(), batch, program.resident)
+        verdicts = task.guards().start(program.initial_state(), batch, program.resident)
     book = GuardBook(GuardConfig())
     with pytest.raises(GuardStop) as stop:
         for verdict in verdicts:
@@ -83,7 +84,7 @@ def test_9_the_real_loss_passes_all_start_guards():
     program = make_program(task)
     with quickly_compiled(), jax.set_mesh(program.layout.mesh):
         batch = jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
-        verdicts = task.start_guards(program.initial_state(), batch, program.resident)
+        verdicts = task.guards().start(program.initial_state(), batch, program.resident)
     assert [v.name for v in verdicts] == [
         "pixel-dependence",
         "gradient-health",
@@ -93,7 +94,7 @@ def test_9_the_real_loss_passes_all_start_guards():
 
 
 def test_9_gradients_of_exactly_zero_stop_the_run_within_its_patience():
-    watch = ZeroGradient(20, small_task().quiet_groups)
+    watch = ZeroGradient(20, small_task().guards().quiet_groups)
     incidents = [watch.check(step, {"grad_norm/means": 0.0}) for step in range(1, 30)]
     assert incidents[18] is None and incidents[19].fatal
 

@@ -10,16 +10,15 @@ import dataclasses
 
 import jax
 
-from tests.training.toy import ToyTask
+from tests.training.toy import ToyTask, toy_program
 from training.config import GuardConfig, MeshConfig, OptimizerConfig, TrainConfig
 from training.errors import GuardStop
-from training.guards.book import STEP, GuardBook, run_start_guards
+from training.guards.book import STEP, GuardBook
+from training.guards.start import run_start_guards
 from training.guards.watch import watches
 from training.mesh import Layout, make_mesh
-from training.program import Program
 from training.schedules import longest_warmup
 from training.stream import ExampleStream, prefetched
-from training.task import Verdict
 
 CONFIG = TrainConfig(
     "toy",
@@ -31,15 +30,15 @@ CONFIG = TrainConfig(
 
 
 class ToyRun:
-    """`train(n)` makes n updates; afterwards `rows`, `incidents` and `state` can be looked at."""
+    """`train(n)` makes n updates; afterwards `rows`, `findings` and `state` can be looked at."""
 
     def __init__(self, task=None, total=200, **changes):
         self.config = dataclasses.replace(CONFIG, **changes)
         self.task = task or ToyTask()
         self.layout = Layout(make_mesh(self.config.mesh))
-        self.program = Program(self.task, self.config, self.layout, total)
+        self.program = toy_program(self.task, self.config, self.layout, total)
         self.book = GuardBook(self.config.guards)
-        self.rows, self.incidents = [], []
+        self.rows, self.findings = [], []
         with jax.set_mesh(self.layout.mesh):
             self.state = self.program.initial_state()
 
@@ -49,7 +48,7 @@ class ToyRun:
             self.task.sources().train, 0, size, self.layout.rows(size), self.config.loader
         )
         warmup = longest_warmup(self.config.optimizer, self.program.total_updates)
-        guards = watches(self.config.guards, self.task, warmup)
+        guards = watches(self.config.guards, self.task.loss_terms, self.task.guards(), warmup)
         plan = [(step, 1) for step in range(updates)]
         with jax.set_mesh(self.layout.mesh):
             run_start_guards(self.book, self.program, stream, self.state, 0)
@@ -62,13 +61,12 @@ class ToyRun:
 
     def _watch(self, guards, step, row):
         for watch in guards:
-            incident = watch.check(step, row)
-            if incident is None:
+            finding = watch.check(step, row)
+            if finding is None:
                 continue
-            self.incidents.append((step, incident))
-            verdict = Verdict(incident.guard, False, incident.sentence, not incident.fatal)
-            if self.book.record(verdict, STEP):
-                raise GuardStop(incident.guard, incident.sentence)
+            self.findings.append((step, finding))
+            if self.book.record(finding, STEP):
+                raise GuardStop(finding.name, finding.sentence)
 
     def column(self, name):
         return [row[name] for row in self.rows]

@@ -14,9 +14,9 @@ from jepa3d.config import Config, DataConfig, MaskConfig, ModelConfig, Transform
 from jepa3d.task import JepaTask, make_task
 from training.config import EmaConfig, MeshConfig, OptimizerConfig
 from training.errors import ConfigError, InputError
+from training.loss import Context
 from training.mesh import Layout, make_mesh
 from training.program import Program
-from training.task import Context
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -57,7 +57,7 @@ def batch_of(count=8, seed=0):
 def program_on(devices, accumulation):
     config = dataclasses.replace(CONFIG, accumulation=accumulation)
     layout = Layout(make_mesh(MeshConfig(data=devices), jax.devices()[:devices]))
-    return Program(dataclasses.replace(TASK, config=config), config, layout, 10)
+    return Program(dataclasses.replace(TASK, config=config), layout)
 
 
 def updated(batch=None, devices=1, accumulation=1):

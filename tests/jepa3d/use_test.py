@@ -40,12 +40,12 @@ def workdir(data, tmp_path_factory) -> Path:
     config = load_config(f"{folder / 'tiny.py'}:{data / 'records'}")
     task = make_task(config)
     layout = Layout(make_mesh(config.mesh, jax.devices()[:1]))
-    program = Program(task, config, layout, 12)
+    program = Program(task, layout)
     with jax.set_mesh(layout.mesh):
         state = program.initial_state()
         moved = jax.tree.map(lambda x: 1.5 * x + 0.01, state.ema)
         state = jax.device_put(replace(state, ema=moved), program.shardings)
-        write_first_checkpoint(folder / "run", task, config, state, [])
+        write_first_checkpoint(folder / "run", program, state, config, [])
     return folder / "run"
 
 

@@ -49,7 +49,7 @@ def train_on(recipe, monkeypatch):
         few = jax.devices()[:devices]
         monkeypatch.setattr(training.loop, "make_mesh", lambda config: make_mesh(config, few))
         config = load_config(recipe, CHANGES)
-        assert training.loop.fit(make_task(config), config, workdir) == "done"
+        assert training.loop.fit(make_task(config), workdir) == "done"
         return losses(workdir)
 
     return run

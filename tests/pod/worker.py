@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         distributed.assert_same("config", {"seed": int(host == 1)})
     workdir = f"{args.workdir}-{host}" if args.fault == "private" else args.workdir
     state = sharded_state(args.width)
-    store = CheckpointStore(workdir, CheckpointConfig(keep_latest=3), args.every)
+    store = CheckpointStore(workdir, CheckpointConfig(keep_latest=3))
     start = store.latest()
     if start is not None:
         state, data = store.restore(start, state)

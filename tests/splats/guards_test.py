@@ -8,7 +8,7 @@ import pytest
 from splats import guards
 from splats.checks import start as start_checks
 from tests.splats.scenes import make_program, small_scene, small_task
-from training.step import coefficient
+from training.gradients import coefficients_of
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def scene_loss():
     with jax.set_mesh(program.layout.mesh):
         state = program.initial_state()
     resident = {name: jnp.asarray(array) for name, array in task.resident().items()}
-    whole = {name: coefficient(term, state.applied) for name, term in task.loss_terms.items()}
+    whole = coefficients_of(task, state)
 
     @jax.jit
     def value_and_gradient(gaussians, view):

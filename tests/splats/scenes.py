@@ -67,9 +67,7 @@ def shared_program(strategy: str) -> Program:
 
 def make_program(task: SplatTask, devices: int = 1) -> Program:
     layout = Layout(make_mesh(task.config.mesh, jax.devices()[:devices]))
-    updates = task.config.total.updates
-    assert updates is not None
-    return Program(task, task.config, layout, updates)
+    return Program(task, layout)
 
 
 def batches(program: Program, steps: range):

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from training.guards.book import GUARDS
+from training.guards.book import GUARDS as CORE
+from training.registry import installed, system_module
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
+OWN = [name for system in installed() for name in system_module(system, "guards").NAMES]
+GUARDS = (*CORE, *OWN)
 PARAGRAPHS = dict(re.findall(r"^### (\S+)\n\n(.+?)(?=\n#|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
 

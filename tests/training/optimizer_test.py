@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +15,14 @@ from hypothesis import strategies as st
 from training.config import GroupConfig, OptimizerConfig, ScheduleConfig
 from training.errors import ConfigError
 from training.optimizer import (
+    FROZEN,
     build_optimizer,
     clip_scale,
     global_norm,
     group_norms,
     label_by_rules,
 )
+from training.paths import named_leaves
 
 PARAMS = {
     "embed": {"kernel": np.ones((4, 6)), "bias": np.ones(6)},
@@ -57,7 +61,7 @@ def test_without_bias_correction_the_first_steps_are_those_of_the_plain_moments(
     flat = ScheduleConfig("constant")
     config = OptimizerConfig(learning_rate=1.0, weight_decay=0.0, schedule=flat)
     params = {"kernel": jnp.zeros(3)}
-    optimizer = build_optimizer(config, all_labels(params), 10, bias_correction=False)
+    optimizer = build_optimizer(replace(config, bias_correction=False), all_labels(params), 10)
     state, gradients = optimizer.init(params), {"kernel": jnp.ones(3)}
     for m, v in ((0.1, 0.001), (0.19, 0.001999)):
         updates, state, _ = optimizer.update(gradients, state, params, jnp.int32(0))
@@ -74,14 +78,14 @@ def test_each_group_has_its_own_rate_and_decay():
         schedule=flat,
         groups=(GroupConfig("head", learning_rate=1e-3, weight_decay=0.5),),
     )
-    optimizer = build_optimizer(config, labels, 100, {"body": 2.0})
+    optimizer = build_optimizer(config, labels, 100)
     gradients = jax.tree.map(jnp.ones_like, PARAMS)
     params = jax.tree.map(jnp.asarray, PARAMS)
     updates, _, rates = optimizer.update(gradients, optimizer.init(params), params, jnp.int32(0))
-    assert {k: float(v) for k, v in rates.items()} == pytest.approx({"head": 1e-3, "body": 2e-2})
+    assert {k: float(v) for k, v in rates.items()} == pytest.approx({"head": 1e-3, "body": 1e-2})
     # Adam's first direction is the sign of the gradient; only the head's kernel is decayed by 0.5.
     np.testing.assert_allclose(updates["head"]["kernel"], -1e-3 * 1.5, rtol=1e-5)
-    np.testing.assert_allclose(updates["embed"]["kernel"], -2e-2, rtol=1e-5)
+    np.testing.assert_allclose(updates["embed"]["kernel"], -1e-2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("params", [PARAMS, STACKED], ids=["layers", "stacked layers"])
@@ -137,9 +141,41 @@ def test_settings_that_would_not_train_are_refused(config, sentence):
         build_optimizer(config, labels, 100)
 
 
-def test_a_scale_for_a_group_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match="'means'"):
-        build_optimizer(OptimizerConfig(), all_labels(PARAMS), 100, {"means": 2.0})
+def test_frozen_leaves_have_neither_moments_nor_updates():
+    labels = label_by_rules(PARAMS, [("embed/.*", FROZEN), (".*", "rest")])
+    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.5), labels, 100)
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state, trained = optimizer.init(params), optimizer.trained(params)
+    frozen = {path for path, label in named_leaves(labels).items() if label == FROZEN}
+    assert frozen and not frozen & named_leaves(state.mu).keys()
+    gradients = jax.tree.map(jnp.ones_like, trained)
+    updates, state, _ = optimizer.update(gradients, state, trained, jnp.int32(0))
+    moved = optimizer.whole(jax.tree.map(jnp.add, trained, updates), params)
+    assert jax.tree.structure(moved) == jax.tree.structure(params)
+    for path, leaf in named_leaves(moved).items():
+        same = np.array_equal(leaf, named_leaves(params)[path])
+        assert same == (path in frozen), path
+    decayed = {path for path, _, decays in optimizer.decay_table() if decays}
+    assert not decayed & frozen
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_refused():
+    labels = jax.tree.map(lambda _: FROZEN, PARAMS)
+    with pytest.raises(ConfigError, match="nothing to train"):
+        build_optimizer(OptimizerConfig(), labels, 100)
+
+
+def test_bias_correction_is_a_matter_of_the_group():
+    """Gradient 1: the corrected direction is 1 from the start, the plain one 0.1 / sqrt(0.001)."""
+    flat = ScheduleConfig("constant")
+    plain = GroupConfig("body", bias_correction=False)
+    config = OptimizerConfig(1.0, weight_decay=0.0, schedule=flat, groups=(plain,))
+    params = {"head": jnp.zeros(2), "body": jnp.zeros(2)}
+    optimizer = build_optimizer(config, {"head": "head", "body": "body"}, 10)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates, _, _ = optimizer.update(ones, optimizer.init(params), params, jnp.int32(0))
+    np.testing.assert_allclose(updates["head"], -1.0, rtol=1e-5)
+    np.testing.assert_allclose(updates["body"], -0.1 / np.sqrt(1e-3), rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)

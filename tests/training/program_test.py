@@ -14,12 +14,14 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests.training.toy import ToyTask
+from tests.training.toy import toy_program as program_of
+from training.capabilities import Cadence, Refreshable, Resizable
 from training.config import EmaConfig, GroupConfig, MeshConfig, OptimizerConfig, TrainConfig
 from training.errors import ConfigError
+from training.loss import LossOutput, Total
 from training.mesh import Layout, constrain_batch, make_mesh
 from training.paths import named_leaves
-from training.program import Program
-from training.task import Description, LossOutput, Total
+from training.verdict import Description
 
 LAYERS, WIDTH = 4, 256
 
@@ -49,11 +51,11 @@ def compiled(mesh, parts):
     config = TrainConfig(
         "toy", batch_size=64, accumulation=parts, mesh=mesh, ema=EmaConfig("constant")
     )
-    program = Program(DeepTask(), config, Layout(make_mesh(mesh)), 100)
+    program = program_of(DeepTask(), config, Layout(make_mesh(mesh)))
     sharding = NamedSharding(program.layout.mesh, P(None, ("data", "fsdp")))
     batch = jax.ShapeDtypeStruct((1, 64, WIDTH), jnp.float32, sharding=sharding)
     with jax.set_mesh(program.layout.mesh):
-        return program.lower({"x": batch, "y": batch}).compile()
+        return program.lower(batches={"x": batch, "y": batch}).compile()
 
 
 def collectives(text):
@@ -104,7 +106,7 @@ def test_data_parallel_reduces_each_gradient_once_and_nothing_else():
 def toy_program(task=None, mesh=MeshConfig(data=1, model=-1), **changes):  # noqa: B008
     config = TrainConfig("toy", batch_size=32, mesh=mesh, ema=EmaConfig("constant"))
     config = dataclasses.replace(config, **changes)
-    return Program(task or ToyTask(), config, Layout(make_mesh(mesh)), 100)
+    return program_of(task, config, Layout(make_mesh(mesh)))
 
 
 def test_moments_and_averages_lie_where_their_parameter_lies():
@@ -178,18 +180,19 @@ def test_a_loss_that_returns_other_terms_than_declared_is_refused():
         program.step(program.initial_state(), batch)
 
 
-class GrowingTask(ToyTask):
+@dataclasses.dataclass(frozen=True)
+class GrowingTask(ToyTask, Refreshable, Resizable):
     """The number of outputs may grow."""
 
-    outputs = 2
+    outputs: int = 2
+    refresh_cadence = Cadence(5)
 
     def resize(self, state, reason):
         def widen(leaf):
             grows = leaf.ndim and leaf.shape[-1] == 2
             return np.concatenate([leaf, leaf], -1) if grows else np.asarray(leaf)
 
-        task = GrowingTask()
-        task.outputs = 4
+        task = dataclasses.replace(self, outputs=4)
         parts = {n: jax.tree.map(widen, getattr(state, n)) for n in ("params", "opt_state", "ema")}
         return task, dataclasses.replace(state, **parts)
 
@@ -199,17 +202,19 @@ class GrowingTask(ToyTask):
             "seen": jnp.zeros((), jnp.int32)
         }
 
-    def refresh(self, state, key):
+    def refresh(self, state, context, batch):
         params = jax.tree.map(lambda x: x * 2, state.params)
-        return dataclasses.replace(state, params=params), {"doubled": jnp.float32(1)}
+        row = {"largest": jnp.max(batch["x"]), "left": context.total - context.applied}
+        return dataclasses.replace(state, params=params), row
 
 
 def test_refresh_rewrites_the_state_and_returns_its_ledger_row():
     program = toy_program(GrowingTask())
     with jax.set_mesh(program.layout.mesh):
         before = np.asarray(program.initial_state().params["dense"]["kernel"])
-        state, row = program.refresh(program.initial_state())
-    assert row == {"doubled": 1.0}
+        batch = {"x": jnp.arange(32 * 8.0).reshape(32, 8)}
+        state, row = program.refresh(program.initial_state(), batch)
+    assert row == {"largest": 255.0, "left": 100.0}, "it sees the batch, the horizon and the state"
     np.testing.assert_array_equal(state.params["dense"]["kernel"], 2 * before)
 
 

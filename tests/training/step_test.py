@@ -10,11 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from tests.training.toy import ToyTask
+from tests.training.toy import ToyTask, toy_program
+from training.capabilities import Probing, Resizable
 from training.config import EmaConfig, MeshConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from training.loss import LossOutput, LossTerm, Total
 from training.mesh import Layout, make_mesh
 from training.program import Program
-from training.task import LossOutput, LossTerm, Total
 
 BASE = TrainConfig(
     "toy",
@@ -26,7 +27,7 @@ BASE = TrainConfig(
 
 def make_program(task=None, mesh=None, total=100, **changes) -> Program:
     config = dataclasses.replace(BASE, mesh=mesh or MeshConfig(data=1, model=-1), **changes)
-    return Program(task or ToyTask(), config, Layout(make_mesh(config.mesh)), total)
+    return toy_program(task, config, Layout(make_mesh(config.mesh)), total)
 
 
 def host_batches(task, count, size=32, first=0):
@@ -170,7 +171,7 @@ def test_every_mesh_makes_the_same_updates(mesh):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-class OverflowingTask(ToyTask):
+class OverflowingTask(ToyTask, Resizable):
     """Asks for a replay when the batch holds a large value."""
 
     replay_reasons = ("overflow",)
@@ -232,7 +233,7 @@ def test_term_gradients_tell_which_group_a_term_reaches():
     assert norms["error"]["bias"] > 0 and norms["error"]["kernel"] > 0
 
 
-class ProbedTask(ToyTask):
+class ProbedTask(ToyTask, Probing):
     """A zero added to the prediction; the loss gradient there is collected."""
 
     def init(self, key):

@@ -8,16 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training.task import (
-    Description,
-    Evaluation,
-    LossOutput,
-    LossTerm,
-    Sources,
-    Task,
-    Total,
-    Verdict,
-)
+from training.config import Duration, TrainConfig
+from training.loss import LossOutput, LossTerm, Total
+from training.program import Program
+from training.source import Sources
+from training.task import Task, with_config
+from training.verdict import Description, Evaluation, Verdict
+
+CONFIG = TrainConfig("toy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +44,11 @@ class ToySource:
         return str(self.start + index)
 
 
+@dataclasses.dataclass(frozen=True)
 class ToyTask(Task):
     """Weighted least squares: one required term."""
 
+    config: TrainConfig = CONFIG
     loss_terms = {"error": LossTerm()}
 
     def sources(self) -> Sources:
@@ -86,3 +86,18 @@ class ToyTask(Task):
     def overfit_verdict(self, before, after):
         error = after.metrics["error"]
         return Verdict("overfit", error < 1e-2, f"error {error:.3g}, needed below 0.01")
+
+
+def toy_program(task, config, layout, total=100) -> Program:
+    """The program of a task under a config, for a run of `total` updates."""
+    config = dataclasses.replace(config, total=Duration(updates=total))
+    return Program(with_config(task or ToyTask(), config), layout)
+
+
+def task_with(config=CONFIG, **attributes) -> ToyTask:
+    """The toy task with other attributes or methods (functions without self)."""
+    members = {
+        name: staticmethod(value) if callable(value) else value
+        for name, value in attributes.items()
+    }
+    return type("ChangedToyTask", (ToyTask,), members)(config)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -21,9 +21,12 @@ import jax.numpy as jnp
 from training.checkpoint.text import Finding, config_line, grouped_lines
 from training.config import TrainConfig
 from training.errors import CheckpointError, ConfigError
-from training.paths import named_leaves
+from training.paths import compile_pattern, named_leaves
 from training.settings import resumable
 from training.typed import plain, suggestion
+
+# Ordered (regex of a saved path, template of its new path).
+RenameRules = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,41 @@ class SavedDescription:
     config: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def renamed(self, rules: RenameRules) -> SavedDescription:
+        """The same with leaves under the names that `saved_names` gives them."""
+        return replace(self, leaves={n: self.leaves[o] for n, o in self.saved_names(rules).items()})
+
+    def saved_names(self, rules: RenameRules) -> dict[str, str]:
+        """New path -> path in the checkpoint, by the first rule that matches a whole path.
+
+        Raises:
+          CheckpointError: a rule that matches nothing, or two leaves that get one name.
+          ConfigError: a rule that is no regular expression.
+        """
+        names: dict[str, str] = {}
+        used: set[str] = set()
+        for path in self.leaves:
+            new = path
+            for pattern, template in rules:
+                found = compile_pattern(pattern, "checkpoint.init_rename").fullmatch(path)
+                if found:
+                    used.add(pattern)
+                    new = found.expand(template)
+                    break
+            if new in names:
+                raise CheckpointError(
+                    f"checkpoint.init_rename gives {names[new]} and {path} of {self.path} the same "
+                    f"name {new}; change the rules"
+                )
+            names[new] = path
+        unused = [pattern for pattern, _ in rules if pattern not in used]
+        if unused:
+            raise CheckpointError(
+                f"checkpoint.init_rename entry {unused[0]!r} matches no array of {self.path}; the "
+                f"paths look like {', '.join(list(self.leaves)[:3])}"
+            )
+        return names
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training import distributed
-from training.checkpoint.resume import data_position
+from training.checkpoint.resume import data_position, saved_facts
 from training.checkpoint.store import CheckpointReader, CheckpointStore
 from training.config import TrainConfig
 from training.errors import CheckpointError
-from training.plan import make_plan
+from training.program import Program
 from training.record.run_folder import held_run_folder, resolved_config, write_config
 from training.state import TrainState
-from training.task import Task
+from training.task import with_config
 
 
 def write_first_checkpoint(
-    workdir: Path, task: Task, config: TrainConfig, state: TrainState, overrides: Sequence[str]
+    workdir: Path,
+    program: Program,
+    state: TrainState,
+    config: TrainConfig,
+    overrides: Sequence[str],
 ) -> None:
     """Writes `config.json` and the checkpoint of step 0, from which `train` and `evaluate` go on.
 
     Args:
       workdir: made if missing.
-      task, config, state: as for the first step of a run.
+      program, state: as for the first step of a run, on any mesh.
+      config: of the run to come; may differ from the program's in its mesh.
       overrides: of the command line, for `config.json`.
 
     Raises:
@@ -38,12 +43,16 @@ def write_first_checkpoint(
                 f"{workdir} holds a run with a checkpoint of step {found[-1]}; choose a new "
                 "--workdir"
             )
+        task = with_config(program.task, config)
         source = task.sources().train
-        plan = make_plan(config, len(source), task.refresh_cadence)
         if main:
-            write_config(workdir, config, list(overrides), plan.total)
-        store = CheckpointStore(workdir, config.checkpoint, plan.save_every)
-        position = data_position(source, config, 0)
-        resolved = resolved_config(config)
-        store.save(0, state, position, config=resolved, task=task.metadata())
+            write_config(workdir, config, list(overrides), program.plan.total)
+        store = CheckpointStore(workdir, config.checkpoint)
+        store.save(
+            0,
+            state,
+            data_position(source, config, 0),
+            config=resolved_config(config),
+            task=saved_facts(task, source),
+        )
         store.close()

@@ -62,12 +62,19 @@ class CheckpointFolder:
                 path.rmtree()
         for path in self._step_folders():
             if not _is_complete(path):
-                # Kept, because it may be a copy in progress; renamed, so that it blocks no save.
-                aside = path.parent / f"{path.name}.incomplete"
-                if aside.exists():
-                    aside.rmtree()
-                logging.warning("setting the incomplete checkpoint %s aside as %s", path, aside)
-                path.rename(aside)
+                self.set_aside(int(path.name), "incomplete")
+
+    def set_aside(self, step: int, why: str) -> None:
+        """Renames a step so that it counts no more and blocks no save.
+
+        It is kept, because it may be a copy in progress or hold what somebody can still rescue.
+        """
+        path = self.step_path(step)
+        aside = path.parent / f"{path.name}.{why}"
+        if aside.exists():
+            aside.rmtree()
+        logging.warning("setting the %s checkpoint %s aside as %s", why, path, aside)
+        path.rename(aside)
 
     def _step_folders(self) -> list[epath.Path]:
         if not self.path.exists():

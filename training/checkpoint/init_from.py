@@ -1,45 +1,56 @@
-"""Hand-off between stages: parameters of a finished run become the start of the next one."""
+"""Hand-off between stages: arrays of a finished run become the start of the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from training.checkpoint.diff import select
-from training.checkpoint.store import CheckpointReader, PathLike
+from training.checkpoint.store import CheckpointReader
+from training.config import CheckpointConfig
 from training.errors import CheckpointError
 from training.paths import named_leaves
+from training.state import TrainState
+
+# The parts of a state that a stage hands on; moments and counters begin anew.
+HANDED_ON = ("params", "model_state", "ema")
 
 
-def initialize_from(
-    workdir: PathLike,
-    initial: Mapping[str, Any],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    step: int | str = "latest",
-) -> dict[str, Any]:
-    """`initial` with the selected arrays replaced by those of another run's checkpoint.
+def initialized_from(state: TrainState, config: CheckpointConfig) -> TrainState:
+    """The state with what `config.init_from` hands over; as it is where that is None.
 
-    Args:
-      workdir: work folder of the earlier stage.
-      initial: subtrees of a state under their field names, for instance `{"params": ...,
-        "ema": ...}`, as initialized arrays; their shardings are kept.
-      include: regexes of full paths to take (`params/encoder/.*`); empty takes all.
-      exclude: regexes of full paths that keep their initial value.
-      step: a number, or "latest".
+    Every array of parameters, model state and average that `init_include` and `init_exclude` leave
+    must be in the earlier run's newest checkpoint, after `init_rename`, with its shape and dtype.
 
     Raises:
       CheckpointError: an array does not fit or is not finite, a regex matches nothing, or there
         is no checkpoint.
     """
-    reader = CheckpointReader(workdir)
-    step = reader.resolve(step)
-    restored = reader.restore_subtree(step, initial, include, exclude)
+    if config.init_from is None:
+        return state
+    fields = {name: getattr(state, name) for name in HANDED_ON}
+    fields = {name: part for name, part in fields.items() if jax.tree.leaves(part)}
+    return replace(state, **initialize(fields, config))
+
+
+def initialize(initial: Mapping[str, Any], config: CheckpointConfig) -> dict[str, Any]:
+    """`initial` with the selected arrays replaced by those of another run's checkpoint.
+
+    Args:
+      initial: subtrees of a state under their field names, for instance `{"params": ...,
+        "ema": ...}`, as initialized arrays; their shardings are kept.
+      config: names the work folder and what is taken.
+    """
+    reader = CheckpointReader(str(config.init_from))
+    step = reader.resolve("latest")
+    wanted = (config.init_include, config.init_exclude)
+    restored = reader.restore_subtree(step, initial, *wanted, rename=config.init_rename)
     leaves = named_leaves(restored)
-    chosen = select(reader.describe(step), initial, include, exclude)
+    chosen = select(reader.describe(step).renamed(config.init_rename), initial, *wanted)
     _require_finite({path: leaves[path] for path in chosen}, str(reader.folder.step_path(step)))
     return restored
 

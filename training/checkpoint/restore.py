@@ -1,4 +1,4 @@
-"""A finished or running work folder, restored on the devices that are here."""
+"""A trained model from its work folder, on the devices that are here and without its data."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 import jax
 
 from training.checkpoint.store import CheckpointReader
-from training.config import MeshConfig
+from training.config import MeshConfig, TrainConfig
 from training.mesh import Layout, make_mesh
-from training.plan import make_plan
 from training.program import Program
 from training.record.run_folder import read_config
 from training.registry import make_task
 from training.state import TrainState
-from training.task import Task
+from training.task import Task, with_config
 
 
 def restored(
@@ -24,11 +23,13 @@ def restored(
 ) -> tuple[Program, TrainState, int]:
     """Program, state and step of a checkpoint; the config is the work folder's.
 
-    Args:
-      task: the task of an earlier call for this folder, to save loading its data again.
+    Horizon, shapes and facts of the data come from the checkpoint; no data is opened. The mesh is
+    the config's where it fits the devices of this machine (axes of -1 do), else all of them on the
+    data axis; as many devices are used as the batch divides over.
 
-    The mesh is the config's where it fits the devices of this machine (axes of -1 do), else all
-    of them on the data axis; as many devices are used as the batch divides over.
+    Args:
+      which: a step, `latest` or `best`.
+      task: the task of an earlier call for this folder, with what it has loaded since.
 
     Raises:
       InputError: no work folder.
@@ -37,23 +38,25 @@ def restored(
     config = read_config(workdir)
     reader = CheckpointReader(workdir, config.checkpoint)
     step = reader.resolve(which)
-    task = (task or make_task(config)).with_metadata(reader.describe(step).task)
+    facts = reader.describe(step).task
     devices = jax.devices()
     if jax.process_count() == 1:
         count = next(n for n in range(len(devices), 0, -1) if config.batch_size % n == 0)
         devices = devices[:count]
-    config = replace(config, mesh=_fitting_mesh(config.mesh, len(devices)), accumulation=1)
+    config = fitted(config, len(devices))
+    task = with_config(make_task(config) if task is None else task, config).with_metadata(facts)
     layout = Layout(make_mesh(config.mesh, devices))
-    total = make_plan(config, len(task.sources().train), task.refresh_cadence).total
-    program = Program(task, config, layout, total)
+    program = Program(task, layout, facts.get("train_examples"))
     with jax.set_mesh(layout.mesh):
         state, _ = reader.restore(step, program.abstract_state)
     return program, state, step
 
 
-def _fitting_mesh(config: MeshConfig, devices: int) -> MeshConfig:
-    sizes = [config.data, config.fsdp, config.model]
+def fitted(config: TrainConfig, devices: int) -> TrainConfig:
+    """The config for so many devices: its own mesh where that fits, else a data axis."""
+    mesh = config.mesh
+    sizes = [mesh.data, mesh.fsdp, mesh.model]
     known = math.prod(size for size in sizes if size != -1)
-    if sizes.count(-1) == 1 and devices % known == 0:
-        return config
-    return replace(config, data=-1, fsdp=1, model=1, rules=())
+    if sizes.count(-1) != 1 or devices % known:
+        mesh = MeshConfig(data=-1, fsdp_min_bytes=mesh.fsdp_min_bytes)
+    return replace(config, mesh=mesh, accumulation=1)

@@ -27,7 +27,7 @@ from training.checkpoint.diff import SavedDescription, compare, compare_subset, 
 from training.checkpoint.folder import CheckpointFolder
 from training.checkpoint.retention import Retention
 from training.config import CheckpointConfig
-from training.errors import CheckpointError, ConfigError
+from training.errors import CheckpointError, ConfigError, UnreadableCheckpoint
 from training.paths import named_leaves, path_name, rebuild
 
 UNREADABLE = (
@@ -131,6 +131,7 @@ class CheckpointReader:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         config: Json | None = None,
+        rename: Sequence[tuple[str, str]] = (),
     ) -> dict[str, Any]:
         """Parts of the state, for instance `{"params": ..., "ema": ...}`.
 
@@ -140,22 +141,24 @@ class CheckpointReader:
             are not selected are returned as they were given.
           include: regexes of full paths to take (`params/encoder/.*`); empty takes all.
           exclude: regexes of full paths to leave.
+          rename: (regex of a saved path, template of its path here), applied before all else.
 
         Raises:
           CheckpointError: a selected leaf does not fit, or a regex matches nothing.
         """
-        saved = self.describe(step)
+        stored = self.describe(step)
+        names, saved = stored.saved_names(rename), stored.renamed(rename)
         diff = compare_subset(saved, abstract, include, exclude, config)
         diff.require_empty("name what to leave out in checkpoint.init_exclude")
         leaves = named_leaves(abstract)
         chosen = select(saved, abstract, include, exclude)
-        targets = {path: _target(path, leaves[path]) for path in chosen}
+        targets = {names[path]: _target(path, leaves[path]) for path in chosen}
         arrays, _ = self._load(saved.step, targets, with_data=False)
-        return rebuild(abstract, leaves | arrays)
+        return rebuild(abstract, leaves | {path: arrays[names[path]] for path in chosen})
 
     def _metadata(self, step: int) -> Any:
         path = self.folder.step_path(step)
-        with _explained(UNREADABLE, path):
+        with _explained(UNREADABLE, path, UnreadableCheckpoint):
             metadata = ocp.metadata(path, checkpointable_name="state")
             if metadata.metadata is None:
                 raise ValueError("damaged array metadata")
@@ -171,7 +174,7 @@ class CheckpointReader:
         )
         items = {"state": wanted} | ({"data": None} if with_data else {})
         path = self.folder.step_path(step)
-        with _explained(UNREADABLE, path), _context():
+        with _explained(UNREADABLE, path, UnreadableCheckpoint), _context():
             loaded = ocp.load_checkpointables(path, items)
         arrays = named_leaves(loaded["state"])
         return {name: arrays[name] for name in targets}, dict(loaded.get("data") or {})
@@ -180,19 +183,25 @@ class CheckpointReader:
 class CheckpointStore(CheckpointReader):
     """Saves in the background and keeps the latest, the best and one for every N updates."""
 
-    def __init__(self, workdir: PathLike, config: CheckpointConfig, every: int):
+    def __init__(self, workdir: PathLike, config: CheckpointConfig, newest: int | None = None):
         """Opens the store for writing and clears away what a killed save left behind.
 
-        Args: workdir: shared by all hosts; config: retention; every: updates between two saves.
+        Args:
+          workdir: shared by all hosts.
+          config: retention.
+          newest: step that the run goes on from; later checkpoints, which could not be read, are
+            set aside. None keeps all.
 
         Raises:
           CheckpointError: the folder cannot be written or is not shared by all hosts.
         """
         super().__init__(workdir, config)
-        self.every = every
         distributed.check_shared_folder(self.folder.path)
         if distributed.is_main():
             self.folder.clear_leftovers()
+            for step in self.folder.steps():
+                if newest is not None and step > newest:
+                    self.folder.set_aside(step, "damaged")
         distributed.barrier("checkpoint leftovers cleared")
         self._last_saved = self.latest()
         self._checkpointer = ocp.training.Checkpointer(
@@ -200,10 +209,6 @@ class CheckpointStore(CheckpointReader):
             context=_context(),
             preservation_policy=Retention(config),
         )
-
-    def due(self, step: int) -> bool:
-        """Whether the cadence asks for a save after this step."""
-        return step % self.every == 0
 
     def save(
         self,
@@ -280,7 +285,9 @@ def _refuse_empty(state: Any) -> None:
 
 
 @contextmanager
-def _explained(sentence: str, path: epath.Path) -> Iterator[None]:
+def _explained(
+    sentence: str, path: epath.Path, kind: type[CheckpointError] = CheckpointError
+) -> Iterator[None]:
     """Turns an error of the storage into one sentence for the user.
 
     A timeout is let through: it means that another host has died, not that the storage is bad,
@@ -292,4 +299,4 @@ def _explained(sentence: str, path: epath.Path) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(sentence.format(path=path, reason=reason)) from error
+        raise kind(sentence.format(path=path, reason=reason)) from error

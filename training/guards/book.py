@@ -1,28 +1,25 @@
-"""The guard book (which guard ran, passed, failed) and the checks made before the first step.
+"""The guard book: which guard ran, passed or failed, for `guards.json` and the report.
 
 A guard has a name, a sentence, a paragraph in docs/failures.md and an off switch
-(`config.guards.off`). Guards at the start end the command with exit code 2 or 3 before any update;
-`training.guards.watch` has those that look at every update.
+(`config.guards.off`). `training.guards.start` has those before the first update (exit code 2 or 3),
+`training.guards.watch` those that look at every update.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from training.config import GuardConfig
 from training.errors import ConfigError, GuardStop
 from training.files import replace_text
-from training.program import Program
-from training.stream import ExampleStream, gather_positions, host_rows_are_unique
-from training.task import Batch, Source, Task, Verdict
 from training.typed import suggestion
+from training.verdict import Verdict
 
-# Every guard of every system: what `config.guards.off` may name and docs/failures.md explains.
+# Every guard of the core; a system adds its own (`capabilities.Guards.names`). docs/failures.md has
+# a paragraph on each.
 GUARDS = (
     "grad-norm",
     "schedule",
@@ -44,19 +41,8 @@ GUARDS = (
     "unique-ids",
     "data-replaced",
     "ema-moved",
-    "collapse",
-    "spacing",
-    "decode",
     "overfit",
-    "pixel-dependence",
-    "finite-differences",
-    "held-out-split",
-    "gradient-health",
-    "identical-evaluations",
-    "plausible-psnr",
-    "idle-refinement",
     "overflow",
-    "evaluation-loss",
 )
 START, STEP, LOG, EVALUATION = "start", "every step", "log steps", "evaluation"
 
@@ -64,11 +50,13 @@ START, STEP, LOG, EVALUATION = "start", "every step", "log steps", "evaluation"
 class GuardBook:
     """Collects verdicts for `guards.json` and stops the run at the first that failed."""
 
-    def __init__(self, config: GuardConfig):
+    def __init__(self, config: GuardConfig, own: Sequence[str] = ()):
+        """Args: config: switches; own: names of the system's guards."""
+        known = (*GUARDS, *own)
         for name in config.off:
-            if name not in GUARDS:
+            if name not in known:
                 raise ConfigError(
-                    f"config.guards.off names {name!r}, which is no guard{suggestion(name, GUARDS)}"
+                    f"config.guards.off names {name!r}, which is no guard{suggestion(name, known)}"
                 )
         self.off = frozenset(config.off)
         self.rows: dict[str, dict[str, Any]] = {}
@@ -107,102 +95,3 @@ class GuardBook:
 
     def write(self, workdir: Path) -> None:
         replace_text(workdir / "guards.json", json.dumps(list(self.rows.values()), indent=1))
-
-
-def phase_windows(task: Task, total_updates: int) -> Verdict:
-    """Every declared window of a loss term lies inside the horizon and is not empty."""
-    for name, term in task.loss_terms.items():
-        if term.window is None:
-            continue
-        start, stop = term.window
-        if not 0 <= start < stop:
-            fault = "starts before update 0" if start < 0 else "is empty"
-            sentence = f"the window {term.window} of {name} {fault}; set 0 <= start < stop"
-            return Verdict("phase-window", False, sentence)
-        if start >= total_updates:
-            return Verdict(
-                "phase-window",
-                False,
-                f"the loss term {name} starts at update {start}, but the run ends at "
-                f"{total_updates}, so it would never become active; move its window",
-            )
-    return Verdict("phase-window", True, "every loss term becomes active inside the run")
-
-
-def batch_keys(task: Task, batch: Batch) -> Verdict:
-    """The batch has every key that the task requires, in shape and dtype."""
-    for key, (shape, dtype) in task.describe().batch_keys.items():
-        if key not in batch:
-            sentence = f"the batch lacks the key {key!r}; it has {', '.join(sorted(batch))}"
-            return Verdict("batch-keys", False, sentence)
-        found = batch[key]
-        if tuple(found.shape[1:]) != tuple(shape) or str(found.dtype) != dtype:
-            sentence = (
-                f"batch[{key!r}] is {found.dtype}{list(found.shape[1:])} per example, "
-                f"but the model needs {dtype}{list(shape)}"
-            )
-            return Verdict("batch-keys", False, sentence)
-    return Verdict("batch-keys", True, "the batch has every key in the shape that the model needs")
-
-
-def split_overlap(train: Source, evaluation: dict[str, Source]) -> Verdict:
-    """No identity (participant, view, image) is in both training and evaluation."""
-    trained = {train.identity(i) for i in range(len(train))}
-    for name, source in evaluation.items():
-        shared = trained & {source.identity(i) for i in range(len(source))}
-        if shared:
-            sentence = (
-                f"{len(shared)} of the identities in the split {name!r} are also trained on, "
-                f"for instance {min(shared)!r}; make the splits disjoint"
-            )
-            return Verdict("split-overlap", False, sentence)
-    sentence = f"{len(trained)} training identities, none in an evaluation split"
-    return Verdict("split-overlap", True, sentence)
-
-
-def unique_ids(stream: ExampleStream, step: int, program: Program) -> Verdict:
-    """The rows of all processes together are the global batch, each example once."""
-    positions = gather_positions(stream, step, program.layout)
-    if not host_rows_are_unique(positions, stream.batch_size):
-        repeated = stream.batch_size - len(np.unique(positions))
-        sentence = (
-            f"{repeated} of the {stream.batch_size} examples of the global batch are read by more "
-            "than one process; every process must read its own rows"
-        )
-        return Verdict("unique-ids", False, sentence)
-    sentence = f"the {stream.batch_size} examples of a global batch are read once each"
-    return Verdict("unique-ids", True, sentence)
-
-
-def run_start_guards(
-    book: GuardBook, program: Program, stream: ExampleStream, state: Any, step: int
-) -> None:
-    """All checks before the first update.
-
-    Raises:
-      ConfigError: a batch that does not fit the model, a window outside the run.
-      GuardStop: a check of data or of the system's own that failed.
-    """
-    task = program.task
-    config = program.config
-    shards = f"{dict(program.layout.mesh.shape)}, {config.accumulation} micro-batches"
-    sentence = f"a global batch of {config.batch_size} divides over {shards}"
-    book.record(Verdict("batch-arithmetic", True, sentence), START)
-    groups = ", ".join(program.optimizer.schedules)
-    sentence = f"learning rates of {groups}: positive at update 0, never rising after warm-up"
-    book.record(Verdict("schedule", True, sentence), START)
-    leaves = len(jax.tree.leaves(program.optimizer.labels))
-    sentence = f"{leaves} parameters, each in one group and under one weight-decay rule"
-    book.record(Verdict("optimizer-groups", True, sentence), START)
-    windows = phase_windows(task, program.total_updates)
-    if book.record(windows, START):
-        raise ConfigError(windows.sentence)
-    sources = task.sources()
-    book.require(split_overlap(sources.train, dict(sources.evaluation)), START)
-    book.require(unique_ids(stream, step, program), START)
-    batch = program.layout.put_batch(stream.batch(step), stream.batch_size)
-    keys = batch_keys(task, batch)
-    if book.record(keys, START):
-        raise ConfigError(keys.sentence)
-    for verdict in task.start_guards(state, batch, program.resident):
-        book.require(verdict, START)

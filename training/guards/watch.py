@@ -1,40 +1,32 @@
 """Guards that watch the metrics of every update, on the host.
 
-Each is a small state machine: `check(step, metrics)` returns an `Incident` when there is something
-to record. A fatal incident stops the run; all of them go to the flight recorder.
+Each is a small state machine: `check(step, metrics)` returns a verdict when there is something to
+record. One that is no warning stops the run; all of them go to the flight recorder.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from training.capabilities import Guards
 from training.config import GuardConfig
-from training.task import LossTerm, Task
+from training.loss import LossTerm
+from training.verdict import Verdict, Watch
 
 Metrics = Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Incident:
-    """Something suspicious at an update."""
-
-    guard: str
-    sentence: str
-    fatal: bool
+def stop(guard: str, sentence: str) -> Verdict:
+    """A finding that ends the run."""
+    return Verdict(guard, False, sentence)
 
 
-class Watch(Protocol):
-    """One guard over the stream of updates."""
-
-    name: str
-    promise: str  # the sentence of the report while nothing has happened
-
-    def check(self, step: int, metrics: Metrics) -> Incident | None: ...
+def note(guard: str, sentence: str, stops: bool = False) -> Verdict:
+    """A finding that is recorded, and ends the run only where it `stops`."""
+    return Verdict(guard, False, sentence, warning=not stops)
 
 
 class Suppressed:
@@ -46,7 +38,7 @@ class Suppressed:
     def __init__(self, limit: int):
         self.limit, self.run = limit, 0
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         reasons = [
             name.removeprefix("suppressed/")
             for name, value in metrics.items()
@@ -61,9 +53,9 @@ class Suppressed:
                 f"{self.run} updates in a row were suppressed ({', '.join(reasons)}), the last at "
                 f"step {step}; the parameters are those before them"
             )
-            return Incident("consecutive-skips", sentence, True)
+            return stop("consecutive-skips", sentence)
         sentence = f"the update of step {step} was suppressed ({', '.join(reasons)})"
-        return Incident(self.name, sentence, False)
+        return note(self.name, sentence)
 
 
 class ZeroGradient:
@@ -76,7 +68,7 @@ class ZeroGradient:
         self.limit, self.quiet = limit, quiet
         self.runs: dict[str, int] = {}
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         for name, value in metrics.items():
             if not name.startswith("grad_norm/"):
                 continue
@@ -89,7 +81,7 @@ class ZeroGradient:
                     f"the gradient of the parameter group {group!r} was exactly zero for "
                     f"{self.runs[group]} updates up to step {step}: the loss does not depend on it"
                 )
-                return Incident(self.name, sentence, True)
+                return stop(self.name, sentence)
         return None
 
 
@@ -106,7 +98,7 @@ class GradientNorm:
         self.largest_ratio, self.patience = largest_ratio, patience
         self.run = 0
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         norm, size = metrics["grad_norm"], max(metrics["param_norm"], 1e-12)
         absurd = norm > self.largest_ratio * size
         self.run = self.run + 1 if absurd or norm == 0.0 else 0
@@ -117,7 +109,7 @@ class GradientNorm:
         sentence = f"the gradient norm before clipping was {found} at step {step}"
         if fatal:
             sentence = f"{sentence}, for {self.run} updates in a row: the updates mean nothing"
-        return Incident(self.name, sentence, fatal)
+        return note(self.name, sentence, fatal)
 
 
 class ConstantTerm:
@@ -131,7 +123,7 @@ class ConstantTerm:
         self.terms = {name: term for name, term in terms.items() if term.required}
         self.last: dict[str, tuple[float, int]] = {}
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         applied = step - 1 - int(metrics.get("skipped", 0))
         for name, term in self.terms.items():
             inside = term.window is None or term.window[0] <= applied < term.window[1]
@@ -147,7 +139,7 @@ class ConstantTerm:
                     f"the required loss term {name!r} was exactly {value:g} for {count} updates up "
                     f"to step {step}: it is detached or not computed"
                 )
-                return Incident(self.name, sentence, True)
+                return stop(self.name, sentence)
         return None
 
 
@@ -161,7 +153,7 @@ class LearningRateRose:
         self.warmup = warmup
         self.lowest: dict[str, float] = {}
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         applied = step - 1 - int(metrics.get("skipped", 0))
         for name, rate in metrics.items():
             if name.split("/")[0] != "learning_rate" or applied < self.warmup:
@@ -174,15 +166,15 @@ class LearningRateRose:
                     f"{name} rose from {before:.6g} to {rate:.6g} at step {step}, "
                     f"after the warm-up of {self.warmup} updates"
                 )
-                return Incident(self.name, sentence, True)
+                return stop(self.name, sentence)
         return None
 
 
 class LossSpike:
     """The loss against the median and the median absolute deviation of recent updates.
 
-    A term that begins, or a rewrite of the state (densification, an opacity reset), makes another
-    loss: the scale is then measured anew.
+    A term that begins, or a rewrite of the state that changes the loss, makes another loss: the
+    scale is then measured anew.
     """
 
     name = "loss-spike"
@@ -200,7 +192,7 @@ class LossSpike:
         self.recent.clear()
         self.run, self.limit = 0, np.inf
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         loss = metrics["loss"]
         if not np.isfinite(loss):
             return None
@@ -223,7 +215,7 @@ class LossSpike:
             sentence = (
                 f"the loss has been above {self.limit:.6g} for {self.run} updates; {sentence}"
             )
-        return Incident(self.name, sentence, fatal)
+        return note(self.name, sentence, fatal)
 
 
 class ShareCap:
@@ -237,7 +229,7 @@ class ShareCap:
         self.patience = patience
         self.runs: dict[str, int] = {}
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         for name, cap in self.caps.items():
             share = metrics.get(f"share/{name}", 0.0)
             self.runs[name] = self.runs.get(name, 0) + 1 if share > cap else 0
@@ -246,7 +238,7 @@ class ShareCap:
                     f"the loss term {name!r} took {share:.0%} of the loss at step {step}, above "
                     f"its cap of {cap:.0%}; lower its weight"
                 )
-                return Incident(self.name, sentence, True)
+                return stop(self.name, sentence)
         return None
 
 
@@ -259,7 +251,7 @@ class AverageMoved:
     def __init__(self, limit: int = 10):
         self.limit, self.still = limit, 0
 
-    def check(self, step: int, metrics: Metrics) -> Incident | None:
+    def check(self, step: int, metrics: Metrics) -> Verdict | None:
         moved = metrics.get("ema_update_norm")
         decay = metrics.get("ema_decay", 0.0)
         if moved is None or decay >= 1.0:
@@ -271,21 +263,29 @@ class AverageMoved:
                 f"the averaged parameters did not move in {self.still} updates up to step {step} "
                 f"at decay {decay:.6f}: the target encoder is frozen"
             )
-            return Incident(self.name, sentence, True)
+            return stop(self.name, sentence)
         return None
 
 
-def watches(config: GuardConfig, task: Task, warmup: int) -> list[Watch]:
-    """Every guard over the updates that is not switched off."""
+def watches(
+    config: GuardConfig, terms: Mapping[str, LossTerm], guards: Guards, warmup: int
+) -> list[Watch]:
+    """Every guard over the updates that is not switched off.
+
+    Args:
+      terms: the declared terms of the loss.
+      guards: the system's own.
+      warmup: updates until every learning rate may only fall.
+    """
     everything: list[Watch] = [
-        *task.watches(config),  # first: what a system says of itself is the most telling
+        *guards.watches(config),  # first: what a system says of itself is the most telling
         Suppressed(config.max_consecutive_skips),
         GradientNorm(config.gradient_ratio, config.spike_patience),
-        ZeroGradient(config.zero_gradient_updates, task.quiet_groups),
-        ConstantTerm(config.constant_term_updates, task.loss_terms),
+        ZeroGradient(config.zero_gradient_updates, guards.quiet_groups),
+        ConstantTerm(config.constant_term_updates, terms),
         LearningRateRose(warmup),
         LossSpike(config.spike_factor, config.spike_patience),
-        ShareCap(task.loss_terms, config.spike_patience),
+        ShareCap(terms, config.spike_patience),
         AverageMoved(),
     ]
     return [watch for watch in everything if watch.name not in config.off]

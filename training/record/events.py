@@ -29,11 +29,15 @@ class EventLog:
     """Appends events from the main process; a no-op on the others."""
 
     def __init__(
-        self, workdir: Path | str, main: bool = True, clock: Callable[[], float] = time.time
+        self,
+        workdir: Path | str,
+        main: bool = True,
+        clock: Callable[[], float] = time.time,
+        started: float | None = None,
     ):
-        """Create it first thing in the process: initialization is counted from here."""
+        """`started` is when the process began, by the clock: initialization is counted from it."""
         self._clock = clock
-        self._started = clock()
+        self._started = clock() if started is None else started
         self._file: TextIO | None = None
         if main:
             folder = Path(workdir)

@@ -19,8 +19,8 @@ from training.config import TrainConfig
 from training.errors import InputError
 from training.files import read_json_object, replace_text
 from training.registry import make_config, versions
-from training.task import Table
 from training.typed import plain
+from training.verdict import Table
 
 DONE, PREEMPTED = "DONE", "PREEMPTED"
 LOCK = ".lock"

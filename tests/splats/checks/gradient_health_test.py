@@ -21,6 +21,7 @@ from training.errors import GuardStop
 from training.guards.watch import watches
 from training.loop import fit
 from training.mesh import make_mesh
+from training.task import with_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -35,56 +36,59 @@ def healthy(**changes):
     return row | {"visible": 240.0, "reached_fraction": 0.9, "replay": 0.0} | changes
 
 
-def incidents(rows):
+def findings(rows):
     watch = GradientHealth(5)
     return [watch.check(step, row) for step, row in enumerate(rows, start=1)]
 
 
 def test_a_young_run_without_rotations_and_harmonics_is_healthy():
-    assert incidents([healthy()] * 50) == [None] * 50
-    assert incidents([healthy(**{"grad_norm_data/quats": 0.0})] * 50) == [None] * 50
+    assert findings([healthy()] * 50) == [None] * 50
+    assert findings([healthy(**{"grad_norm_data/quats": 0.0})] * 50) == [None] * 50
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
 @pytest.mark.parametrize("name", ["means", "opacities", "scales", "sh0"])
 def test_a_data_gradient_that_is_zero_or_not_finite_stops_the_run(name, bad):
-    found = incidents([healthy()] * 7 + [healthy(**{f"grad_norm_data/{name}": bad})] * 5)
-    assert found[:7] == [None] * 7 and not found[7].fatal and found[8:11] == [None] * 3
-    assert found[11].fatal and found[11].guard == "gradient-health"
+    found = findings([healthy()] * 7 + [healthy(**{f"grad_norm_data/{name}": bad})] * 5)
+    assert found[:7] == [None] * 7 and found[7].warning and found[8:11] == [None] * 3
+    assert not found[11].warning and found[11].name == "gradient-health"
     for part in (f"gradient to {name} (", f"{name} {bad:.1e}", "up to step 12", "podvision replay"):
         assert part in found[11].sentence
 
 
 def test_updates_that_see_no_gaussian_stop_the_run_with_what_to_check():
-    found = incidents([healthy(visible=0.0, reached_fraction=0.0)] * 5)
-    assert [f.fatal for f in found if f] == [False, True]
+    found = findings([healthy(visible=0.0, reached_fraction=0.0)] * 5)
+    assert [f.warning for f in found if f] == [True, False]
     assert "no Gaussian was visible for 5 updates in a row, up to step 5" in found[4].sentence
     assert "poses of the cameras" in found[4].sentence
 
 
 def test_one_black_photograph_in_an_epoch_is_said_once_and_stops_nothing():
     epoch = [healthy()] * 20 + [healthy(**{"grad_norm_data/sh0": 0.0})] * 2
-    found = [f for f in incidents(epoch * 30) if f]
-    assert len(found) == 1 and not found[0].fatal and "step 21" in found[0].sentence
+    found = [f for f in findings(epoch * 30) if f]
+    assert len(found) == 1 and found[0].warning and "step 21" in found[0].sentence
 
 
 def test_few_reached_gaussians_are_a_warning_given_once():
-    found = incidents([healthy(reached_fraction=0.31)] * 40)
+    found = findings([healthy(reached_fraction=0.31)] * 40)
     said = [(step, f) for step, f in enumerate(found, start=1) if f]
-    assert [step for step, _ in said] == [5] and not said[0][1].fatal
+    assert [step for step, _ in said] == [5] and said[0][1].warning
     assert "only 31% of the Gaussians in view at step 5" in said[0][1].sentence
     single = ([healthy(reached_fraction=0.1)] + [healthy()] * 3) * 10
-    assert incidents(single) == [None] * 40
+    assert findings(single) == [None] * 40
 
 
 def test_an_update_held_back_for_more_capacity_is_not_judged():
     held = healthy(visible=0.0, replay=1.0)
-    assert incidents([held] * 50) == [None] * 50
+    assert findings([held] * 50) == [None] * 50
 
 
 def test_the_guard_can_be_switched_off():
     def names(config):
-        return [watch.name for watch in watches(config, small_task(), 1)]
+        return [
+            watch.name
+            for watch in watches(config, small_task().loss_terms, small_task().guards(), 1)
+        ]
 
     assert "gradient-health" in names(GuardConfig())
     assert "gradient-health" not in names(GuardConfig(off=("gradient-health",)))
@@ -161,7 +165,7 @@ def test_cameras_that_look_away_stop_the_run(two_views):
     poses = np.asarray(program.resident["world_to_camera"]).copy()
     poses[:, 2, 3] -= 100.0  # everything is behind the cameras
     away = program.layout.replicate(program.task.resident() | {"world_to_camera": poses})
-    guards, found = watches(GuardConfig(), program.task, 1), None
+    guards, found = watches(GuardConfig(), program.task.loss_terms, program.task.guards(), 1), None
     with jax.set_mesh(program.layout.mesh), pytest.MonkeyPatch.context() as patch:
         state = program.initial_state()
         for step in range(12):
@@ -169,10 +173,10 @@ def test_cameras_that_look_away_stop_the_run(two_views):
                 patch.setitem(program.__dict__, "resident", away)
             state, read = program.step(state, batches(program, range(step, step + 1)))
             looks = [watch.check(step + 1, read()[0]) for watch in guards]
-            found = next((incident for incident in looks if incident and incident.fatal), None)
+            found = next((finding for finding in looks if finding and not finding.warning), None)
             if found:
                 break
-    assert found and found.guard == "gradient-health" and step + 1 == 8
+    assert found and found.name == "gradient-health" and step + 1 == 8
     assert "no Gaussian was visible for 5 updates in a row, up to step 8" in found.sentence
 
 
@@ -222,7 +226,7 @@ def test_opacities_that_images_no_longer_reach_stop_the_run(folder, one_device):
     """The generic guard sees nothing: the regularizer still moves the opacities."""
     task, config = short_run(DetachedOpacities)
     with pytest.raises(GuardStop) as stop:
-        fit(task, config, folder)
+        fit(with_config(task, config), folder)
     assert stop.value.guard == "gradient-health" and stop.value.exit_code == 3
     last = FAULT_AT + GuardConfig().spike_patience
     assert "the data terms gave no usable gradient to opacities" in str(stop.value)
@@ -240,7 +244,7 @@ def test_opacities_that_images_no_longer_reach_stop_the_run(folder, one_device):
 
 def test_a_healthy_run_goes_on_from_the_checkpoint_to_its_end(folder, one_device):
     task, config = short_run()
-    assert fit(task, config, folder) == "done"
+    assert fit(with_config(task, config), folder) == "done"
     guards = json.loads((folder / "guards.json").read_text())
     (row,) = [row for row in guards if row["name"] == "gradient-health"]
     assert row["passed"] and row["checked"] > 20

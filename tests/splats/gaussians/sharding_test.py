@@ -120,7 +120,7 @@ def state_of(population: Population):
     """A train state around a population; only what refinements touch."""
     params = {"gaussians": population.gaussians}
     labels = {"gaussians": {name: name for name in population.gaussians}}
-    optimizer = build_optimizer(splat_optimizer(shN=0.0), labels, 60, {})
+    optimizer = build_optimizer(splat_optimizer(shN=0.0), labels, 60)
     model_state = refinement.new_splat_state(population.alive)
     state = new_state(params, model_state, optimizer.init(params), None, jax.random.key(1))
     return refinement.with_population(state, population)

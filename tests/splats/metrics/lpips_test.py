@@ -175,10 +175,10 @@ def test_settings_that_do_not_go_together_are_refused(settings, said):
 def test_weights_and_sizes_are_checked_before_training_and_only_where_they_are_used():
     task = small_task(metrics=MetricsConfig("vgg", "none"))
     with pytest.raises(ConfigError, match="lpips_weights"):
-        task.start_guards(*[None] * 3)  # type: ignore[arg-type]
+        task.guards().start(*[None] * 3)  # type: ignore[arg-type]
     scene = replace(small_scene(), sizes=small_scene().sizes // 4)
     with pytest.raises(ConfigError, match="one of 12x8"):
-        replace(task, scene=scene).start_guards(*[None] * 3)  # type: ignore[arg-type]
+        replace(task, scene=scene).guards().start(*[None] * 3)  # type: ignore[arg-type]
     assert small_task().lpips is None
 
 

@@ -78,7 +78,7 @@ def assert_same_bits(left, right) -> None:
 def saved(tmp_path, new_key):
     """A work folder with one checkpoint at step 7, and its state."""
     state = make_state(new_key())
-    store = CheckpointStore(tmp_path, CONFIG, every=1)
+    store = CheckpointStore(tmp_path, CONFIG)
     assert store.save(
         7,
         state,
@@ -175,7 +175,7 @@ def test_donating_the_state_right_after_a_save_does_not_change_what_is_saved(tmp
         params = jax.tree.map(lambda leaf: leaf * 0 - 1, tree.params)
         return TrainState(**{**vars(tree), "params": params})
 
-    store = CheckpointStore(tmp_path, CONFIG, every=1)
+    store = CheckpointStore(tmp_path, CONFIG)
     store.save(1, placed, {})
     spoiled = jax.jit(spoil, donate_argnums=0)(placed)
     assert float(spoiled.params["encoder"]["kernel"].max()) == -1.0
@@ -188,7 +188,7 @@ def test_donating_the_state_right_after_a_save_does_not_change_what_is_saved(tmp
 def test_a_relative_work_folder_is_as_good_as_an_absolute_one(tmp_path, new_key, monkeypatch):
     monkeypatch.chdir(tmp_path)
     state = make_state(new_key())
-    store = CheckpointStore(Path("runs/one"), CONFIG, every=1)
+    store = CheckpointStore(Path("runs/one"), CONFIG)
     store.save(1, state, {"examples": 8})
     store.close()
     restored, data = CheckpointReader("runs/one").restore(1, state)
@@ -200,7 +200,7 @@ def test_retention_holds_over_a_restart(tmp_path, new_key):
     config = CheckpointConfig(keep_latest=2, keep_every=8, best_metric="score")
     state = make_state(new_key())
     for steps in (range(2, 8, 2), range(8, 16, 2)):
-        store = CheckpointStore(tmp_path, config, every=2)
+        store = CheckpointStore(tmp_path, config)
         for step in steps:
             store.save(step, state, {}, metrics={"score": 0.9 if step == 4 else 0.1})
         store.close()
@@ -211,18 +211,12 @@ def test_retention_holds_over_a_restart(tmp_path, new_key):
 
 def test_saving_the_same_step_twice_writes_once_also_after_a_restart(saved):
     workdir, state = saved
-    store = CheckpointStore(workdir, CONFIG, every=1)
+    store = CheckpointStore(workdir, CONFIG)
     assert not store.save(7, state, {})
     assert store.save(8, state, {})
     assert not store.save(8, state, {})
     store.close()
     assert store.steps() == [7, 8]
-
-
-def test_the_cadence_counts_steps(tmp_path):
-    store = CheckpointStore(tmp_path, CONFIG, every=5)
-    assert [step for step in range(1, 12) if store.due(step)] == [5, 10]
-    store.close()
 
 
 def test_what_a_killed_save_left_is_never_latest_and_is_cleared_by_the_next_run(saved):
@@ -233,7 +227,7 @@ def test_what_a_killed_save_left_is_never_latest_and_is_cleared_by_the_next_run(
     torn.mkdir()
     (torn / "_CHECKPOINT_METADATA").write_text("{}")
     assert CheckpointReader(workdir).latest() == 7
-    store = CheckpointStore(workdir, CONFIG, every=1)
+    store = CheckpointStore(workdir, CONFIG)
     assert sorted(os.listdir(folder)) == ["7", "8.incomplete"]
     assert store.latest() == 7
     assert store.save(8, state, {})
@@ -284,7 +278,7 @@ def test_an_absent_checkpoint_is_refused_with_those_that_exist(saved, tmp_path):
 
 
 def test_an_empty_array_is_refused_by_name(tmp_path):
-    store = CheckpointStore(tmp_path, CONFIG, every=1)
+    store = CheckpointStore(tmp_path, CONFIG)
     with pytest.raises(CheckpointError, match="params/rays has no elements"):
         store.save(1, {"params": {"rays": jnp.zeros((0, 3))}}, {})
     store.close()
@@ -293,4 +287,4 @@ def test_an_empty_array_is_refused_by_name(tmp_path):
 def test_a_folder_that_cannot_be_made_is_refused_at_the_start(tmp_path):
     (tmp_path / "run").write_text("a file in the way")
     with pytest.raises(CheckpointError, match="cannot be written by host 0"):
-        CheckpointStore(tmp_path / "run", CONFIG, every=1)
+        CheckpointStore(tmp_path / "run", CONFIG)

@@ -9,35 +9,24 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.toy import ToySource, ToyTask
+from tests.training.toy import ToySource, ToyTask, task_with, toy_program
+from training.capabilities import Guards
 from training.config import GuardConfig, LoaderConfig, MeshConfig, TrainConfig
 from training.errors import ConfigError, GuardStop
-from training.guards.book import (
-    START,
-    GuardBook,
-    batch_keys,
-    phase_windows,
-    run_start_guards,
-    split_overlap,
-)
+from training.guards.book import START, GuardBook
+from training.guards.start import batch_keys, phase_windows, run_start_guards, split_overlap
+from training.loss import LossTerm
 from training.mesh import Layout, make_mesh
-from training.program import Program
+from training.source import Sources
 from training.stream import ExampleStream
-from training.task import Description, LossTerm, Sources, Verdict
+from training.verdict import Description, Verdict
 
 FAILED = Verdict("split-overlap", False, "they overlap; make them disjoint")
 
 
-def task_with(**attributes):
-    task = ToyTask()
-    for name, value in attributes.items():
-        setattr(task, name, value)
-    return task
-
-
 def start(task, guards=GuardConfig(), rows=None):  # noqa: B008
     config = TrainConfig("toy", batch_size=16, mesh=MeshConfig(), guards=guards)
-    program = Program(task, config, Layout(make_mesh(config.mesh)), 100)
+    program = toy_program(task, config, Layout(make_mesh(config.mesh)))
     rows = program.layout.rows(16) if rows is None else rows
     stream = ExampleStream(task.sources().train, 0, 16, rows, LoaderConfig(workers=1))
     book = GuardBook(guards)
@@ -162,9 +151,9 @@ def test_rows_that_are_read_twice_are_refused():
 def test_the_proof_of_a_system_can_stop_the_run_or_only_warn():
     blind = Verdict("sees-pixels", False, "the loss does not depend on the pixels")
     with pytest.raises(GuardStop, match="does not depend on the pixels"):
-        start(task_with(start_guards=lambda *_: [blind]))
+        start(task_with(guards=lambda: Guards(start=lambda *_: [blind])))
     warned = dataclasses.replace(blind, warning=True)
-    book = start(task_with(start_guards=lambda *_: [warned]))
+    book = start(task_with(guards=lambda: Guards(start=lambda *_: [warned])))
     assert book.rows["sees-pixels"]["passed"] is False
 
 

@@ -40,7 +40,7 @@ with held_run_folder(Path(sys.argv[1]), True):
 @pytest.fixture
 def finished(tmp_path):
     """A folder of four updates."""
-    assert fit(ToyTask(), SMALL, tmp_path) == "done"
+    assert fit(ToyTask(SMALL), tmp_path) == "done"
     return tmp_path
 
 
@@ -77,9 +77,9 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_from_its_checkpoint(tmp
         disk.setattr(MetricWriter, "write", full)
         disk.setattr(CheckpointStore, "save", saved_at_once)
         with pytest.raises(InputError, match=r"can take no more \(No space left on device\); free"):
-            fit(ToyTask(), SMALL, tmp_path)
+            fit(ToyTask(SMALL), tmp_path)
     assert not (tmp_path / "DONE").exists()
-    assert fit(ToyTask(), SMALL, tmp_path) == "done"
+    assert fit(ToyTask(SMALL), tmp_path) == "done"
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
 
 
@@ -96,9 +96,9 @@ def test_a_refused_command_leaves_the_folder_as_it_was(finished):
     ignored = {finished / ".lock"}
     before = {path: data for path, data in files(finished).items() if path not in ignored}
     with pytest.raises(ConfigError, match=r"with a change of config\.batch_size from 16 to 8"):
-        fit(ToyTask(), dataclasses.replace(SMALL, batch_size=8), finished)
+        fit(ToyTask(dataclasses.replace(SMALL, batch_size=8)), finished)
     with pytest.raises(ConfigError, match="holds a run of toy, not of other; choose another"):
-        fit(ToyTask(), dataclasses.replace(SMALL, system="other"), finished)
+        fit(ToyTask(dataclasses.replace(SMALL, system="other")), finished)
     after = {path: data for path, data in files(finished).items() if path not in ignored}
     assert after == before
 
@@ -109,7 +109,7 @@ def test_a_line_of_metrics_torn_in_the_middle_costs_that_step_only(finished):
     second = next(i for i, line in enumerate(lines) if json.loads(line)["step"] == 2)
     lines[second] = lines[second][:20] + "\n"
     path.write_text("".join(lines)[:-30])
-    assert fit(ToyTask(), SMALL, finished) == "done"
+    assert fit(ToyTask(SMALL), finished) == "done"
     rows = read_metrics(finished)
     assert [row["step"] for row in rows] == [1, 3, 4]
     assert "eval/error" not in rows[-1], "the last line was torn, too"
@@ -128,4 +128,4 @@ def test_a_damaged_file_that_a_resume_reads_is_named(finished, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text('{"step": 4, "err')
     with pytest.raises(InputError, match=rf"{name} is damaged .*; restore it, or delete it"):
-        fit(ToyTask(), SMALL, finished)
+        fit(ToyTask(SMALL), finished)

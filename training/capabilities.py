@@ -1,0 +1,194 @@
+"""What only some systems can do. A task lists its capabilities as base classes.
+
+    class SplatTask(Task, Probing, Refreshable, Resizable): ...
+
+The core asks `isinstance(task, Refreshable)`; a task that lacks a capability meets nothing of it.
+Every method is a pure function of its inputs and of the frozen task object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import jax
+
+from training.config import GuardConfig, OptimizerConfig
+from training.loss import Batch, Context
+from training.verdict import Verdict, Watch
+
+if TYPE_CHECKING:
+    from training.state import TrainState
+
+PyTree = Any
+# Ordered (regex on the leaf path of the state, axis name per dimension or None).
+ShardingRules = tuple[tuple[str, tuple[str | None, ...]], ...]
+History = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """Every `every` applied updates, from `start` on and before `stop`."""
+
+    every: int
+    start: int = 0
+    stop: int | None = None
+
+    def due(self, applied: int) -> bool:
+        inside = applied > self.start and (self.stop is None or applied < self.stop)
+        return inside and applied % self.every == 0
+
+
+def _no_start(state: TrainState, batch: Batch, resident: PyTree) -> list[Verdict]:
+    del state, batch, resident
+    return []
+
+
+def _no_watches(config: GuardConfig) -> list[Watch]:
+    del config
+    return []
+
+
+def _no_verdicts(history: History) -> list[Verdict]:
+    del history
+    return []
+
+
+@dataclass(frozen=True)
+class Guards:
+    """The checks that a system adds to those of the core.
+
+    Attributes:
+      names: every guard of the system, for `config.guards.off` and docs/failures.md.
+      quiet_groups: group label -> applied updates before which a gradient of exactly zero is right.
+      start: proofs before the first update (for instance: the loss sees the pixels).
+      watches: guards over the metrics of every update; new ones for each launch.
+      evaluation: checks on the evaluation metrics so far, oldest first.
+      refresh: checks on the ledger rows of refreshes so far, oldest first.
+    """
+
+    names: tuple[str, ...] = ()
+    quiet_groups: Mapping[str, int] = field(default_factory=dict)
+    start: Callable[[TrainState, Batch, PyTree], list[Verdict]] = _no_start
+    watches: Callable[[GuardConfig], Sequence[Watch]] = _no_watches
+    evaluation: Callable[[History], list[Verdict]] = _no_verdicts
+    refresh: Callable[[History], list[Verdict]] = _no_verdicts
+
+
+class Augmented:
+    """A task that changes its examples at random."""
+
+    def without_augmentation(self) -> Self:
+        """This task on unmodified examples, for the overfit test."""
+        raise NotImplementedError
+
+
+class Averaged:
+    """A task that says what is averaged over updates; without it, all parameters are."""
+
+    def averaged(self, params: PyTree, model_state: PyTree) -> PyTree:
+        """The floating-point subtree that the EMA follows."""
+        raise NotImplementedError
+
+
+class OptimizerOwner:
+    """A task whose optimizer settings follow from more than `config.optimizer`."""
+
+    def optimizer(self) -> OptimizerConfig:
+        """The settings of the run (for instance a learning rate in units of the scene)."""
+        raise NotImplementedError
+
+
+class Sharded:
+    """A task that says how its state lies on the mesh, after the rules of the config."""
+
+    sharding_rules: ShardingRules = ()
+
+
+class Probing:
+    """A task that wants gradients of further inputs of its loss, without side channels."""
+
+    def probes(self, batch: Batch) -> PyTree:
+        """Extra zero inputs of the loss whose gradients are wanted, or None."""
+        raise NotImplementedError
+
+    def absorb(self, model_state: PyTree, probe_gradients: PyTree) -> PyTree:
+        """Model state that has taken in the gradients of the probes of a micro-batch."""
+        return model_state
+
+    def gradient_metrics(
+        self, gradients: PyTree, probe_gradients: PyTree, model_state: PyTree
+    ) -> dict[str, jax.Array]:
+        """fp32 scalars to log of the gradients of an update, before clipping.
+
+        Both gradients are those of the whole batch: added over its micro-batches.
+        """
+        return {}
+
+
+class Projecting:
+    """A task that changes parameters after each optimizer update (noise, projections)."""
+
+    def after_update(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        applied: jax.Array,
+        learning_rates: Mapping[str, jax.Array],
+        key: jax.Array,
+    ) -> tuple[PyTree, PyTree]:
+        """The parameters and the model state after the change."""
+        raise NotImplementedError
+
+
+class Refreshable:
+    """A task that rewrites its whole state on a cadence (densification, a cache)."""
+
+    refresh_cadence: Cadence | None = None
+    # A refresh after which the loss is another one: guards that compare with the past begin anew.
+    refresh_changes_loss: bool = True
+
+    def refresh(
+        self, state: TrainState, context: Context, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """The new state and a ledger row; may change params, moments and model state together.
+
+        Args:
+          context: of the state, with `update_key` for this refresh and the resident arrays.
+          batch: `[batch, ...]` of the update that follows.
+        """
+        raise NotImplementedError
+
+
+class Resizable:
+    """A task whose static sizes may grow; the step is compiled anew each time."""
+
+    # Reasons in `LossOutput.suppress` after which `resize` is called and the batch is replayed.
+    replay_reasons: tuple[str, ...] = ()
+
+    def resize_reason(self, ledger: Mapping[str, float]) -> str | None:
+        """Why the capacity must grow, judged from a ledger row on the host; None if it need not."""
+        return None
+
+    def resize(self, state: TrainState, reason: str) -> tuple[Self, TrainState]:
+        """A task and state of larger capacity (host side, rare)."""
+        raise NotImplementedError
+
+
+class Varied:
+    """A task with several static shapes, each compiled once (image sizes, numbers of samples).
+
+    Examples of a varied task must have the shapes of the variant at their position in the stream:
+    `source.load(index, position)` belongs to the update `position // batch_size`.
+    """
+
+    variants: tuple[Hashable, ...] = ()
+
+    def variant(self, step: int) -> Hashable:
+        """Which of `variants` the update that follows `step` uses; a pure function."""
+        raise NotImplementedError
+
+    def as_variant(self, variant: Hashable) -> Self:
+        """This task with the static shapes of a variant."""
+        raise NotImplementedError

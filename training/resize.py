@@ -1,0 +1,82 @@
+"""Growth of a run's static sizes: asked for by an update that did not fit, or by a refresh.
+
+An update that did not fit has left the state untouched, and so have the updates after it in the
+same call. The capacity grows and each of them is made again, on the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import jax
+
+from training.capabilities import Resizable
+from training.errors import GuardStop
+from training.program import Program, ReadMetrics
+from training.record.metrics import MetricWriter
+from training.record.progress import Progress
+from training.state import TrainState
+from training.step import replay_reasons
+from training.stream import Chunk
+
+MAX_RESIZES = 8  # for one batch: 256 times the size at the start
+Rows = list[dict[str, float]]
+
+
+class Growing(Protocol):
+    """What growth needs of a run."""
+
+    program: Program
+    state: TrainState
+    writer: MetricWriter
+    progress: Progress
+
+    def dispatch(self, chunk: Chunk) -> ReadMetrics: ...
+
+    def interlude(self, event: str): ...
+
+
+def settled(run: Growing, chunk: Chunk, rows: Rows) -> Iterator[tuple[Chunk, Rows]]:
+    """The updates of a call with their metrics, those included that had to be made again.
+
+    Raises:
+      GuardStop: one batch does not fit after many doublings.
+    """
+    held = next((i for i, row in enumerate(rows) if row["replay"] > 0), len(rows))
+    yield chunk, rows[:held]
+    for i in range(held, chunk.updates):
+        part = Chunk(
+            chunk.first_step + i,
+            chunk.host[i : i + 1],
+            jax.tree.map(lambda x, i=i: x[i : i + 1], chunk.device),
+        )
+        # Only the first of them is known to need room; the others were never tried.
+        yield part, [_made_again(run, part, rows[held] if i == held else None)]
+
+
+def _made_again(run: Growing, part: Chunk, row: dict[str, float] | None) -> dict[str, float]:
+    for _ in range(MAX_RESIZES):
+        if row is not None:
+            reasons = [r for r in replay_reasons(run.program.task) if row[f"suppressed/{r}"] > 0]
+            _grow(run, ", ".join(reasons))
+        (row,) = run.dispatch(part)()
+        if row["replay"] == 0:
+            return row
+    raise GuardStop("overflow", f"the capacity had to grow {MAX_RESIZES} times in a row")
+
+
+def grow(run: Growing, ledger: Mapping[str, float]) -> None:
+    """Grows the capacity where the ledger row of a refresh says that it is needed."""
+    task = run.program.task
+    reason = task.resize_reason(ledger) if isinstance(task, Resizable) else None
+    if reason is not None:
+        _grow(run, reason)
+
+
+def _grow(run: Growing, reason: str) -> None:
+    with run.interlude("compile"):
+        run.program, run.state = run.program.resized(run.state, reason)
+    step = int(run.state.step)  # the run's own count may be ahead, at the end of the call
+    run.progress.say(f"step {step}: capacity grown ({reason})")
+    run.writer.write(step, {"train/resized": 1.0})
