@@ -65,7 +65,11 @@ def build(
             arguments[name] = value
         elif default_of(field) is dataclasses.MISSING:
             raise ConfigError(f"{here} is missing; set it in the config file")
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        # A relation between the keys of a group; the group does not know where it lies.
+        raise ConfigError(f"{path}: {error}" if "." in path else str(error)) from error
 
 
 @functools.cache

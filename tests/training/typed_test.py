@@ -255,7 +255,9 @@ def test_a_partial_group_is_laid_over_the_default_of_its_field(values, overrides
 
 
 def test_relations_are_checked_once_everything_is_set():
-    relation = pytest.raises(ConfigError, match="do not go together")
+    relation = pytest.raises(
+        ConfigError, match=r"config\.inner: width and depth do not go together"
+    )
     with relation:
         build(Outer, {"inner": {"width": 7}})
     assert build(Outer, {"inner": {"width": 7}}, overrides=["inner.depth=4"]).inner == Inner(7, 4)
