@@ -1,4 +1,4 @@
-"""`podvision predict` of a trained scene: frames along a camera path, as PNG files or a film.
+"""`podvision predict` of a trained scene: frames along a camera path, as PNG files or a video.
 
 The path is `orbit[:FRAMES]`, a JSON file of `splats.video.camera_path`, or the folder of a scene,
 whose views become the frames. JSON and folders are in the data set's own world. Frames are drawn on
@@ -21,7 +21,7 @@ from splats.data.normalization import camera_centers, transform_cameras
 from splats.data.scene import Scene
 from splats.evaluation import view_renderer
 from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
-from splats.video.encoder import open_film, require_encoder
+from splats.video.encoder import open_video, require_encoder
 from training.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from training.state import TrainState
 
 ORBIT_FRAMES, MOST_ORBIT_FRAMES = 120, 100_000
-FILM = ".mp4"
+VIDEO = ".mp4"
 # Smallest share of the rays' directions that must differ, for a common point to be well defined.
 LEAST_CONVERGENCE = 0.02
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises ConfigError for an input that cannot be a path or a film without its encoder."""
+    """Raises ConfigError for an input that cannot be a path or a video without its encoder."""
     name, _, count = args.input.partition(":")
     if name == "orbit":
         number = int(count) if count.isascii() and count.isdigit() else 0
@@ -50,7 +50,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--input {args.input} does not exist; give orbit[:FRAMES], a camera path in JSON or "
             "the folder of a scene"
         )
-    if args.output.suffix.lower() == FILM:
+    if args.output.suffix.lower() == VIDEO:
         require_encoder()
 
 
@@ -60,8 +60,8 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
     path = camera_path(args.input, task)
     frames = rendered(task, state, path)
     try:
-        if args.output.suffix.lower() == FILM:
-            write_film(args.output, path, frames)
+        if args.output.suffix.lower() == VIDEO:
+            write_video(args.output, path, frames)
         else:
             write_frames(args.output, frames)
     except OSError as error:
@@ -173,9 +173,9 @@ def write_frames(folder: Path, frames: Iterator[np.ndarray]) -> None:
         Image.fromarray(frame).save(folder / f"frame_{number:05d}.png")
 
 
-def write_film(file: Path, path: CameraPath, frames: Iterator[np.ndarray]) -> None:
+def write_video(file: Path, path: CameraPath, frames: Iterator[np.ndarray]) -> None:
     """Writes an MP4 file, at the path's frames per second."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open_film(file, path.width, path.height, path.frames_per_second) as add:
+    with open_video(file, path.width, path.height, path.frames_per_second) as add:
         for frame in frames:
             add(frame)

@@ -72,8 +72,8 @@ def verdict(config: Any, defaults: Any) -> Verdict:
     values, chosen = leaves(config), set(_chosen(config, defaults))
     idle = [path for path in unread(config) if path in chosen]
     if not idle:
-        count = len(values)
-        return Verdict("unread-config", True, f"each of {count} config keys that was set is read")
+        sentence = f"every config key that was set is read ({len(chosen)} keys)"
+        return Verdict("unread-config", True, sentence)
     listed = ", ".join(f"config.{path} = {values[path]!r}" for path in idle)
     them = "it has" if len(idle) == 1 else "they have"
     return Verdict(
@@ -137,7 +137,7 @@ def _entries(groups: tuple[Any, ...]) -> list[tuple[str, Any]]:
 
 def _watched(config: Any, path: str, record: _Record) -> Any:
     """A copy of `config` of a class of its own, whose keys are noted below `path`."""
-    copy = object.__new__(_watching_class(type(config), path, record))
+    values = {}
     for field in dataclasses.fields(config):
         value, here = getattr(config, field.name), f"{path}{field.name}"
         if _is_group(value):
@@ -146,8 +146,16 @@ def _watched(config: Any, path: str, record: _Record) -> Any:
             value = tuple(
                 _watched(group, f"{here}.{entry}.", record) for entry, group in _entries(value)
             )
-        object.__setattr__(copy, field.name, value)
-    return copy
+        values[field.name] = value
+    return _made(_watching_class(type(config), path, record), values)
+
+
+def _made(cls: type, values: dict[str, Any]) -> Any:
+    """An instance with these values; unlike the constructor's, they are taken as they are."""
+    instance = object.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+    return instance
 
 
 def _watching_class(plain: type, path: str, record: _Record) -> type:
@@ -164,14 +172,9 @@ def _watching_class(plain: type, path: str, record: _Record) -> type:
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
-    def unwatched(self: Any) -> Any:
-        copy = object.__new__(plain)
-        for name in names:
-            object.__setattr__(copy, name, object.__getattribute__(self, name))
-        return copy
-
     def reduced(self: Any, protocol: Any) -> Any:
-        return unwatched(self).__reduce_ex__(protocol)
+        # The class exists in this process only.
+        return _made, (plain, {name: getattr(self, name) for name in names})
 
     own: dict[str, Any] = {
         "__eq__": equal,
