@@ -75,7 +75,7 @@ def test_a_key_of_another_system_is_unknown_here(toy_system, write):
     [
         ("def get_config(arg:\n", "cannot be run"),
         ("import no_such_module_anywhere\n", "cannot be run: ModuleNotFoundError: No module named"),
-        ("x = 1\n", r"does not define get_config\(arg\)"),
+        ("x = 1\n", r"defines neither get_config\(arg\) nor get_pipeline\(arg\)"),
         (
             "def get_config(arg):\n    raise ValueError('no such variant: ' + arg)\n",
             "no such variant",
@@ -87,7 +87,7 @@ def test_a_key_of_another_system_is_unknown_here(toy_system, write):
             r"failed: RuntimeError: no net \(line 2\)$",
         ),
         ("def get_config():\n    return {}\n", r"takes 0 positional arguments"),
-        ("def get_config(arg):\n    pass\n", "returned None instead of a ConfigDict"),
+        ("def get_config(arg):\n    pass\n", "is None instead of a ConfigDict"),
         (
             "from ml_collections import ConfigDict\n"
             "def get_config(arg):\n"
