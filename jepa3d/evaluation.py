@@ -3,163 +3,163 @@
 Masks are drawn from fixed keys, one per example, so that evaluations of different steps, meshes and
 machines compare. Features are those of the target encoder, before normalization. A low loss alone
 proves nothing: read the skill against the positional mean, and the panel.
+
+Legend: B batch, N tokens of the grid, S sampled tokens, D feature width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial, reduce
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jepa3d import diagnostics, pictures
-from jepa3d.losses import Measured, added, jepa_loss, skill
-from jepa3d.model.jepa import predict
-from training.loss import Batch
+from jepa3d.config import Config, MaskConfig
+from jepa3d.inputs import mask_sets, model_volumes
+from jepa3d.losses import added, jepa_loss, skill
+from jepa3d.model.jepa import Prediction, predict
+from training.loss import Batch, Total
 from training.mesh import Layout
+from training.over_batches import BatchResult, over_batches
 from training.source import Source
-from training.stream import evaluation_batches
 from training.verdict import Evaluation
 
-if TYPE_CHECKING:
-    from jepa3d.task import JepaTask
-
+PyTree = Any
 PANEL_TOKENS = 4096  # tokens whose features enter the collapse panel
 PICTURES = 3  # volumes that are drawn, of different scanners where there are several
 
 
-def evaluate(task: JepaTask, state: Any, source: Source, layout: Layout) -> Evaluation:
+def evaluate(
+    config: Config, masks: tuple[MaskConfig, ...], state: Any, source: Source, layout: Layout
+) -> Evaluation:
     """Metrics and pictures on a source; see `training.task.Task.evaluate`."""
     scanners: tuple[str, ...] = getattr(source, "scanners", ("unknown",))
-    sampled = max(1, -(-PANEL_TOKENS // len(source)))
-    function = _compiled(task, len(scanners), min(sampled, task.config.model.tokens), layout)
-    params = {"predictor": state.params["predictor"], "encoder": state.params["encoder"]}
-    sums, panel, drawn, seen = [], [], [], set()
-    for batch, indices in evaluation_batches(source, _batch_size(task, layout), layout):
-        result = _host(function(params, state.ema, state.model_state, batch))
-        sums.append(result["sums"])
-        panel.append({name: x[: len(indices)] for name, x in result["panel"].items()})
-        for row in range(len(indices)):
-            scanner = int(result["panel"]["scanner"][row])
-            if len(drawn) < PICTURES and (scanner not in seen or len(indices) <= PICTURES):
-                seen.add(scanner)
-                drawn.append({name: x[row] for name, x in result["pictures"].items()})
-    totals = jax.tree.map(lambda *parts: np.sum(parts, axis=0), *sums)
-    joined = {name: np.concatenate([part[name] for part in panel]) for name in panel[0]}
-    metrics = _losses(totals, scanners) | _panel(joined)
-    images = {
-        f"volume_{number}": pictures.draw(picture, task.config.model, task.masks)
-        for number, picture in enumerate(drawn)
-    }
-    return Evaluation(metrics, images)
-
-
-@lru_cache(maxsize=8)
-def _compiled(task: JepaTask, scanners: int, sampled: int, layout: Layout) -> Callable:
-    """One function for all evaluations of a run, so that it is compiled once."""
-    function = partial(_evaluate_batch, task, scanners, sampled)
-    return jax.jit(function, out_shardings=layout.replicated)
-
-
-def _batch_size(task: JepaTask, layout: Layout) -> int:
-    shards = layout.mesh.shape["data"] * layout.mesh.shape["fsdp"]
-    return -(-task.config.evaluation.batch_size // shards) * shards
-
-
-def _host(tree: Any) -> Any:
-    """Replicated scanner arrays as numpy, on any number of processes."""
-    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
-
-
-def _evaluate_batch(
-    task: JepaTask,
-    scanners: int,
-    sampled: int,
-    params: Any,
-    ema: Any,
-    positional: Any,
-    batch: Batch,
-) -> dict[str, Any]:
-    """Sums of losses, features of sampled foreground tokens, and what the pictures need."""
-    model, key = task.config.model, jax.random.key(0)
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
-    volumes, foreground = task.volumes(batch, None)
-    masks = task.sample_masks(keys, foreground)
-    prediction = predict(model, params, {"encoder": ema}, volumes, masks)
-    weight = batch["weight"]
-    result = jepa_loss(prediction, positional, task.config.loss, model.grid, weight)
-    first = prediction.sets[0]
-    error_BxT = jnp.mean(jnp.abs(first.prediction_BxTxD - first.target_BxTxD), axis=-1)
-    errors = [
-        jnp.mean(jnp.abs(one.prediction_BxTxD - one.target_BxTxD), axis=(1, 2))
-        for one in prediction.sets
-    ]
-    per_sample = reduce(add, errors) / len(errors)
-    one_hot = jax.nn.one_hot(batch["scanner"], scanners) * weight[:, None]
-    # Foreground tokens in random order, then the others: background dominates a volume.
-    order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
-    noise = jax.vmap(lambda k: jax.random.uniform(k, (model.tokens,)))(order_keys)
-    chosen = jnp.argsort(noise - 2.0 * foreground, axis=1)[:, :sampled]
-    features = prediction.features_BxNxD
-    share = foreground.astype(jnp.float32)
-    pooled = (
-        jnp.einsum("bnd,bn->bd", features, share)
-        / jnp.maximum(jnp.sum(share, axis=1), 1.0)[:, None]
+    sampled = min(max(1, -(-PANEL_TOKENS // len(source))), config.model.tokens)
+    pictured = volumes_to_draw(source)
+    swept = over_batches(
+        VolumeScores(config, masks, len(scanners), sampled),
+        (state.params, state.ema, state.model_state),
+        source,
+        config.evaluation.batch_size,
+        layout,
+        config.loader.workers,
+        examine=lambda index, local: pictures.draw(local, config.model, masks),
+        chosen=pictured,
     )
-    rows = jnp.arange(len(weight))[:, None]
-    unknown = jnp.full((len(weight), model.tokens), -1.0)
-    return {
-        "sums": {
+    images = {
+        f"volume_{number}": swept.examined[index]
+        for number, index in enumerate(pictured)
+        if index in swept.examined
+    }
+    return Evaluation(_losses(swept.sums, scanners) | _panel(swept.rows), images)
+
+
+def volumes_to_draw(source: Source) -> tuple[int, ...]:
+    """The examples that are drawn: the first of each scanner, then the first ones of all."""
+    scanners = [row["scanner"] for row in getattr(source, "rows", ())]
+    firsts = [index for index, name in enumerate(scanners) if name not in scanners[:index]]
+    others = [index for index in range(min(len(source), PICTURES)) if index not in firsts]
+    return tuple(sorted([*firsts, *others][:PICTURES]))
+
+
+@dataclass(frozen=True)
+class VolumeScores:
+    """Everything that is computed of a batch of volumes; compiled once for each configuration.
+
+    Attributes:
+      scanners: how many the source knows.
+      sampled: tokens of each volume that enter the collapse panel.
+    """
+
+    config: Config
+    masks: tuple[MaskConfig, ...]
+    scanners: int
+    sampled: int
+
+    def __call__(self, params: PyTree, ema: PyTree, positional: Any, batch: Batch) -> BatchResult:
+        model, key = self.config.model, jax.random.key(0)
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
+        volumes, foreground_BxN = model_volumes(batch, None, self.config.data)
+        masks = mask_sets(keys, foreground_BxN, self.masks, model.grid)
+        prediction = predict(model, params, {"encoder": ema}, volumes, masks)
+        return BatchResult(
+            sums=self._sums(prediction, positional, batch),
+            rows=self._panel_rows(prediction.features_BxNxD, foreground_BxN, keys, batch),
+            local={"volume": batch["volume"], **_for_pictures(prediction, model.tokens)},
+        )
+
+    def _sums(self, prediction: Prediction, positional: Any, batch: Batch) -> PyTree:
+        weight, first = batch["weight"], prediction.sets[0]
+        loss = self.config.loss
+        result = jepa_loss(prediction, positional, loss, self.config.model.grid, weight)
+        errors = [
+            jnp.mean(jnp.abs(one.prediction_BxTxD - one.target_BxTxD), axis=(1, 2))
+            for one in prediction.sets
+        ]
+        per_sample = reduce(add, errors) / len(errors)
+        one_hot = jax.nn.one_hot(batch["scanner"], self.scanners) * weight[:, None]
+        return {
             "prediction": added(result.prediction),
             "baseline_mean": added(result.baseline_mean),
             "baseline_position": added(result.baseline_position),
             "scanner_loss": jnp.sum(one_hot * per_sample[:, None], axis=0),
             "scanner_count": jnp.sum(one_hot, axis=0),
-            "moments": jnp.stack(
-                [
-                    jnp.sum(weight * jnp.std(first.prediction_BxTxD, axis=(1, 2))),
-                    jnp.sum(weight * jnp.std(first.target_BxTxD, axis=(1, 2))),
-                ]
-            ),
-        },
-        "panel": {
-            "tokens": jnp.take_along_axis(features, chosen[:, :, None], axis=1),
-            "pooled": pooled,
-            "scanner": batch["scanner"],
-        },
-        "pictures": {
-            "volume": batch["volume"],
-            "features": features,
-            "error": unknown.at[rows, first.target_ids_BxT].set(error_BxT),
-            "visible": jnp.zeros_like(unknown).at[rows, first.context_ids_BxK].set(1.0),
-        },
+            "predicted_std": jnp.sum(weight * jnp.std(first.prediction_BxTxD, axis=(1, 2))),
+            "wanted_std": jnp.sum(weight * jnp.std(first.target_BxTxD, axis=(1, 2))),
+        }
+
+    def _panel_rows(
+        self, features_BxNxD: jax.Array, foreground_BxN: jax.Array, keys: jax.Array, batch: Batch
+    ) -> PyTree:
+        # Foreground tokens in random order, then the others: background dominates a volume.
+        order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
+        noise_BxN = jax.vmap(lambda k: jax.random.uniform(k, foreground_BxN.shape[1:]))(order_keys)
+        chosen_BxS = jnp.argsort(noise_BxN - 2.0 * foreground_BxN, axis=1)[:, : self.sampled]
+        share = foreground_BxN.astype(jnp.float32)
+        pooled = (
+            jnp.einsum("bnd,bn->bd", features_BxNxD, share)
+            / jnp.maximum(jnp.sum(share, axis=1), 1.0)[:, None]
+        )
+        tokens_BxSxD = jnp.take_along_axis(features_BxNxD, chosen_BxS[:, :, None], axis=1)
+        return {"tokens": tokens_BxSxD, "pooled": pooled}
+
+
+def _for_pictures(prediction: Prediction, tokens: int) -> dict[str, jax.Array]:
+    """What `pictures.draw` takes besides the volume; of the first mask set."""
+    first = prediction.sets[0]
+    error_BxT = jnp.mean(jnp.abs(first.prediction_BxTxD - first.target_BxTxD), axis=-1)
+    count = error_BxT.shape[0]
+    rows, unknown = jnp.arange(count)[:, None], jnp.full((count, tokens), -1.0)
+    return {
+        "features": prediction.features_BxNxD,
+        "error": unknown.at[rows, first.target_ids_BxT].set(error_BxT),
+        "visible": jnp.zeros_like(unknown).at[rows, first.context_ids_BxK].set(1.0),
     }
 
 
-def _losses(totals: Mapping[str, Any], scanners: Sequence[str]) -> dict[str, float]:
-    loss = Measured(*totals["prediction"])
+def _losses(sums: Mapping[str, Any], scanners: Sequence[str]) -> dict[str, float]:
+    loss: Total = sums["prediction"]
     metrics = {
         "loss": float(loss.sum / max(loss.weight, 1e-9)),
-        "skill_mean": float(skill(loss, Measured(*totals["baseline_mean"]))),
-        "skill_position": float(skill(loss, Measured(*totals["baseline_position"]))),
+        "skill_mean": float(skill(loss, sums["baseline_mean"])),
+        "skill_position": float(skill(loss, sums["baseline_position"])),
+        "prediction_std_ratio": float(sums["predicted_std"] / max(sums["wanted_std"], 1e-9)),
     }
-    predicted, wanted = totals["moments"]
-    metrics["prediction_std_ratio"] = float(predicted / max(wanted, 1e-9))
-    for number, name in enumerate(scanners):
-        if totals["scanner_count"][number] > 0:
-            metrics[f"loss/{name}"] = float(
-                totals["scanner_loss"][number] / totals["scanner_count"][number]
-            )
+    for name, total, count in zip(scanners, sums["scanner_loss"], sums["scanner_count"]):
+        if count > 0:
+            metrics[f"loss/{name}"] = float(total / count)
     return metrics
 
 
-def _panel(panel: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _panel(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The collapse panel on sampled foreground tokens and on pooled volumes."""
-    tokens_BxSxD = jnp.asarray(panel["tokens"])
+    tokens_BxSxD = jnp.asarray(rows["tokens"])
     tokens_SxD = tokens_BxSxD.reshape(-1, tokens_BxSxD.shape[-1])
     spread = diagnostics.feature_spread(tokens_SxD)
     cosines = diagnostics.cosine_statistics(tokens_BxSxD)
@@ -172,6 +172,6 @@ def _panel(panel: Mapping[str, np.ndarray]) -> dict[str, float]:
         "cosine_within_volume": cosines.within_volume,
         "cosine_between_volumes": cosines.between_volumes,
     }
-    if len(panel["pooled"]) > 1:
-        values["rankme_volumes"] = diagnostics.rank_me(jnp.asarray(panel["pooled"]), centered=True)
+    if len(rows["pooled"]) > 1:
+        values["rankme_volumes"] = diagnostics.rank_me(jnp.asarray(rows["pooled"]), centered=True)
     return {name: float(value) for name, value in values.items()}

@@ -7,7 +7,7 @@ the prediction is more than an average, *skill* = 1 - loss / loss of the baselin
 * `baseline_position`: predict the running mean target of each token position. OCT volumes are
   spatially aligned, so this is the honest one.
 
-Every quantity is a `Measured` pair so that micro-batches and padded samples add up exactly.
+Every quantity is a `Total`, sum and weight, so that micro-batches and padded samples add up.
 
 Legend: B batch, N tokens of the grid, K context tokens, T target tokens, D feature width.
 """
@@ -25,18 +25,12 @@ import jax.numpy as jnp
 from jepa3d.config import LossConfig
 from jepa3d.model.jepa import Prediction, SetPrediction
 from jepa3d.model.patches import gather_tokens
+from training.loss import Total
 
 
-class Measured(NamedTuple):
-    """A weighted sum over samples and its weight; the mean is sum / weight."""
-
-    sum: jax.Array
-    weight: jax.Array
-
-
-def added(parts: Sequence[Measured]) -> Measured:
+def added(parts: Sequence[Total]) -> Total:
     """Sum over mask sets, at least one: every set counts the same."""
-    return Measured(reduce(add, (m.sum for m in parts)), reduce(add, (m.weight for m in parts)))
+    return Total(reduce(add, (m.sum for m in parts)), reduce(add, (m.weight for m in parts)))
 
 
 class PositionalMean(NamedTuple):
@@ -49,10 +43,10 @@ class PositionalMean(NamedTuple):
 class JepaLoss(NamedTuple):
     """Per mask set: the loss, the dense loss (or None) and the baselines; then the new state."""
 
-    prediction: tuple[Measured, ...]
-    dense: tuple[Measured | None, ...]
-    baseline_mean: tuple[Measured, ...]
-    baseline_position: tuple[Measured, ...]  # weight 0 until the first update has been seen
+    prediction: tuple[Total, ...]
+    dense: tuple[Total | None, ...]
+    baseline_mean: tuple[Total, ...]
+    baseline_position: tuple[Total, ...]  # weight 0 until the first update has been seen
     positional: PositionalMean
 
 
@@ -112,12 +106,12 @@ def jepa_loss(
         average = gather_tokens(positional.mean_NxD[None], one.target_ids_BxT)
         measured = _measure(wanted - average, weights, config.exponent)
         known = (positional.updates > 0).astype(jnp.float32)
-        from_position.append(Measured(measured.sum * known, measured.weight * known))
+        from_position.append(Total(measured.sum * known, measured.weight * known))
     updated = update_positional_mean(positional, positions_NxD, config.position_decay)
     return JepaLoss(tuple(terms), tuple(dense), tuple(from_mean), tuple(from_position), updated)
 
 
-def skill(loss: Measured, baseline: Measured) -> jax.Array:
+def skill(loss: Total, baseline: Total) -> jax.Array:
     """1 - loss / baseline of the means; 0 where a weight or the baseline is 0."""
     safe = (loss.weight > 0) & (baseline.weight > 0) & (baseline.sum > 0)
     mean = loss.sum / jnp.where(loss.weight > 0, loss.weight, 1.0)
@@ -136,14 +130,14 @@ def _distance(difference: jax.Array, exponent: float) -> jax.Array:
     return jnp.abs(difference) ** exponent / exponent
 
 
-def _measure(difference_BxTxD: jax.Array, weights_B: jax.Array, exponent: float) -> Measured:
+def _measure(difference_BxTxD: jax.Array, weights_B: jax.Array, exponent: float) -> Total:
     per_sample = _distance(difference_BxTxD, exponent).mean(axis=(1, 2))
-    return Measured(jnp.sum(per_sample * weights_B), weights_B.sum())
+    return Total(jnp.sum(per_sample * weights_B), weights_B.sum())
 
 
 def _dense_term(
     one: SetPrediction, weights_B: jax.Array, config: LossConfig, grid: tuple[int, int, int]
-) -> Measured | None:
+) -> Total | None:
     """Loss on visible tokens (V-JEPA 2.1), optionally weighted by 1 / sqrt(distance)."""
     if one.context_prediction_BxKxD is None or one.context_target_BxKxD is None:
         return None
@@ -152,7 +146,7 @@ def _dense_term(
     if config.dense_distance:
         nearest = jax.vmap(lambda c, t: nearest_distance(c, t, grid))
         per_token = per_token * nearest(one.context_ids_BxK, one.target_ids_BxT) ** -0.5
-    return Measured(jnp.sum(per_token.mean(axis=1) * weights_B), weights_B.sum())
+    return Total(jnp.sum(per_token.mean(axis=1) * weights_B), weights_B.sum())
 
 
 def nearest_distance(

@@ -23,6 +23,7 @@ from jepa3d.data.convert import convert
 from jepa3d.data.inventory import InputItem, take_inventory
 from jepa3d.data.prepare import read_settings
 from jepa3d.data.records import features
+from jepa3d.inputs import model_volumes
 from jepa3d.model.jepa import encode
 from training.errors import ConfigError, InputError
 from training.typed import build
@@ -130,7 +131,7 @@ def make_encoder(task: JepaTask):
 
     @jax.jit
     def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        volumes, foreground = task.volumes(batch, None)
+        volumes, foreground = model_volumes(batch, None, task.config.data)
         tokens = encode(task.config.model, encoder, volumes)[0]
         share = foreground[0].astype(jnp.float32)
         total = jnp.einsum("nd,n->d", tokens, share, precision="highest")

@@ -17,16 +17,15 @@ import jax.numpy as jnp
 from jepa3d import evaluation, guards
 from jepa3d.config import Config, MaskConfig
 from jepa3d.data.account import COLUMNS, account_of
-from jepa3d.data.augment import augment, normalize
 from jepa3d.data.source import VolumeSource
+from jepa3d.inputs import mask_sets, model_volumes
 from jepa3d.losses import added, dense_weight, jepa_loss, skill, start_positional_mean
-from jepa3d.masks import check_masks, mask_preset, sample_masks
+from jepa3d.masks import check_masks, mask_preset
 from jepa3d.model.counts import parameter_counts, volume_flops
 from jepa3d.model.jepa import init_params, predict
 from training.capabilities import Augmented, Averaged, Guards
 from training.errors import ConfigError
 from training.loss import Batch, Context, LossOutput, LossTerm, Total
-from training.mesh import constrain_batch
 from training.optimizer import label_by_rules
 from training.source import Sources
 from training.task import Task
@@ -116,50 +115,20 @@ class JepaTask(Task, Augmented, Averaged):
             },
         )
 
-    def volumes(self, batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Normalized volumes `[batch, depth, height, width, 1]` and foreground `[batch, tokens]`.
-
-        Augmented with one key per example, or as recorded where `keys` is None.
-        """
-        data = self.config.data
-
-        def one(volume, mean, std, foreground, key):
-            volume = normalize(volume, mean, std, data.sigma_floor)
-            if key is not None:
-                volume, foreground = augment(key, volume, foreground, data.augment)
-            return volume[..., None], foreground.reshape(-1)
-
-        volumes, foreground = jax.vmap(one, in_axes=(0, 0, 0, 0, None if keys is None else 0))(
-            batch["volume"], batch["mean"], batch["std"], batch["foreground"], keys
-        )
-        return constrain_batch(volumes), foreground
-
-    def sample_masks(self, keys: jax.Array, foreground: jax.Array) -> list:
-        """(context ids, target ids) `[batch, ...]` of each mask set; one key per example."""
-        grid = self.config.model.grid
-        drawn = []
-        for number, mask in enumerate(self.masks):
-            set_keys = jax.vmap(lambda key, number=number: jax.random.fold_in(key, number))(keys)
-            drawn.append(
-                jax.vmap(lambda key, share, mask=mask: sample_masks(key, grid, mask, share))(
-                    set_keys, foreground.astype(jnp.float32)
-                )
-            )
-        return drawn
-
     def loss(self, params: PyTree, context: Context, batch: Batch, key: jax.Array) -> LossOutput:
         keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
         pairs = jax.vmap(jax.random.split)(keys)
-        volumes, foreground = self.volumes(batch, pairs[:, 0] if self.augmented else None)
-        masks = self.sample_masks(pairs[:, 1], foreground)
+        view_keys = pairs[:, 0] if self.augmented else None
+        volumes, foreground = model_volumes(batch, view_keys, self.config.data)
+        masks = mask_sets(pairs[:, 1], foreground, self.masks, self.config.model.grid)
         prediction = predict(self.config.model, params, {"encoder": context.ema}, volumes, masks)
         result = jepa_loss(
             prediction, context.model_state, self.config.loss, self.config.model.grid
         )
         prediction_error = added(result.prediction)
-        terms = {"prediction": Total(*prediction_error)}
+        terms = {"prediction": prediction_error}
         if self.config.model.context_head:
-            terms["dense"] = Total(*added([m for m in result.dense if m is not None]))
+            terms["dense"] = added([m for m in result.dense if m is not None])
         one = jnp.ones((), jnp.float32)
         metrics = {
             "skill_mean": Total(skill(prediction_error, added(result.baseline_mean)), one),
@@ -167,7 +136,7 @@ class JepaTask(Task, Augmented, Averaged):
         }
         if len(self.masks) > 1:
             for number, measured in enumerate(result.prediction):
-                metrics[f"loss_set/{number}"] = Total(*measured)
+                metrics[f"loss_set/{number}"] = measured
         features = prediction.features_BxNxD
         metrics["feature_std"] = Total(jnp.mean(jnp.std(features, axis=(0, 1))), one)
         metrics = jax.lax.stop_gradient(metrics)
@@ -186,7 +155,7 @@ class JepaTask(Task, Augmented, Averaged):
         )
 
     def evaluate(self, state: Any, source: Any, layout: Any) -> Evaluation:
-        return evaluation.evaluate(self, state, source, layout)
+        return evaluation.evaluate(self.config, self.masks, state, source, layout)
 
     def without_augmentation(self) -> Self:
         return dataclasses.replace(self, augmented=False)

@@ -30,9 +30,9 @@ def evaluate(args: argparse.Namespace) -> int:
     program, state, step = restored(args.workdir, args.step)
     with jax.set_mesh(program.layout.mesh):
         result = evaluate_state(program, state)
+    save_images(args.workdir, step, result.images)  # every host has pictures of its own
     if distributed.is_main():
-        path = write_evaluation(args.workdir, step, result.metrics)
-        save_images(args.workdir, step, result.images)
+        path = write_evaluation(args.workdir, step, result)
         for name, value in result.metrics.items():
             print(f"{name:<32} {value:.6g}")
         print(f"step {step}: written to {path}")

@@ -1,21 +1,22 @@
 """Scores on views, from arrays only: what was rendered against what was photographed.
 
-One function gives a PSNR in this system (`splats.losses.photometric.psnr`), of images clipped to
-[0, 1] over the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows inside of
-the image). LPIPS is computed on request, by the variant that the metric's name says
+Every device renders views of its own, and every host scores those that its devices rendered. One
+function gives a PSNR in this system (`splats.losses.photometric.psnr`), of images clipped to [0, 1]
+over the pixels that count. SSIM is the reporting variant (`metric_ssim`, windows inside of the
+image). LPIPS is computed on request, by the variant that the metric's name says
 (`splats.metrics.lpips`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import PartitionSpec as P
 
 from splats.data.scene import Scene
 from splats.data.views import Arrays, camera_of
@@ -25,32 +26,154 @@ from splats.metrics.color_correction import fit_affine
 from splats.metrics.lpips import Lpips
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
+from training.loss import Batch
+from training.mesh import BATCH, Layout
+from training.over_batches import BatchResult, Swept, from_all_hosts, over_batches
+from training.source import Example
+from training.verdict import Evaluation
 
 PICTURES = 3  # held-out views shown as true | rendered | error
 ERROR_GAIN = 4.0  # of the absolute error in pictures
 
 RenderView = Callable[[int], np.ndarray]
+ViewScores = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Means over views, PSNR in dB; `lpips` has a variant's name and value, or nothing."""
+class CameraSource:
+    """Examples are cameras of a scene; one may come up more than once.
 
-    psnr: float
-    ssim: float
-    corrected_psnr: float
-    views: int
-    pixels: int
-    lpips: dict[str, float]
+    Attributes:
+      views: indices into the scene.
+    """
+
+    scene: Scene
+    views: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        return self.scene.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> Example:
+        view = int(self.views[index])
+        return {
+            "world_to_camera": self.scene.world_to_camera[view],
+            "intrinsics": self.scene.intrinsics[view],
+        }
+
+    def identity(self, index: int) -> str:
+        return self.scene.names[int(self.views[index])]
+
+
+@dataclass(frozen=True)
+class RenderViews:
+    """Renders the views of a batch on black, each on the device that holds its row."""
+
+    settings: RenderSettings
+
+    def __call__(self, gaussians: Gaussians, active_degree: jax.Array, batch: Batch) -> BatchResult:
+        def of_device(gaussians, active_degree, cameras):
+            def one(row: jax.Array):
+                camera = camera_of(cameras, row)
+                output = render(gaussians, camera, self.settings, active_degree=active_degree)
+                return output.image, output.overflow, output.pairs_needed
+
+            return jax.lax.map(one, jnp.arange(len(cameras["intrinsics"])))
+
+        cameras = {name: batch[name] for name in ("world_to_camera", "intrinsics")}
+        if not jax.sharding.get_abstract_mesh().empty:
+            # Kernels are not partitioned by the compiler, and Gaussians that lie sharded are
+            # gathered: a rendering is not split.
+            of_device = jax.shard_map(
+                of_device, in_specs=(P(), P(), BATCH), out_specs=BATCH, check_vma=False
+            )
+        image, overflow, pairs_needed = of_device(gaussians, active_degree, cameras)
+        return BatchResult(rows=(overflow, pairs_needed), local=image)
+
+
+def evaluate(
+    scene: Scene,
+    views: np.ndarray,
+    gaussians: Gaussians,
+    settings: RenderSettings,
+    active_degree: jax.Array,
+    layout: Layout,
+    lpips: Lpips | None = None,
+    *,
+    corrected: bool = False,
+) -> Evaluation:
+    """Scores of held-out views, of as many training views (`train_...`), and their gap.
+
+    Args:
+      views: indices of the held-out views into the scene.
+      gaussians: with `alive`, see `splats.render.render`.
+      settings: a view that needs more pairs than these have room for gets it.
+      lpips: a further metric.
+      corrected: also `corrected_psnr`, after the affine color fit.
+    """
+    shown = spread_over(scene.train, len(views))
+    source = CameraSource(scene, np.concatenate([views, shown]))
+    pictured = set(spread_over(np.arange(len(views)), PICTURES).tolist())
+
+    def examine(index: int, image: np.ndarray) -> tuple[ViewScores, np.ndarray | None]:
+        view = int(source.views[index])
+        scores = score_view(scene, view, image, lpips, corrected=corrected)
+        return scores, comparison(scene, view, image) if index in pictured else None
+
+    swept = _rendered(gaussians, active_degree, source, settings, layout, examine)
+    scores = list(
+        from_all_hosts({index: own for index, (own, _) in swept.examined.items()}).values()
+    )
+    images = {
+        picture_name(scene, int(source.views[index])): picture
+        for index, (_, picture) in swept.examined.items()
+        if picture is not None
+    }
+    return Evaluation(summary(scores[: len(views)], scores[len(views) :]), images)
+
+
+def _rendered(
+    gaussians: Gaussians,
+    active_degree: jax.Array,
+    source: CameraSource,
+    settings: RenderSettings,
+    layout: Layout,
+    examine: Callable[[int, np.ndarray], tuple[ViewScores, np.ndarray | None]],
+) -> Swept:
+    """All views, complete: where pairs did not fit, everything again with room for them."""
+    while True:
+        arguments = (gaussians, active_degree)
+        # One view at a time and device: photographs are large.
+        swept = over_batches(
+            RenderViews(settings), arguments, source, 1, layout, workers=1, examine=examine
+        )
+        overflow, pairs_needed = swept.rows
+        if not overflow.any():
+            return swept
+        settings = with_room(settings, int(pairs_needed.max()))
+
+
+def with_room(settings: RenderSettings, pairs: int) -> RenderSettings:
+    """Settings with room for so many pairs and at least twice as many as now.
+
+    In one go where it can be told, since every capacity is compiled.
+    """
+    return replace(settings, pair_capacity=max(2 * settings.pair_capacity, 1 << pairs.bit_length()))
 
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _render(gaussians, camera, settings, active_degree):
     """As `render`; on a mesh, whole on every device, so that every process can read it."""
-    output = render(gaussians, camera, settings, active_degree=active_degree)
-    if jax.sharding.get_abstract_mesh().empty:
-        return output
-    return jax.lax.with_sharding_constraint(output, PartitionSpec())
+
+    def whole(gaussians, camera, active_degree):
+        return render(gaussians, camera, settings, active_degree=active_degree)
+
+    if not jax.sharding.get_abstract_mesh().empty:
+        whole = jax.shard_map(whole, in_specs=P(), out_specs=P(), check_vma=False)
+    return whole(gaussians, camera, active_degree)
 
 
 def complete_rendering(
@@ -59,9 +182,7 @@ def complete_rendering(
     """One view on black, float32 [H, W, 3], and the settings with room for its pairs."""
     output = _render(gaussians, camera, settings, active_degree=active_degree)
     while bool(output.overflow):
-        # In one go where it can be told, since every capacity is compiled.
-        capacity = max(2 * settings.pair_capacity, 1 << int(output.pairs_needed).bit_length())
-        settings = replace(settings, pair_capacity=capacity)
+        settings = with_room(settings, int(output.pairs_needed))
         output = _render(gaussians, camera, settings, active_degree=active_degree)
     return np.asarray(output.image), settings
 
@@ -90,74 +211,58 @@ def photograph(scene: Scene, view: int) -> np.ndarray:
     return scene.view(view).astype(np.float32) / 255.0
 
 
-def score_views(
-    scene: Scene, views: np.ndarray, render_view: RenderView, lpips: Lpips | None = None
-) -> Scores:
-    """Scores of all `views` (indices into the scene).
-
-    Args:
-      render_view: index -> float32 image [H, W, 3] of the padded size.
-      lpips: a further metric; pixels that do not count are left out as in
-        `splats.metrics.lpips.distance`.
-    """
-    rows, distances, pixels = [], [], 0
-    for view in views.tolist():
-        true = photograph(scene, view)
-        rendered = render_view(view)[: true.shape[0], : true.shape[1]]
-        mask = valid = None
-        pixels += true.shape[0] * true.shape[1]
-        if scene.valid is not None:
-            valid = scene.valid[view, : true.shape[0], : true.shape[1]]
-            pixels += int(valid.sum()) - valid.size
-            mask = jnp.asarray(valid, jnp.float32)
-        if lpips is not None:
-            distances.append(lpips(rendered, true, valid))
-        corrected = fit_affine(np.clip(rendered, 0.0, 1.0), true, valid)
-        rows.append(
-            (
-                float(psnr(jnp.asarray(rendered), jnp.asarray(true), mask)),
-                float(metric_ssim(jnp.asarray(rendered), jnp.asarray(true), mask)),
-                float(psnr(jnp.asarray(corrected), jnp.asarray(true), mask)),
-            )
-        )
-    means = np.mean(np.asarray(rows, np.float64), axis=0)
-    return Scores(
-        *means.tolist(),
-        views=len(rows),
-        pixels=pixels,
-        lpips={} if lpips is None else {f"lpips_{lpips.name}": float(np.mean(distances))},
-    )
-
-
-def held_out_and_train(
+def score_view(
     scene: Scene,
-    views: np.ndarray,
-    render_view: RenderView,
+    view: int,
+    rendered: np.ndarray,
     lpips: Lpips | None = None,
     *,
-    corrected: bool,
-) -> dict[str, float]:
-    """Scores of held-out `views`, of as many training views (`train_...`), and their gap.
+    corrected: bool = False,
+) -> ViewScores:
+    """Scores of one view (index into the scene), and how many of its pixels count.
 
     Args:
-      lpips: also this distance.
+      rendered: float32 [H, W, 3] of the padded size.
+      lpips: a further metric, under the name of its variant; pixels that do not count are left out
+        as in `splats.metrics.lpips.distance`.
       corrected: also `corrected_psnr`, after the affine color fit.
     """
-    held_out = score_views(scene, views, render_view, lpips)
-    train = score_views(scene, spread_over(scene.train, len(views)), render_view, lpips)
-    metrics = {
-        "psnr": held_out.psnr,
-        "ssim": held_out.ssim,
-        "views": float(held_out.views),
-        "pixels": float(held_out.pixels),
-        **held_out.lpips,
+    true = photograph(scene, view)
+    rendered = rendered[: true.shape[0], : true.shape[1]]
+    mask = valid = None
+    pixels = true.shape[0] * true.shape[1]
+    if scene.valid is not None:
+        valid = scene.valid[view, : true.shape[0], : true.shape[1]]
+        pixels = int(valid.sum())
+        mask = jnp.asarray(valid, jnp.float32)
+    scores = {
+        "psnr": float(psnr(jnp.asarray(rendered), jnp.asarray(true), mask)),
+        "ssim": float(metric_ssim(jnp.asarray(rendered), jnp.asarray(true), mask)),
+        "pixels": float(pixels),
     }
-    for name, value in {"psnr": train.psnr, "ssim": train.ssim, **train.lpips}.items():
-        metrics[f"train_{name}"] = value
-    metrics["gap_psnr"] = train.psnr - held_out.psnr
     if corrected:
-        metrics["corrected_psnr"] = held_out.corrected_psnr
+        fitted = fit_affine(np.clip(rendered, 0.0, 1.0), true, valid)
+        scores["corrected_psnr"] = float(psnr(jnp.asarray(fitted), jnp.asarray(true), mask))
+    if lpips is not None:
+        scores[f"lpips_{lpips.name}"] = float(lpips(rendered, true, valid))
+    return scores
+
+
+def summary(held_out: Sequence[ViewScores], train: Sequence[ViewScores]) -> dict[str, float]:
+    """Metrics from the scores of each view: means, and the sum of the pixels."""
+    metrics = _means(held_out)
+    metrics["views"] = float(len(held_out))
+    metrics["pixels"] = float(sum(scores["pixels"] for scores in held_out))
+    seen = _means(train)
+    del seen["pixels"]
+    seen.pop("corrected_psnr", None)  # training views have the colors that the grid was fitted to
+    metrics |= {f"train_{name}": value for name, value in seen.items()}
+    metrics["gap_psnr"] = seen["psnr"] - metrics["psnr"]
     return metrics
+
+
+def _means(views: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([scores[name] for scores in views])) for name in views[0]}
 
 
 def spread_over(indices: np.ndarray, count: int) -> np.ndarray:
@@ -167,19 +272,15 @@ def spread_over(indices: np.ndarray, count: int) -> np.ndarray:
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
 
 
-def comparison_picture(true: np.ndarray, rendered: np.ndarray) -> np.ndarray:
+def comparison(scene: Scene, view: int, rendered: np.ndarray) -> np.ndarray:
     """uint8 [H, 3 W, 3]: photograph, rendering, absolute error times 4."""
-    rendered = np.clip(rendered, 0.0, 1.0)
+    true = photograph(scene, view)
+    rendered = np.clip(rendered[: true.shape[0], : true.shape[1]], 0.0, 1.0)
     error = np.clip(ERROR_GAIN * np.abs(true - rendered), 0.0, 1.0)
     return np.rint(255.0 * np.concatenate([true, rendered, error], axis=1)).astype(np.uint8)
 
 
-def pictures(scene: Scene, views: np.ndarray, render_view: RenderView) -> dict[str, np.ndarray]:
-    """Comparison pictures of a few of the views, by the name of the view."""
-    result = {}
-    for view in spread_over(views, PICTURES).tolist():
-        true = photograph(scene, view)
-        rendered = render_view(view)[: true.shape[0], : true.shape[1]]
-        stem = scene.names[view].rpartition(".")[0] or scene.names[view]
-        result[f"view_{stem.replace('/', '_')}"] = comparison_picture(true, rendered)
-    return result
+def picture_name(scene: Scene, view: int) -> str:
+    """Name of a view's picture, without ending."""
+    stem = scene.names[view].rpartition(".")[0] or scene.names[view]
+    return f"view_{stem.replace('/', '_')}"

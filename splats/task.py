@@ -348,14 +348,21 @@ class SplatTask(
         """Scores of the source's views, and of as many training views, with the gap."""
         number = {name: index for index, name in enumerate(self.scene.names)}
         views = np.array([number[source.identity(i)] for i in range(len(source))], np.int32)
-        render_view = self.view_renderer(state)
-        metrics = evaluation.held_out_and_train(
-            self.scene, views, render_view, self.lpips, corrected=self.config.model.bilateral_grid
+        result = evaluation.evaluate(
+            self.scene,
+            views,
+            state.params["gaussians"] | {"alive": state.model_state.alive},
+            self.settings,
+            self.active_degree(state.applied),
+            layout,
+            self.lpips,
+            corrected=self.config.model.bilateral_grid,
         )
-        metrics["alive"] = float(jnp.sum(state.model_state.alive))
-        metrics["capacity"] = float(self.capacity)
-        images = evaluation.pictures(self.scene, views, render_view)
-        return Evaluation(metrics, images)
+        counts = {
+            "alive": float(jnp.sum(state.model_state.alive)),
+            "capacity": float(self.capacity),
+        }
+        return replace(result, metrics=result.metrics | counts)
 
     def view_renderer(self, state: TrainState) -> evaluation.RenderView:
         """A function from a view of the scene to its rendering, float32 [H, W, 3] on the host."""

@@ -158,6 +158,8 @@ class LoaderConfig:
     """Host side of the example stream."""
 
     workers: int = setting(4, least=1, most=1024)  # threads that read examples
+    # Reader processes instead of threads; 0: threads.
+    processes: int = setting(0, least=0, most=1024)
     prefetch: int = setting(2, least=1, most=64)  # batches kept ready on the device
     # Of the examples read, before the run stops (exit 4).
     max_replaced_fraction: float = setting(0.01, least=0, most=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training.files import read_json_object, replace_text
 from training.program import Program
+from training.record.run_folder import write_table
 from training.source import Source
 from training.state import TrainState
 from training.verdict import Evaluation
@@ -29,15 +30,17 @@ def evaluate_state(
         prefix = f"{name}/" if len(sources) > 1 else ""
         metrics |= {prefix + key: float(value) for key, value in result.metrics.items()}
         images |= {prefix + key: image for key, image in result.images.items()}
-        tables |= {prefix.replace("/", "_") + key: table for key, table in result.tables.items()}
+        tables |= {prefix + key: table for key, table in result.tables.items()}
     return Evaluation(metrics, images, tables)
 
 
-def write_evaluation(workdir: Path, step: int, metrics: Mapping[str, float]) -> Path:
-    """Writes `eval/<step>.json`."""
+def write_evaluation(workdir: Path, step: int, result: Evaluation) -> Path:
+    """Writes `eval/<step>.json` and the tables; one process does, every one saves its pictures."""
+    for name, table in result.tables.items():
+        write_table(workdir, name.replace("/", "_"), table)
     path = workdir / "eval" / f"{step}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps({"step": step, **metrics}, indent=1))
+    replace_text(path, json.dumps({"step": step, **result.metrics}, indent=1))
     return path
 
 

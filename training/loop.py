@@ -369,9 +369,7 @@ class Run:
             except distributed.StopRequested:
                 return None
         if self.main:
-            write_evaluation(self.workdir, self.step, result.metrics)
-            for name, table in result.tables.items():
-                write_table(self.workdir, name, table)
+            write_evaluation(self.workdir, self.step, result)
         self.writer.write(self.step, {f"eval/{n}": v for n, v in result.metrics.items()})
         self.writer.write_images(self.step, result.images)
         self.progress.evaluation(self.step, result.metrics)

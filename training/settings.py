@@ -137,7 +137,8 @@ def default_of(field: dataclasses.Field) -> Any:
 def group_type(kind: Any) -> type | None:
     """The dataclass of an annotated type (a group of keys, which may be optional), or None."""
     options = typing.get_args(kind) if typing.get_origin(kind) not in (None, tuple) else (kind,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+    groups = (option for option in options if isinstance(option, type))
+    return next((group for group in groups if dataclasses.is_dataclass(group)), None)
 
 
 def named_group_type(kind: Any) -> type | None:

@@ -13,7 +13,7 @@ from jepa3d import evaluation
 from jepa3d import task as jepa_task
 from jepa3d.guards import collapse_verdict, loss_verdict
 from tests.failures.toy_run import ToyRun
-from training import step
+from training import over_batches, step
 from training.config import EmaConfig
 from training.errors import EXIT_GUARD, GuardStop
 from training.optimizer import global_norm
@@ -142,9 +142,9 @@ def over_no_token(predict):
 @pytest.mark.parametrize("fault", [compared_with_itself, over_no_token])
 def test_8_an_evaluation_loss_of_exactly_zero_stops_the_run(train, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(evaluation, "predict", fault(evaluation.predict))
-    evaluation._compiled.cache_clear()
+    over_batches._compiled.cache_clear()
     result = train()
-    evaluation._compiled.cache_clear()
+    over_batches._compiled.cache_clear()
     assert result.code == EXIT_GUARD
     assert "the evaluation loss at step 0 is exactly 0: no token is hidden" in result.err
     assert not (tmp_path / "run" / "checkpoints" / "4").exists()

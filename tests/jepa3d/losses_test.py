@@ -9,7 +9,6 @@ import pytest
 
 from jepa3d.config import LossConfig
 from jepa3d.losses import (
-    Measured,
     PositionalMean,
     dense_weight,
     jepa_loss,
@@ -19,6 +18,7 @@ from jepa3d.losses import (
     update_positional_mean,
 )
 from jepa3d.model.jepa import Prediction, SetPrediction
+from training.loss import Total
 
 GRID = (2, 3, 4)
 TOKENS, WIDTH, BATCH = 24, 6, 3
@@ -44,7 +44,7 @@ def prediction(new_key):
     return Prediction((one,), target, target)
 
 
-def mean(measured: Measured) -> float:
+def mean(measured: Total) -> float:
     return float(measured.sum / measured.weight)
 
 
@@ -105,9 +105,9 @@ def test_predicting_zero_of_normalized_gaussian_targets_costs_root_two_over_pi(n
 
 def test_skill_is_one_when_perfect_zero_at_the_baseline_and_negative_below():
     one = jnp.float32(1.0)
-    baseline = Measured(jnp.float32(0.5), one)
+    baseline = Total(jnp.float32(0.5), one)
     for sum_, expected in ((0.0, 1.0), (0.5, 0.0), (1.0, -1.0)):
-        assert float(skill(Measured(jnp.float32(sum_), one), baseline)) == pytest.approx(expected)
+        assert float(skill(Total(jnp.float32(sum_), one), baseline)) == pytest.approx(expected)
 
 
 def test_positional_mean_is_a_plain_average_at_first_and_then_forgets():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jepa3d.config import Config, DataConfig, MaskConfig, ModelConfig, TransformerConfig
+from jepa3d.inputs import model_volumes
 from jepa3d.task import JepaTask, make_task
 from training.config import EmaConfig, MeshConfig, OptimizerConfig
 from training.errors import ConfigError, InputError
@@ -138,7 +139,7 @@ def test_views_and_masks_follow_the_position_in_the_stream():
 
 def test_without_augmentation_a_volume_is_only_normalized():
     batch = jax.tree.map(jnp.asarray, batch_of(2))
-    volumes, _ = jax.jit(lambda batch: TASK.volumes(batch, None))(batch)
+    volumes, _ = jax.jit(lambda batch: model_volumes(batch, None, CONFIG.data))(batch)
     np.testing.assert_allclose(np.asarray(volumes).mean(axis=(1, 2, 3, 4)), 0, atol=1e-4)
     np.testing.assert_allclose(np.asarray(volumes).std(axis=(1, 2, 3, 4)), 1, atol=1e-3)
     assert not TASK.without_augmentation().augmented

@@ -96,6 +96,7 @@ SHARED = [
     ("loader.workers=0", "from 1 to 1,024"),
     ("loader.workers=-1", "from 1 to 1,024"),
     ("loader.workers=1000000000", "from 1 to 1,024"),
+    ("loader.processes=1000000000", "from 0 to 1,024"),
     ("loader.prefetch=0", "from 1 to 64"),
     ("loader.prefetch=1000000000", "from 1 to 64"),
     ("loader.max_replaced_fraction=1.5", "from 0 to 1"),

@@ -12,14 +12,13 @@ from tests.training.toy import ToySource
 from training.config import LoaderConfig, MeshConfig
 from training.errors import ConfigError, DataFault, InputError
 from training.mesh import Layout, make_mesh
+from training.order import ExampleOrder
+from training.reading import stack_examples
 from training.stream import (
-    ExampleOrder,
     ExampleStream,
-    evaluation_batches,
     gather_positions,
     host_rows_are_unique,
     prefetched,
-    stack_examples,
 )
 
 
@@ -212,36 +211,13 @@ def test_a_fault_in_the_prefetch_thread_reaches_the_loop():
         list(prefetched(stream, [(0, 1), (1, 1)], layout_of()))
 
 
-@pytest.mark.parametrize(("length", "size"), [(10, 8), (16, 8), (3, 8), (17, 16), (1, 8)])
-def test_an_evaluation_covers_every_example_once_by_weight(length, size):
-    source, layout = ToySource(length, start=100), layout_of()
-    seen, weights, total = [], [], 0.0
-    for batch, indices in evaluation_batches(source, size, layout):
-        assert batch["x"].shape == (size, 8), "shapes never change, or the program is compiled anew"
-        weight, index = np.asarray(batch["weight"]), np.asarray(batch["index"])
-        seen += index[weight > 0].tolist()
-        np.testing.assert_array_equal(index[weight > 0], indices)
-        weights.append(weight)
-        total += float(np.sum(np.asarray(batch["x"])[:, 0] * weight))
-    assert seen == list(range(length)) and np.sum(weights) == length
-    assert total == pytest.approx(sum(float(source[i]["x"][0]) for i in range(length)), rel=1e-5)
-
-
-def test_an_evaluation_batch_that_does_not_divide_is_named():
-    sentence = r"evaluation batch of 10 .* 8 parts"
-    with pytest.raises(ConfigError, match=sentence):
-        list(evaluation_batches(ToySource(10), 10, layout_of()))
-
-
 def test_a_source_may_not_use_the_keys_that_the_stream_adds():
-    class Weighted(ToySource):
+    class Indexed(ToySource):
         def __getitem__(self, index):
-            return {**super().__getitem__(index), "weight": np.float32(1), "index": index}
+            return {**super().__getitem__(index), "index": index}
 
     with pytest.raises(ConfigError, match="'index'"):
-        open_stream(Weighted(8)).batch(0)
-    with pytest.raises(ConfigError, match="'index', 'weight'"):
-        list(evaluation_batches(Weighted(8), 8, layout_of()))
+        open_stream(Indexed(8)).batch(0)
 
 
 def test_the_gathered_positions_tell_whether_rows_are_read_twice():

@@ -10,6 +10,7 @@ import numpy as np
 
 from training.config import Duration, TrainConfig
 from training.loss import LossOutput, LossTerm, Total
+from training.over_batches import BatchResult, over_batches
 from training.program import Program
 from training.source import Sources
 from training.task import Task, with_config
@@ -44,6 +45,19 @@ class ToySource:
         return str(self.start + index)
 
 
+def predicted(params, x):
+    return x @ params["dense"]["kernel"] + params["dense"]["bias"][None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyError:
+    """Squared error of a batch, each example alike."""
+
+    def __call__(self, params, batch):
+        error = jnp.sum((predicted(params, batch["x"]) - batch["y"]) ** 2, axis=-1)
+        return BatchResult(sums=jnp.sum(error * batch["weight"]))
+
+
 @dataclasses.dataclass(frozen=True)
 class ToyTask(Task):
     """Weighted least squares: one required term."""
@@ -59,7 +73,7 @@ class ToyTask(Task):
         return params, {"seen": jnp.zeros((), jnp.int32)}
 
     def predict(self, params, x):
-        return x @ params["dense"]["kernel"] + params["dense"]["bias"][None]
+        return predicted(params, x)
 
     def loss(self, params, context, batch, key):
         error = jnp.sum((self.predict(params, batch["x"]) - batch["y"]) ** 2, axis=-1)
@@ -71,13 +85,8 @@ class ToyTask(Task):
         return jax.tree.map(lambda _: "all", params)
 
     def evaluate(self, state, source, layout):
-        from training.stream import evaluation_batches
-
-        total = 0.0
-        for batch, _ in evaluation_batches(source, 8, layout):
-            difference = self.predict(state.params, batch["x"]) - batch["y"]
-            total += float(jnp.sum(jnp.sum(difference**2, -1) * batch["weight"]))
-        return Evaluation({"error": total / len(source)})
+        swept = over_batches(ToyError(), (state.params,), source, 8, layout)
+        return Evaluation({"error": float(swept.sums) / len(source)})
 
     def describe(self):
         keys = {"x": ((8,), "float32"), "y": ((2,), "float32"), "w": ((), "float32")}

@@ -5,7 +5,7 @@ step may have several lines (training, then evaluation); `read_metrics` merges t
 fall: on resume the lines after the resumed step are dropped. JSON has no non-finite numbers, so
 they are written as the strings "NaN", "Infinity" and "-Infinity" and read back as floats.
 
-Every process creates a writer; the one with `main=False` does nothing. This is the only module
+Every process creates a writer; those with `main=False` write pictures only. This is the only module
 that imports wandb, and neither wandb nor tensorboardX is imported unless the config asks for it.
 """
 
@@ -107,9 +107,7 @@ class MetricWriter:
         self._each_mirror(lambda mirror: mirror.write(step, numbers))
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Writes uint8 `[height, width, 3]` (or `[height, width]`) to `artifacts/<step>/*.png`."""
-        if not self._main or not images:
-            return
+        """Writes this process's own pictures, see `save_images`; the mirrors get the main one's."""
         save_images(self.workdir, step, images)
         self._each_mirror(lambda mirror: mirror.write_images(step, images))
 
@@ -140,7 +138,12 @@ class MetricWriter:
 
 
 def save_images(workdir: Path, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Writes uint8 `[height, width, 3]` (or `[height, width]`) to `artifacts/<step>/*.png`."""
+    """Writes uint8 `[height, width, 3]` (or `[height, width]`) to `artifacts/<step>/*.png`.
+
+    Every process calls it with the pictures that it has, of names that no other uses.
+    """
+    if not images:
+        return
     folder = workdir / "artifacts" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
     for name, pixels in images.items():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from splats.evaluation import photograph, score_views
+from splats.evaluation import photograph, score_view
 from splats.metrics.color_correction import fit_affine
 from tests.splats.scenes import small_scene
 
@@ -44,8 +44,10 @@ def test_the_corrected_score_is_of_the_pixels_that_count():
         image[:10] = 0.5 + 0.2 * np.random.default_rng(view).normal(size=(10, 48, 3))
         return image.astype(np.float32)
 
-    scores = score_views(scene, np.array([0, 3]), render_view)
-    assert scores.corrected_psnr > 60 > 40 > scores.psnr
+    for view in (0, 3):
+        scores = score_view(scene, view, render_view(view), corrected=True)
+        assert scores["corrected_psnr"] > 60 > 40 > scores["psnr"]
+        assert scores["pixels"] == valid[view].sum()
 
 
 def test_an_image_without_usable_pixels_is_returned_as_it_is():

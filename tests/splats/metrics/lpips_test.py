@@ -4,17 +4,14 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from splats.config import LPIPS_VARIANTS, MetricsConfig
-from splats.evaluation import photograph
+from splats.evaluation import photograph, score_view, summary
 from splats.metrics.lpips import SMALLEST, VARIANTS, Lpips, check_size
 from splats.metrics.lpips_weights import LINEAR_DIGESTS, load_lpips, read_weights
-from splats.task import SplatTask
 from tests.splats.random_lpips import image_pairs, random_weights
 from tests.splats.scenes import small_config, small_scene, small_task
 from training.errors import CheckpointError, ConfigError, InputError
@@ -182,22 +179,22 @@ def test_weights_and_sizes_are_checked_before_training_and_only_where_they_are_u
     assert small_task().lpips is None
 
 
-def test_the_metric_is_among_the_scores_under_the_name_of_its_variant(files, metrics, monkeypatch):
+def test_the_metric_is_among_the_scores_under_the_name_of_its_variant(files, metrics):
     name = "vgg_unnormalized"
+    scene = small_scene()
     task = small_task(metrics=MetricsConfig(name, str(files["vgg"])))
     generator = np.random.default_rng(3)
-    noise = {v: generator.normal(0, 0.1, (32, 48, 3)) for v in range(len(task.scene.names))}
+    noise = generator.normal(0, 0.1, (len(scene.names), 32, 48, 3))
 
-    def noisy(view: int) -> np.ndarray:
-        return (photograph(task.scene, view) + noise[view]).astype(np.float32)
+    def scores(lpips):
+        noisy = [(photograph(scene, v) + noise[v]).astype(np.float32) for v in (0, 3, 1)]
+        return [score_view(scene, v, image, lpips) for v, image in zip((0, 3, 1), noisy)]
 
-    monkeypatch.setattr(SplatTask, "view_renderer", lambda self, state: noisy)
-    state = SimpleNamespace(model_state=SimpleNamespace(alive=jnp.ones(3)))
-    found = task.evaluate(state, task.sources().evaluation["test"], None).metrics  # type: ignore
-    test = [metrics[name](noisy(v), photograph(task.scene, v)) for v in task.scene.test.tolist()]
+    found = summary(scores(task.lpips)[:2], scores(task.lpips)[2:])
+    test = [metrics[name](photograph(scene, v) + noise[v], photograph(scene, v)) for v in (0, 3)]
     assert found[f"lpips_{name}"] == pytest.approx(np.mean(test), rel=1e-5)
     assert found[f"train_lpips_{name}"] > 0 and "lpips_vgg" not in found
-    without = small_task().evaluate(state, task.sources().evaluation["test"], None)  # type: ignore
-    assert not any("lpips" in key for key in without.metrics)
-    assert found.keys() - without.metrics.keys() == {f"lpips_{name}", f"train_lpips_{name}"}
-    assert without.metrics["gap_psnr"] == without.metrics["train_psnr"] - without.metrics["psnr"]
+    without = summary(scores(None)[:2], scores(None)[2:])
+    assert not any("lpips" in key for key in without)
+    assert found.keys() - without.keys() == {f"lpips_{name}", f"train_lpips_{name}"}
+    assert without["gap_psnr"] == without["train_psnr"] - without["psnr"]

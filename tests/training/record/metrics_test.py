@@ -133,12 +133,15 @@ def test_images_become_png_files_named_by_step(tmp_path):
     np.testing.assert_array_equal(saved, pixels)
 
 
-def test_other_processes_write_nothing(tmp_path):
+def test_other_processes_write_nothing_but_pictures_of_their_own(tmp_path):
     writer = open_writer(tmp_path / "absent", main=False)
     writer.write(1, {"train/loss": 1.0})
+    writer.write_images(1, {})
+    assert not (tmp_path / "absent").exists()
     writer.write_images(1, {"x": np.zeros((2, 2, 3), np.uint8)})
     writer.close()
-    assert not (tmp_path / "absent").exists()
+    files = [path for path in (tmp_path / "absent").rglob("*") if path.is_file()]
+    assert files == [tmp_path / "absent" / "artifacts" / "1" / "x.png"]
 
 
 def tensorboard_events(path):
