@@ -60,11 +60,14 @@ class ModelConfig:
     context_head: bool = False  # second output of the predictor, for the dense loss on the context
     # Of matmuls and activations; parameters, norms and softmax stay float32.
     dtype: str = setting("float32", choices=("float32", "bfloat16"))
-    # Recompute each block in the backward pass: less memory, about 20 % slower.
-    remat: bool = setting(False, resumable=True)
+    # What a block's backward pass computes again instead of keeping it, from nothing to everything:
+    # "none"; "save_matmuls": norms, RoPE, GELU; "save_attention": the dense layers too; "block".
+    remat: str = setting(
+        "none", choices=("none", "save_matmuls", "save_attention", "block"), resumable=True
+    )
     # Unroll the scan over blocks: slower to compile, slightly faster to run.
     unroll: bool = setting(False, resumable=True)
-    # "auto" picks by backend: tpu splash, gpu cudnn, cpu chunked.
+    # "auto" picks by platform: tpu splash, gpu cudnn, cpu chunked.
     attention: str = setting(
         "auto", choices=("auto", "plain", "chunked", "splash", "cudnn"), resumable=True
     )

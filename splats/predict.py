@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from splats.data.capture import described_as, read_capture
+from splats.data.capture_reader import described_as, read_capture
 from splats.data.normalization import camera_centers, transform_cameras
-from splats.data.scene import Scene
-from splats.evaluation import view_renderer
+from splats.data.scene_facts import SceneFacts, pinholes
 from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
 from splats.video.encoder import open_video, require_encoder
 from training.errors import ConfigError, InputError
@@ -33,6 +32,23 @@ ORBIT_FRAMES, MOST_ORBIT_FRAMES = 120, 100_000
 VIDEO = ".mp4"
 # Smallest share of the rays' directions that must differ, for a common point to be well defined.
 LEAST_CONVERGENCE = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="orbit[:FRAMES], a camera path in JSON, or the folder of a scene",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help=f"folder of PNG files, or {VIDEO}",
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -79,16 +95,16 @@ def camera_path(text: str, task: SplatTask) -> CameraPath:
     """
     name, _, count = text.partition(":")
     if name == "orbit":
-        return orbit_of_scene(task.scene, int(count or ORBIT_FRAMES))
+        return orbit_of_scene(task.facts, int(count or ORBIT_FRAMES))
     source = Path(text)
     if source.is_dir():
         # The description that the run was trained from, where a folder holds several.
-        kind = task.scene.kind if described_as(source, task.scene.kind) else None
+        kind = task.facts.kind if described_as(source, task.facts.kind) else None
         path = path_of_capture(read_capture(source, kind))
         path = shrunk(path, task.config.scene.factor or 1)
     else:
         path = read_path(source)
-    moved = transform_cameras(task.scene.normalization, path.world_to_camera)
+    moved = transform_cameras(task.facts.normalization, path.world_to_camera)
     return replace(path, world_to_camera=moved)
 
 
@@ -101,13 +117,13 @@ def shrunk(path: CameraPath, factor: int) -> CameraPath:
     return replace(path, intrinsics=path.intrinsics * np.tile(ratio, 2), width=width, height=height)
 
 
-def orbit_of_scene(scene: Scene, count: int) -> CameraPath:
+def orbit_of_scene(facts: SceneFacts, count: int) -> CameraPath:
     """A circle around the point that the views look at, at their median distance and height.
 
     Raises:
       InputError: the views look in one direction, so that they have no common point.
     """
-    poses = scene.world_to_camera.astype(np.float64)
+    poses = facts.world_to_camera.astype(np.float64)
     centers, forward = camera_centers(poses), poses[:, 2, :3]
     up = -poses[:, 1, :3].mean(axis=0)
     up /= np.linalg.norm(up)
@@ -123,8 +139,8 @@ def orbit_of_scene(scene: Scene, count: int) -> CameraPath:
         elevation=float(np.degrees(np.arctan2(height, radius))),
         up=up.tolist(),
     )
-    width, height_pixels = (int(side) for side in scene.sizes[0])
-    fx, fy, cx, cy = scene.intrinsics[0][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    width, height_pixels = (int(side) for side in facts.sizes[0])
+    fx, fy, cx, cy = facts.intrinsics[0][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     return CameraPath(turned, np.tile([fx, fy, cx, cy], (count, 1)), width, height_pixels)
 
 
@@ -149,12 +165,11 @@ def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
 
 def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[np.ndarray]:
     """The frames of a path, uint8 [height, width, 3], one at a time."""
-    intrinsics = np.zeros((len(path), 3, 3), np.float32)
-    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = path.intrinsics
-    intrinsics[:, 2, 2] = 1.0
+    from splats.evaluation import view_renderer  # not above: it imports jax
+
     cameras = {
         "world_to_camera": path.world_to_camera.astype(np.float32),
-        "intrinsics": intrinsics,
+        "intrinsics": pinholes(path.intrinsics),
     }
     render_view = view_renderer(
         cameras,

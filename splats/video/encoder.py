@@ -62,6 +62,7 @@ def open_video(
     try:
         yield add
     finally:
+        # Closes the pipe, which ends the video, and reads stderr meanwhile, so that neither blocks.
         _, said = encoder.communicate()
     if encoder.returncode:
         words = said.decode(errors="replace").strip().splitlines() or ["no reason given"]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from launch.cli import main
-from splats.data.capture import read_capture
+from splats.data.capture_reader import read_capture
 from splats.data.normalization import camera_centers
 from splats.export import trained_cloud
 from splats.formats import FORMATS, read_cloud, write_cloud
@@ -161,7 +161,7 @@ def test_dead_and_non_finite_gaussians_are_left_out_and_counted(trained):
     )
     cleaned = trained_cloud(program.task, state)
     assert len(cleaned.cloud) == POINTS - 4
-    assert (cleaned.dead, cleaned.non_finite) == (program.task.capacity - POINTS + 3, 1)
+    assert (cleaned.dead, cleaned.non_finite) == (program.task.sizes.capacity - POINTS + 3, 1)
 
 
 def test_harmonics_that_are_not_in_use_yet_are_not_written(trained):
