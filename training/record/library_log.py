@@ -63,14 +63,17 @@ class LibraryLog(logging.Handler):
             encoding, errors = sys.stderr.encoding, sys.stderr.errors
             copy = os.dup(STDERR)
             sys.stderr = os.fdopen(copy, "w", buffering=1, encoding=encoding, errors=errors)
-        self._terminal = os.dup(STDERR)
+        if self._terminal is None:  # else it is the next stage of a pipeline
+            self._terminal = os.dup(STDERR)
+            cutter = threading.Thread(target=self._cut_now_and_then, name="log", daemon=True)
+            cutter.start()
         os.dup2(opened, STDERR)
         os.close(opened)
+        cut(STDERR)
         self.file = file
         for text in self.held:
             self.write(text)
         self.held.clear()
-        threading.Thread(target=self._cut_now_and_then, name="library log", daemon=True).start()
 
     def end(self) -> None:
         """Gives standard error back."""
@@ -85,7 +88,6 @@ class LibraryLog(logging.Handler):
         self.file = self._terminal = self._stream = None
 
     def _cut_now_and_then(self) -> None:
-        cut(STDERR)
         while not self._ended.wait(SECONDS_BETWEEN_CUTS):
             cut(STDERR)
 

@@ -18,6 +18,7 @@ from typing import Any
 from training.config import TrainConfig
 from training.errors import InputError
 from training.files import read_json_object, replace_text
+from training.record.left_as_found import left_as_found
 from training.registry import make_config, versions
 from training.typed import plain
 from training.verdict import Table
@@ -72,6 +73,7 @@ def held_run_folder(workdir: Path, main: bool) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if main:
+            stack.enter_context(left_as_found(workdir))
             open_run_folder(workdir)
             stack.enter_context(_lock(workdir))
         stack.enter_context(_full_disk_explained(workdir))

@@ -107,6 +107,19 @@ def test_everything_is_given_back(tmp_path):
     assert os.fstat(2).st_ino == number
 
 
+def test_each_stage_of_a_pipeline_has_its_own_file_and_all_is_given_back(tmp_path, capfd):
+    with library_log.captured(debug=False):
+        for stage in ("first", "second"):
+            (tmp_path / stage).mkdir()
+            library_log.keep(tmp_path / stage, 0)
+            logging.getLogger("absl").warning("in the %s", stage)
+    os.write(2, b"the terminal again\n")
+    assert capfd.readouterr().err == "the terminal again\n"
+    texts = [(tmp_path / stage / "log.txt").read_text() for stage in ("first", "second")]
+    assert "in the first" in texts[0] and "in the second" in texts[1]
+    assert "second" not in texts[0] and "first" not in texts[1]
+
+
 def test_a_file_that_has_grown_too_large_keeps_its_newer_half_in_whole_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(library_log, "LARGEST_BYTES", 1000)
     path = tmp_path / "log.txt"
