@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-LOCK, ACCEPTED = ".lock", "config.json"
+from training import storage
+from training.folder_lock import LOCK
+
+ACCEPTED = "config.json"
 
 
 @contextmanager
-def left_as_found(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def left_as_found(workdir: storage.PathLike) -> Iterator[None]:
     """Removes after the body what only an attempt to begin has made there.
 
     That is the lock of a folder that has not become a run's, and folders that stayed empty. In a
     bucket there are no folders, and a lock is removed by who lets go of it.
     """
-    if "://" in os.fspath(workdir):
+    if storage.is_bucket(workdir):
         yield
         return
-    folder = Path(workdir)
+    folder = storage.absolute(workdir)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     had_lock = (folder / LOCK).exists()
     try:
