@@ -1,5 +1,8 @@
 """Train a system, or resume: the same command goes on from the newest checkpoint.
 
+A recipe with get_pipeline(arg) is several configs, run in turn in WORKDIR/<stage>;
+--config.STAGE.KEY=VALUE changes one of them, --config.KEY=VALUE all.
+
 Exit codes: 0 done, or cleanly stopped on request (DONE or PREEMPTED in the work folder),
 2 refused (config, data or checkpoint), 3 stopped by a guard, 4 too much unreadable data.
 """
@@ -9,6 +12,9 @@ from __future__ import annotations
 import argparse
 
 from launch import arguments
+from training import stop
+
+ON_SIGNAL = stop.ASK  # it saves first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +35,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Loads the config, makes the task and trains."""
-    from training.loop import fit
-    from training.registry import load_config, make_task
+    """Loads the config, makes the task and trains; the stages of a pipeline one after the other."""
+    import sys
 
-    config = load_config(args.config, args.overrides)
+    from training.loop import fit
+    from training.pipeline import run_pipeline
+    from training.registry import load_stages, make_task
+
+    stages = load_stages(args.config, args.overrides)
     allowed = tuple(key for key in args.allow_config_change.split(",") if key)
-    fit(make_task(config), args.workdir, args.overrides, allowed)
+    run_pipeline(
+        stages,
+        args.workdir,
+        lambda config, folder: fit(make_task(config), folder, args.overrides, allowed),
+        lambda sentence: print(sentence, file=sys.stderr, flush=True),
+        allowed,
+    )
     return 0

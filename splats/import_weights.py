@@ -12,28 +12,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from splats.formats import CleanedCloud, GaussianCloud, clean, transform
 from splats.formats.inria_ply import read_inria_ply
-from splats.gaussians import refinement
-from splats.gaussians.initialization import initial_capacity
-from training.checkpoint.first import write_first_checkpoint
 from training.config import MeshConfig
 from training.errors import ConfigError, InputError
-from training.mesh import Layout, make_mesh
-from training.program import Program
 from training.registry import load_config, make_task
-from training.task import with_config
 
 if TYPE_CHECKING:
     from splats.config import Config
     from splats.task import SplatTask
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "--normalized",
+        action="store_true",
+        help="the file is in the normalized world of training (export --normalized)",
+    )
+
+
 def import_weights(args: argparse.Namespace) -> list[str]:
     """Writes the work folder; returns lines that say what was imported."""
+    import jax  # these not above: the command line is parsed without jax
+
+    from splats.gaussians import refinement
+    from training.checkpoint.first import write_first_checkpoint
+    from training.mesh import Layout, make_mesh
+    from training.program import Program
+    from training.task import with_config
+
     config: Config = load_config(args.config, args.overrides)  # type: ignore[assignment]
     if config.system != "splats":
         raise ConfigError(f"{args.config} is a recipe of {config.system}; give one of splats")
@@ -76,6 +86,8 @@ def sized_task(task: SplatTask, cloud: GaussianCloud, source: Path) -> SplatTask
       InputError: no Gaussians.
       ConfigError: more Gaussians or harmonics than the config allows.
     """
+    from splats.gaussians.initialization import initial_capacity
+
     model = task.config.model
     if not len(cloud):
         raise InputError(f"{source} holds no finite Gaussian; give the file of a trained scene")

@@ -19,7 +19,6 @@ from PIL import Image
 from splats.data.capture import described_as, read_capture
 from splats.data.normalization import camera_centers, transform_cameras
 from splats.data.scene import Scene
-from splats.evaluation import view_renderer
 from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
 from splats.video.encoder import open_film, require_encoder
 from training.errors import ConfigError, InputError
@@ -33,6 +32,19 @@ ORBIT_FRAMES, MOST_ORBIT_FRAMES = 120, 100_000
 FILM = ".mp4"
 # Smallest share of the rays' directions that must differ, for a common point to be well defined.
 LEAST_CONVERGENCE = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="orbit[:FRAMES], a camera path in JSON, or the folder of a scene",
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="PATH", help=f"folder of PNG files, or {FILM}"
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -149,6 +161,8 @@ def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
 
 def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[np.ndarray]:
     """The frames of a path, uint8 [height, width, 3], one at a time."""
+    from splats.evaluation import view_renderer  # not above: it imports jax
+
     intrinsics = np.zeros((len(path), 3, 3), np.float32)
     intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = path.intrinsics
     intrinsics[:, 2, 2] = 1.0

@@ -93,7 +93,7 @@ def over_batches(
 
     Raises:
       InputError: an example cannot be read, or there is none.
-      StopRequested: a host was asked to stop.
+      StopRequested: the run is to stop, on all hosts before the same batch.
     """
     if not len(source):
         raise InputError("the evaluation source has no examples; check the data folder and split")

@@ -9,23 +9,72 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.config import TrainConfig, check_ranges
 from training.errors import ConfigError, PodvisionError
-from training.task import Task
 from training.typed import apply_overrides, build, suggestion
+
+if TYPE_CHECKING:
+    from training.task import Task  # imports jax, which a command line is parsed without
 
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
 
-def load_config_file(spec: str) -> dict[str, Any]:
-    """Runs `get_config(arg)` of a `path.py[:arg]` and returns its values as nested dicts.
+def load_config_file(spec: str) -> dict[str, Any] | list[tuple[str, dict[str, Any]]]:
+    """Runs `get_config(arg)` or `get_pipeline(arg)` of a `path.py[:arg]`.
+
+    Returns:
+      The values as nested dicts; of a pipeline, the name and the values of each stage in turn.
 
     Raises:
-      ConfigError: no such file, no `get_config` in it, or an error raised by it.
+      ConfigError: no such file, neither function in it, or an error raised by it.
     """
     path_text, _, argument = spec.partition(":")
+    module = _module(path_text)
+    name = "get_pipeline" if hasattr(module, "get_pipeline") else "get_config"
+    function = getattr(module, name, None)
+    if function is None:
+        raise ConfigError(
+            f"the config file {path_text} defines neither get_config(arg) nor get_pipeline(arg)"
+        )
+    try:
+        values = function(argument)
+    except PodvisionError:
+        raise
+    except Exception as error:
+        reason = _reason(error, Path(path_text))
+        raise ConfigError(f"{name}({argument!r}) of {path_text} failed: {reason}") from error
+    if name == "get_config":
+        return _plain_values(values, f"get_config of {path_text}")
+    try:
+        stages = [
+            (str(stage), _plain_values(config, f"stage {stage} of {path_text}"))
+            for stage, config in values
+        ]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"get_pipeline of {path_text} must return a list of (name, ConfigDict)"
+        ) from error
+    names = [stage for stage, _ in stages]
+    wrong = [n for n in names if not n.isidentifier() or names.count(n) > 1]
+    if wrong or not names:
+        raise ConfigError(
+            f"get_pipeline of {path_text} names its stages {names}: each needs a name of its own, "
+            "of letters, digits and underscores, because it is also the name of its folder"
+        )
+    return stages
+
+
+def _plain_values(values: Any, where: str) -> dict[str, Any]:
+    values = values.to_dict() if hasattr(values, "to_dict") else values
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} is {values!r} instead of a ConfigDict; return one")
+    return dict(values)
+
+
+def _module(path_text: str) -> ModuleType:
+    """The Python module in a config file."""
     path = Path(path_text)
     if not path.is_file():
         raise ConfigError(f"there is no config file {path_text!r}; see the folder configs/")
@@ -40,22 +89,7 @@ def load_config_file(spec: str) -> dict[str, Any]:
     except Exception as error:
         reason = _reason(error, path)
         raise ConfigError(f"the config file {path_text} cannot be run: {reason}") from error
-    get_config = getattr(module, "get_config", None)
-    if get_config is None:
-        raise ConfigError(f"the config file {path_text} does not define get_config(arg)")
-    try:
-        values = get_config(argument)
-    except PodvisionError:
-        raise
-    except Exception as error:
-        reason = _reason(error, path)
-        raise ConfigError(f"get_config({argument!r}) of {path_text} failed: {reason}") from error
-    values = values.to_dict() if hasattr(values, "to_dict") else values
-    if not isinstance(values, Mapping):
-        raise ConfigError(
-            f"get_config of {path_text} returned {values!r} instead of a ConfigDict; return one"
-        )
-    return dict(values)
+    return module
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -88,18 +122,6 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in SYSTEMS if importlib.util.find_spec(name) is not None)
 
 
-def system_module(system: str, role: str) -> ModuleType:
-    """The module `<system>.<role>`: the same role has the same name in every system.
-
-    Raises:
-      ConfigError: the system has none, with those that have one.
-    """
-    if importlib.util.find_spec(f"{system}.{role}") is None:
-        able = [name for name in installed() if importlib.util.find_spec(f"{name}.{role}")]
-        raise ConfigError(f"{system} has no {role}; it exists for {', '.join(able) or 'no system'}")
-    return importlib.import_module(f"{system}.{role}")
-
-
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
     """The typed config: values of the file, then `a.b=text` overrides in order."""
     if "system" not in values:
@@ -110,14 +132,59 @@ def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Tra
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """`make_config` of a config file; the name defaults to the file's."""
+    """`make_config` of a config file with one config; the name defaults to the file's.
+
+    Raises:
+      ConfigError: also for the file of a pipeline.
+    """
     values = load_config_file(spec)
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{spec} is a pipeline of the stages {', '.join(name for name, _ in values)}; this "
+            "command takes a config of one stage (podvision train runs pipelines)"
+        )
     return make_config({"name": Path(spec.partition(":")[0]).stem, **values}, overrides)
+
+
+def load_stages(spec: str, overrides: Sequence[str] = ()) -> list[tuple[str, TrainConfig]]:
+    """Name and typed config of each stage of a pipeline; one stage named "" for a plain config.
+
+    Args:
+      overrides: `a.b=text` for every stage, `STAGE.a.b=text` for one.
+    """
+    values = load_config_file(spec)
+    if isinstance(values, dict):
+        return [("", load_config(spec, overrides))]
+    names = [name for name, _ in values]
+    common = [text for text in overrides if text.split(".")[0] not in names]
+    stages = []
+    for name, stage in values:
+        own = [text.removeprefix(f"{name}.") for text in overrides if text.startswith(f"{name}.")]
+        stages.append((name, make_config({"name": name, **stage}, [*common, *own])))
+    return stages
 
 
 def make_task(config: TrainConfig) -> Task:
     """The task of a config, by `<system>.task.make_task(config)`."""
     return importlib.import_module(f"{config.system}.task").make_task(config)
+
+
+def systems_with(role: str) -> list[str]:
+    """The installed systems that have a module `<system>.<role>`."""
+    return [name for name in installed() if importlib.util.find_spec(f"{name}.{role}")]
+
+
+def system_module(system: str, role: str) -> ModuleType:
+    """The module `<system>.<role>`: what a system has for a command or a role.
+
+    Raises:
+      ConfigError: it is no system, or it has no such module; names the systems that have one.
+    """
+    serving = systems_with(role)
+    if system not in serving:
+        served = ", ".join(serving) or "no system"
+        raise ConfigError(f"this command has nothing for {system!r}; it serves {served}")
+    return importlib.import_module(f"{system}.{role}")
 
 
 def versions() -> dict[str, str]:

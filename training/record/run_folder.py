@@ -172,6 +172,15 @@ def read_config(workdir: Path) -> TrainConfig:
       InputError: there is no readable `config.json`.
       ConfigError: it does not fit this version of the program.
     """
+    return make_config(saved_config(workdir))
+
+
+def saved_config(workdir: Path) -> dict[str, Any]:
+    """The resolved config of a work folder as it was written.
+
+    Raises:
+      InputError: there is no readable `config.json`.
+    """
     path = workdir / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -182,7 +191,7 @@ def read_config(workdir: Path) -> TrainConfig:
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise InputError(f"{path} does not hold the config of a run; restore it")
-    return make_config(content["config"])
+    return content["config"]
 
 
 def mark(workdir: Path, marker: str | None, step: int) -> None:
