@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.readers import Augmenting
+from tests.training.readers import Augmenting, Slow
 from tests.training.toy import ToySource
 from training import distributed
 from training.config import LoaderConfig, MeshConfig
@@ -208,13 +208,13 @@ def test_an_error_comes_out_where_its_example_would_have():
 @pytest.mark.parametrize("processes", [0, 1])
 def test_closing_in_the_middle_is_prompt_and_leaves_nothing_behind(processes):
     threads = threading.active_count()
-    stream = open_stream(Slow(400), np.arange(2), workers=2, processes=2 * processes)
+    stream = open_stream(Slow(400), np.arange(6), workers=2, processes=2 * processes)
     chunks = prefetched(stream, [(step, 1) for step in range(9)], PartOfAPod())
     next(chunks)
     start = time.monotonic()
     chunks.close()
     stream.close()
-    # Those that have begun, 0.5 s; all that were asked for would take 2 s more.
+    # Those that have begun, 0.5 s; all that were asked for would take 3 s.
     assert time.monotonic() - start < 1.5
     assert threading.active_count() == threads
 
@@ -231,12 +231,6 @@ def test_closing_waits_for_no_example_where_the_run_is_to_stop(monkeypatch):
     ended = not closing.is_alive()
     source.open.set()
     assert ended
-
-
-class Slow(Augmenting):
-    def __getitem__(self, index):
-        time.sleep(0.5)
-        return super().__getitem__(index)
 
 
 def test_what_a_check_at_the_start_reads_is_counted_once():
