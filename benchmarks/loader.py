@@ -4,8 +4,8 @@ Photographs are synthetic JPEG files of 640 x 480 pixels, decoded, resized to 64
 at random, as a detector's host side does; records are synthetic OCT volumes, written and prepared
 by the program itself. Every setting reads the same examples by the readers of the training stream;
 nothing is put on a device. Settings are measured in turn, several rounds, and the best round of
-each counts, because the machine may be busy. Processes have started before. "CPU ms here" is what an
-example costs the process that trains, whatever else the machine does: its threads share one lock.
+each counts, because the machine may be busy. Processes have started before. "CPU ms here" is what
+an example costs the process that trains, whatever else the machine does.
 
 Run: python benchmarks/loader.py [--examples 256] [--rounds 3] [--threads 1 2 4] [--processes 1 2]
 """

@@ -104,7 +104,7 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
 
 def settings_of_run(task: JepaTask) -> PrepareSettings:
     """How the records of the run were prepared."""
-    stored = read_settings(Path(task.config.data.folder)) | {"workers": 0}
+    stored = read_settings(task.config.data.folder) | {"workers": 0}
     # A folder of mode resize has no window: null there.
     values = {name: value for name, value in stored.items() if value is not None}
     return build(PrepareSettings, values, "settings.json")

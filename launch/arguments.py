@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +16,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_workdir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workdir", required=True, type=Path, metavar="DIR", help="work folder of the run"
+        "--workdir", required=True, metavar="DIR", help="work folder of the run, or gs://BUCKET/DIR"
     )
 
 

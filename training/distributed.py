@@ -27,8 +27,9 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from training import stop
+from training import stop, storage
 from training.errors import CheckpointError, ConfigError, PodvisionError
+from training.storage import PathLike
 
 T = TypeVar("T")
 
@@ -184,13 +185,13 @@ def assert_same(name: str, value: Any) -> None:
         )
 
 
-def check_shared_folder(folder: epath.PathLike) -> None:
+def check_shared_folder(folder: PathLike) -> None:
     """Creates a folder and checks that what the main host writes there is seen by all hosts.
 
     Raises:
       CheckpointError: on all hosts, if it cannot be written or is not shared.
     """
-    folder = epath.Path(folder)
+    folder = storage.as_path(folder)
     token = _shared_number()
     probe = folder / f".probe-{token}"
     failure = _try_write(probe) if is_main() else ""
@@ -214,10 +215,10 @@ def check_shared_folder(folder: epath.PathLike) -> None:
 def _try_write(probe: epath.Path) -> str:
     """The reason why the probe cannot be written, or nothing."""
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(probe.parent)
         probe.write_text("probe")
-    except OSError as error:
-        return error.strerror or type(error).__name__
+    except (OSError, *storage.failures()) as error:
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ""
 
 

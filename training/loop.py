@@ -14,7 +14,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import jax
 
@@ -52,6 +51,7 @@ from training.record.run_folder import (
 from training.resize import grow, settled
 from training.schedules import longest_warmup
 from training.step import replay_reasons
+from training.storage import PathLike
 from training.stream import Chunk, ExampleStream, prefetched
 from training.task import Task
 from training.verdict import Verdict
@@ -59,7 +59,7 @@ from training.verdict import Verdict
 
 def fit(
     task: Task,
-    workdir: Path,
+    workdir: PathLike,
     overrides: Sequence[str] = (),
     allow_config_change: Sequence[str] = (),
 ) -> str:
@@ -94,7 +94,7 @@ class Run:
     def __init__(
         self,
         task: Task,
-        workdir: Path,
+        workdir: PathLike,
         layout: Layout,
         overrides: Sequence[str],
         allow_config_change: Sequence[str],
@@ -198,6 +198,7 @@ class Run:
             if self.plan.refreshes(chunk.first_step):
                 self._refresh(chunk)
             self._make(chunk)
+            self.store.poll()
             # Before an evaluation, which a preempted host has no time for.
             distributed.raise_if_stopping()
             if self._boundary(self.step):
@@ -352,7 +353,7 @@ class Run:
             key_data=jax.device_get(jax.random.key_data(self.state.key)),
             key_impl=str(jax.random.key_impl(self.state.key)),
             # Also one that is still being written: it will be there when the step is replayed.
-            checkpoint=Path(self.store.folder.step_path(max(earlier))) if earlier else None,
+            checkpoint=self.store.folder.step_path(max(earlier)) if earlier else None,
         )
 
     def _on_hang(self, sentence: str) -> None:
@@ -404,6 +405,9 @@ class Run:
 
     def _save(self, metrics: Mapping[str, float] | None) -> None:
         self.saved.append(self.step)
+        # What was logged up to a checkpoint must outlive a kill as the checkpoint does.
+        self.writer.flush()
+        self.events.flush()
         source = self.stream.source
         with self.interlude("checkpoint"):
             self.store.save(

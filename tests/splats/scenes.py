@@ -11,6 +11,8 @@ import numpy as np
 
 from splats.config import Config, DensifyConfig, LossConfig, ModelConfig, RenderConfig
 from splats.data.scene import Scene, load_scene
+from splats.data.scene_access import Photographs, SceneAccess
+from splats.gaussians.sizes import Sizes
 from splats.synthetic import SyntheticConfig, write_scene
 from splats.task import SplatTask
 from training.config import Duration, MeshConfig
@@ -32,8 +34,14 @@ def small_config(**changes) -> Config:
         system="splats",
         total=Duration(updates=60),
         mesh=MeshConfig(data=1),
-        model=ModelConfig(initial_capacity=256, capacity=1024, sh_degree=1, sh_every=20),
-        densify=DensifyConfig(strategy="none", start=10, stop=50, every=10, reset_every=30),
+        model=ModelConfig(initial_capacity=256, cap_max=1024, sh_degree=1, sh_every=20),
+        densify=DensifyConfig(
+            strategy="none",
+            refine_start_iter=10,
+            refine_stop_iter=50,
+            refine_every=10,
+            reset_every=30,
+        ),
         render=RenderConfig(pair_capacity=4096),
     )
     return replace(config, **changes)
@@ -41,13 +49,26 @@ def small_config(**changes) -> Config:
 
 def small_task(capacity: int = 256, **changes) -> SplatTask:
     config = small_config(**changes)
-    return SplatTask(config, small_scene(), capacity, config.render.pair_capacity)
+    return task_of(config, small_scene(), capacity)
+
+
+def task_of(config: Config, scene: Scene, capacity: int = 256) -> SplatTask:
+    """The task of a scene that is loaded already."""
+    world = SceneAccess(Photographs(config.scene, scene))
+    return SplatTask(config, world, Sizes(capacity, config.render.pair_capacity))
 
 
 @functools.cache
 def shared_program(strategy: str) -> Program:
     """One compiled program per strategy for all tests that need nothing else."""
-    densify = DensifyConfig(strategy, start=2, stop=50, every=5, reset_every=10, gradient=1e-5)
+    densify = DensifyConfig(
+        strategy,
+        refine_start_iter=2,
+        refine_stop_iter=50,
+        refine_every=5,
+        reset_every=10,
+        grow_grad2d=1e-5,
+    )
     task = small_task(512, densify=densify, losses=losses(opacity=0.01, scale=0.01))
     return make_program(task)
 
@@ -72,6 +93,11 @@ def batches(program: Program, steps: range):
         for step in steps
     ]
     return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *rows)
+
+
+def one_batch(program: Program):
+    """`[batch]` arrays of the views of step 0."""
+    return jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
 
 
 def losses(**changes) -> LossConfig:

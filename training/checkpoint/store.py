@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -22,13 +21,14 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from training import distributed
+from training import distributed, storage
 from training.checkpoint.diff import SavedDescription, compare, compare_subset, leaf_specs, select
 from training.checkpoint.folder import CheckpointFolder
 from training.checkpoint.retention import Retention
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError, UnreadableCheckpoint
 from training.paths import named_leaves, path_name, rebuild
+from training.storage import PathLike
 
 UNREADABLE = (
     "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"
@@ -39,7 +39,6 @@ UNWRITABLE = (
 )
 
 Json: TypeAlias = Mapping[str, Any]
-PathLike: TypeAlias = str | os.PathLike
 
 
 def _context() -> ocp.Context:
@@ -105,7 +104,6 @@ class CheckpointReader:
         step: int | str,
         abstract_state: Any,
         config: Json | None = None,
-        casts: Sequence[str] = (),
     ) -> tuple[Any, dict]:
         """The whole state, laid out as `abstract_state` says, and the data position.
 
@@ -114,13 +112,12 @@ class CheckpointReader:
           abstract_state: tree of arrays or `jax.ShapeDtypeStruct` with the wanted shardings; the
             mesh and the number of processes may differ from those of the save.
           config: current config as JSON, for the message if the state does not fit.
-          casts: regexes of leaves that may change their dtype.
 
         Raises:
           CheckpointError: no such checkpoint, it does not fit, or it cannot be read.
         """
         saved = self.describe(step)
-        diff = compare(saved, abstract_state, config, casts)
+        diff = compare(saved, abstract_state, config)
         diff.require_empty("resume with the config that it was trained with")
         targets = {path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()}
         arrays, data = self._load(saved.step, targets, with_data=True)
@@ -206,6 +203,7 @@ class CheckpointStore(CheckpointReader):
                     self.folder.set_aside(step, "damaged")
         distributed.barrier("checkpoint leftovers cleared")
         self._last_saved = self.latest()
+        self._unchecked = False  # whether a save was begun and its end not yet looked at
         self._checkpointer = ocp.training.Checkpointer(
             self.folder.path,
             context=_context(),
@@ -254,11 +252,20 @@ class CheckpointStore(CheckpointReader):
                 metrics={best: finite[best]} if best in finite else None,
                 custom_metadata=json.loads(json.dumps(custom)),
             )
-        self._last_saved = step
+        self._last_saved, self._unchecked = step, True
         return True
+
+    def poll(self) -> None:
+        """Raises CheckpointError if the save in the background has failed; cheap, for every call.
+
+        Without it a run would train on unsaved until its next save.
+        """
+        if self._unchecked and not self._checkpointer.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Returns once every save is complete; raises CheckpointError if one failed."""
+        self._unchecked = False
         with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.wait()
 
@@ -299,6 +306,6 @@ def _explained(
         yield
     except TimeoutError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *storage.failures()) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise kind(sentence.format(path=path, reason=reason)) from error
