@@ -3,7 +3,8 @@
 The terminal is for the progress of the run and for sentences to the user. Python's log records,
 warnings and the tracebacks of background threads are held back from the start of a command on, and
 written once the work folder is the run's (`keep`): a refused command leaves nothing there. Then
-what native code prints goes there, too. A crash before that shows what was held back.
+what native code prints goes there, too. A crash before that shows what was held back. The log of a
+work folder in a bucket is kept on this machine's disk, and sent when the command ends.
 
 Messages of this program itself (the root logger, warnings and above) are shown in both places.
 """
@@ -14,12 +15,17 @@ import contextlib
 import logging
 import os
 import sys
+import tempfile
 import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from etils import epath
+
+from training import storage
 
 STDERR = 2
 HELD_RECORDS = 200
@@ -36,6 +42,7 @@ class LibraryLog(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self.held: deque[str] = deque(maxlen=HELD_RECORDS)
         self.file: Path | None = None
+        self.sent_to: epath.Path | None = None
         self._terminal: int | None = None
         self._stream: Any = None
         self._ended = threading.Event()
@@ -82,6 +89,10 @@ class LibraryLog(logging.Handler):
             sys.stderr = self._stream
         os.dup2(self._terminal, STDERR)
         os.close(self._terminal)
+        if self.sent_to is not None and self.file is not None:
+            # A bucket that is gone ended the run with a sentence; the log stays on the disk.
+            with contextlib.suppress(OSError, *storage.failures()):
+                storage.replace_bytes(self.sent_to, self.file.read_bytes())
         self.file = self._terminal = self._stream = None
 
     def _cut_now_and_then(self) -> None:
@@ -140,11 +151,14 @@ def captured(debug: bool) -> Iterator[None]:
         _log = None
 
 
-def keep(workdir: str | os.PathLike[str], host: int) -> None:
+def keep(workdir: storage.PathLike, host: int) -> None:
     """From now on the log is a file of the work folder; call it when the folder is the run's."""
     if _log is None:
         return
     name = "log.txt" if host == 0 else f"log-{host}.txt"
+    if storage.is_bucket(workdir):
+        _log.sent_to = storage.as_path(workdir) / name
+        workdir = tempfile.mkdtemp(prefix="podvision-")
     _log.open(Path(workdir) / name)
 
 
