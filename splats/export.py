@@ -128,5 +128,5 @@ def trained_cloud(task: SplatTask, state: TrainState, normalized: bool = False) 
     cleaned = clean(cloud, jax.device_get(state.model_state.alive))
     if normalized:
         return cleaned
-    moved = transform(cleaned.cloud, np.linalg.inv(task.scene.normalization))
+    moved = transform(cleaned.cloud, np.linalg.inv(task.facts.normalization))
     return CleanedCloud(moved, cleaned.dead, cleaned.non_finite)

@@ -57,6 +57,7 @@ def _convert(
         image = ImageOps.exif_transpose(image)
         notes.append("rotated by its EXIF tag to fit the declared size")
     if image.mode.startswith("I;16"):
+        # The upper eight bits: as bright as a viewer shows it.
         gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return DecodedImage(np.repeat(gray[..., None], 3, 2), None, (*notes, "16 bit cut to 8"))
     if image.mode in ("I", "F"):

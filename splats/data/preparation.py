@@ -36,7 +36,7 @@ from splats.data.undistortion import Remap, build_remap, sample_bilinear, undist
 from training import storage
 from training.errors import ConfigError, InputError
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 1  # raise it when the same inputs give other pixels
 ALPHA_MODES = ("mask", "white")
 
 
@@ -91,6 +91,7 @@ class Preparation:
             small_name = Path(f"{parts[0]}_{factor}", *parts[1:])
             small = find_image(folder, str(small_name)) if len(parts) > 1 else None
             full = find_image(folder, view.name)
+        # The data set's own shrunk images come first: published scores are of those.
         if factor > 1 and small is not None:
             return ImageFile(small, 1, mask)
         return None if full is None else ImageFile(full, factor, mask)
@@ -147,7 +148,7 @@ class Preparation:
         if file.shrink > 1:
             image, valid, camera = _shrink(image, valid, camera, file.shrink)
         if valid is not None and valid.all():
-            valid = None
+            valid = None  # saves the mask's memory on the devices and its products in the loss
         return PreparedView(image, valid, camera, decoded.notes)
 
     def _undistort(
@@ -161,6 +162,7 @@ class Preparation:
         kept = remap.valid
         if valid is not None:
             gray = np.where(valid, 255, 0).astype(np.uint8)[..., None]
+            # Only where all four neighbors count: a mask must not leak by interpolation.
             kept = kept & (sample_bilinear(gray, remap.source)[..., 0] == 255)
         return undistort(image, remap), kept, remap.camera
 
@@ -187,6 +189,7 @@ def _shrink(
 
 def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
     """A readable file name that ends in the digest of all inputs."""
+    # Size and time stand for the content: reading it would cost what the cache is to save.
     stats = [os.stat(path) for path in (file.path, file.mask) if path is not None]
     content = [
         _CACHE_VERSION,
@@ -211,6 +214,7 @@ def _write_cache(entry: epath.Path, prepared: PreparedView) -> None:
     info.add_text("camera", json.dumps([*prepared.camera.params]))
     info.add_text("notes", json.dumps(list(prepared.notes)))
     file = io.BytesIO()
+    # Fast rather than small: the cache is to save time.
     image.save(file, "PNG", pnginfo=info, compress_level=1)
     try:
         storage.replace_bytes(entry, file.getvalue())

@@ -32,8 +32,9 @@ def serve_run(workdir: Path, which: str, follow: bool, host: str, port: int) -> 
     waiting = follow and newest_step(workdir) is None
     shown = None if waiting else read_shown(workdir, which)
     task = shown.task if shown is not None else make_task(config)
-    total = make_plan(task, None).total
-    page = Page(host, port, task.scene, total)  # type: ignore[attr-defined]
+    facts = task.facts  # type: ignore[attr-defined]
+    total = make_plan(task, len(facts.train)).total
+    page = Page(host, port, facts, lambda: task.scene, total)  # type: ignore[attr-defined]
     print(f"{page.address} shows {workdir}; Ctrl-C ends it", flush=True)
     try:
         if shown is not None:

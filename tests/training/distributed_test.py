@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
+import jax
+import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from training import distributed, stop
 from training.errors import CheckpointError, ConfigError, DataFault
@@ -48,6 +51,21 @@ def test_one_process_agrees_with_itself(tmp_path):
     distributed.check_shared_folder(tmp_path / "new" / "folder")
     assert distributed.is_main()
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize("other", [1, 2])
+def test_every_host_is_compared_with_the_first(monkeypatch, other):
+    def gathered(digest):
+        everyone = np.tile(digest, (3, 1))
+        everyone[other, -1] ^= 1  # one bit of one host's digest
+        return everyone
+
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(multihost_utils, "process_allgather", gathered)
+    with pytest.raises(ConfigError, match=f"config on host {other} differs from host 0"):
+        distributed.assert_same("config", {"seed": 1})
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda x: np.tile(x, (3, 1)))
+    distributed.assert_same("config", {"seed": 1})
 
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path):

@@ -89,11 +89,14 @@ class LibraryLog(logging.Handler):
             sys.stderr = self._stream
         os.dup2(self._terminal, STDERR)
         os.close(self._terminal)
-        if self.sent_to is not None and self.file is not None:
-            # A bucket that is gone ended the run with a sentence; the log stays on the disk.
-            with contextlib.suppress(OSError, *storage.failures()):
-                storage.replace_bytes(self.sent_to, self.file.read_bytes())
         self.file = self._terminal = self._stream = None
+
+    def send(self) -> None:
+        """Copies the file to the bucket, unless the command has ended because that is gone."""
+        if self.sent_to is None or self.file is None or storage.is_silent():
+            return
+        with contextlib.suppress(OSError, *storage.failures()):
+            storage.replace_bytes(self.sent_to, self.file.read_bytes())
 
     def _cut_now_and_then(self) -> None:
         cut(STDERR)
@@ -143,6 +146,7 @@ def captured(debug: bool) -> Iterator[None]:
             print(text, file=sys.stderr)
         raise
     finally:
+        _log.send()
         logging.captureWarnings(False)
         root.handlers = handlers
         root.setLevel(level)
