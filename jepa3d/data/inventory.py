@@ -60,7 +60,7 @@ class Inventory:
     ignored_files: int = 0
 
 
-def take_inventory(root: Path, output: Path, settings: PrepareSettings) -> Inventory:
+def take_inventory(root: Path, output: os.PathLike[str], settings: PrepareSettings) -> Inventory:
     """Lists every input under `root`; `output` may lie inside and is not looked into.
 
     Raises:
@@ -132,14 +132,18 @@ def _participant_of(row: dict[str, str]) -> str:
     return next((row[c].strip() for c in _PARTICIPANT_COLUMNS if row.get(c)), "")
 
 
-def _scan(root: Path, output: Path, inventory: Inventory) -> tuple[list[str], dict[str, int]]:
+def _scan(
+    root: Path, output: os.PathLike[str], inventory: Inventory
+) -> tuple[list[str], dict[str, int]]:
     """Relative paths of DICOM-like and array files, and number of images by folder."""
     candidates: list[str] = []
     images: dict[str, int] = {}
     for folder, folders, files in os.walk(root):
         here = Path(folder)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and here / name != output
+            name
+            for name in folders
+            if not name.startswith(".") and str(here / name) != os.fspath(output)
         )
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
