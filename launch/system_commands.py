@@ -90,7 +90,8 @@ def system_of_run(workdir: str) -> str:
     """
     path = storage.as_path(workdir) / "config.json"
     try:
-        return str(json.loads(path.read_text())["config"]["system"])
+        with storage.explained(workdir, "give the same command again"):
+            return str(json.loads(storage.read_text(path))["config"]["system"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read, so {workdir} is not the work folder of a run; "

@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etils import epath
+
 from jepa3d.config import PrepareSettings
 from jepa3d.data.dicom import DicomIdentity, read_identity
 from jepa3d.data.scanners import (
@@ -60,7 +62,7 @@ class Inventory:
     ignored_files: int = 0
 
 
-def take_inventory(root: Path, output: os.PathLike[str], settings: PrepareSettings) -> Inventory:
+def take_inventory(root: Path, output: epath.Path | Path, settings: PrepareSettings) -> Inventory:
     """Lists every input under `root`; `output` may lie inside and is not looked into.
 
     Raises:
@@ -133,7 +135,7 @@ def _participant_of(row: dict[str, str]) -> str:
 
 
 def _scan(
-    root: Path, output: os.PathLike[str], inventory: Inventory
+    root: Path, output: epath.Path | Path, inventory: Inventory
 ) -> tuple[list[str], dict[str, int]]:
     """Relative paths of DICOM-like and array files, and number of images by folder."""
     candidates: list[str] = []
@@ -141,9 +143,7 @@ def _scan(
     for folder, folders, files in os.walk(root):
         here = Path(folder)
         folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and str(here / name) != os.fspath(output)
+            name for name in folders if not name.startswith(".") and here / name != output
         )
         for name in sorted(files):
             suffix = Path(name).suffix.lower()

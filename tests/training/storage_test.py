@@ -16,7 +16,6 @@ from training.errors import InputError
 # Files of `training` that may use pathlib, and for what; no path of the user's goes through it.
 PATHLIB = {
     "distributed.py": "device files of this machine",
-    "record/library_log.py": "the file that standard error of this process is turned to",
     "registry.py": "recipes, which Python imports from a disk",
     "replay.py": "names of source files in a traceback",
     "weight_files.py": "weights of other programs, which are mapped into memory",
