@@ -19,8 +19,9 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not parity and not tpu" tests
 
-parity: $(VENV)/.parity
-	$(BIN)/python -m pytest -m "parity or tpu" tests
+parity: $(VENV)/.parity $(VENV)-tpu/.installed
+	$(BIN)/python -m pytest -m parity tests
+	$(VENV)-tpu/bin/python -m pytest -m tpu tests
 
 # Plants single faults and says which of them the tests do not notice.
 mutants: $(VENV)/.installed
@@ -49,5 +50,11 @@ $(VENV)/.parity: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test,parity]'
 	touch $@
 
+# Apart from the others: where libtpu is installed, jax looks for a TPU at every start and complains.
+$(VENV)-tpu/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(VENV)-tpu/bin/python || $(PYTHON) -m venv $(VENV)-tpu
+	$(VENV)-tpu/bin/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test,tpu]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-tpu build *.egg-info

@@ -47,8 +47,9 @@ import numpy as np
 import optax
 
 from splats.data import load_scene, neighbor_distances
-from splats.losses import photometric as losses
-from splats.render import Camera, RenderSettings, harmonics, render
+from splats.gaussians.harmonic_basis import rgb_to_constant
+from splats.losses.photometric import loss_sums
+from splats.render import Camera, RenderSettings, render
 from splats.render.rasterize import check_backend, rasterize, resolve_tile_size
 from splats.render.renderer import project_to_screen
 from splats.render.tiles import build_pairs
@@ -75,7 +76,7 @@ def gaussians_of(points: np.ndarray, colors: np.ndarray) -> dict[str, jax.Array]
         "scales": np.repeat(size[:, None], 3, axis=1),
         "quats": np.random.default_rng(0).normal(size=(count, 4)),
         "opacities": np.full(count, np.log(0.1 / 0.9)),
-        "sh0": np.asarray(harmonics.rgb_to_constant(jnp.asarray(colors)))[:, None, :],
+        "sh0": np.asarray(rgb_to_constant(colors))[:, None, :],
         "shN": np.zeros((count, 15, 3)),
     }
     return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
@@ -151,7 +152,8 @@ def stages(gaussians, camera, settings: RenderSettings, target):
         return jax.vjp(drawn, means2d, conics, colors, opacities)[1](target)
 
     def loss(image):
-        return losses.photometric_loss(image, target)["loss"]
+        (error, count), (dissimilarity, _) = loss_sums(image, target).values()
+        return 0.8 * error / count + 0.2 * dissimilarity
 
     projected = jax.jit(project)(gaussians)
     listed = jax.jit(pairs)(projected)

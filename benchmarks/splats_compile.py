@@ -37,7 +37,7 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from splats.losses import photometric as losses
+from splats.losses.photometric import loss_sums
 from splats.render import Camera, RenderSettings, layout, mosaic, render
 from splats.render.mosaic_kernels import CHUNK, TILE
 from splats.render.rasterize import LOOP_SHAPES
@@ -127,7 +127,8 @@ def compile_step(options, place):
     def step(gaussians, moments, camera, target):
         def loss(gaussians):
             output = render(gaussians, camera, settings)
-            return losses.photometric_loss(output.image, target)["loss"], output.overflow
+            (error, count), (dissimilarity, _) = loss_sums(output.image, target).values()
+            return 0.8 * error / count + 0.2 * dissimilarity, output.overflow
 
         (value, overflow), gradients = jax.value_and_grad(loss, has_aux=True)(gaussians)
         updates, moments = optimizer.update(gradients, moments)

@@ -1,4 +1,4 @@
-"""`podvision predict` of a trained scene: frames along a camera path, as PNG files or a film.
+"""`podvision predict` of a trained scene: frames along a camera path, as PNG files or a video.
 
 The path is `orbit[:FRAMES]`, a JSON file of `splats.video.camera_path`, or the folder of a scene,
 whose views become the frames. JSON and folders are in the data set's own world. Frames are drawn on
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from splats.data.capture import described_as, read_capture
+from splats.data.capture_reader import described_as, read_capture
 from splats.data.normalization import camera_centers, transform_cameras
-from splats.data.scene import Scene
-from splats.evaluation import view_renderer
+from splats.data.scene_facts import SceneFacts, pinholes
 from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
-from splats.video.encoder import open_film, require_encoder
+from splats.video.encoder import open_video, require_encoder
 from training.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -30,13 +29,30 @@ if TYPE_CHECKING:
     from training.state import TrainState
 
 ORBIT_FRAMES, MOST_ORBIT_FRAMES = 120, 100_000
-FILM = ".mp4"
+VIDEO = ".mp4"
 # Smallest share of the rays' directions that must differ, for a common point to be well defined.
 LEAST_CONVERGENCE = 0.02
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="orbit[:FRAMES], a camera path in JSON, or the folder of a scene",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help=f"folder of PNG files, or {VIDEO}",
+    )
+
+
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises ConfigError for an input that cannot be a path or a film without its encoder."""
+    """Raises ConfigError for an input that cannot be a path or a video without its encoder."""
     name, _, count = args.input.partition(":")
     if name == "orbit":
         number = int(count) if count.isascii() and count.isdigit() else 0
@@ -50,7 +66,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--input {args.input} does not exist; give orbit[:FRAMES], a camera path in JSON or "
             "the folder of a scene"
         )
-    if args.output.suffix.lower() == FILM:
+    if args.output.suffix.lower() == VIDEO:
         require_encoder()
 
 
@@ -60,8 +76,8 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
     path = camera_path(args.input, task)
     frames = rendered(task, state, path)
     try:
-        if args.output.suffix.lower() == FILM:
-            write_film(args.output, path, frames)
+        if args.output.suffix.lower() == VIDEO:
+            write_video(args.output, path, frames)
         else:
             write_frames(args.output, frames)
     except OSError as error:
@@ -79,16 +95,16 @@ def camera_path(text: str, task: SplatTask) -> CameraPath:
     """
     name, _, count = text.partition(":")
     if name == "orbit":
-        return orbit_of_scene(task.scene, int(count or ORBIT_FRAMES))
+        return orbit_of_scene(task.facts, int(count or ORBIT_FRAMES))
     source = Path(text)
     if source.is_dir():
         # The description that the run was trained from, where a folder holds several.
-        kind = task.scene.kind if described_as(source, task.scene.kind) else None
+        kind = task.facts.kind if described_as(source, task.facts.kind) else None
         path = path_of_capture(read_capture(source, kind))
         path = shrunk(path, task.config.scene.factor or 1)
     else:
         path = read_path(source)
-    moved = transform_cameras(task.scene.normalization, path.world_to_camera)
+    moved = transform_cameras(task.facts.normalization, path.world_to_camera)
     return replace(path, world_to_camera=moved)
 
 
@@ -101,13 +117,13 @@ def shrunk(path: CameraPath, factor: int) -> CameraPath:
     return replace(path, intrinsics=path.intrinsics * np.tile(ratio, 2), width=width, height=height)
 
 
-def orbit_of_scene(scene: Scene, count: int) -> CameraPath:
+def orbit_of_scene(facts: SceneFacts, count: int) -> CameraPath:
     """A circle around the point that the views look at, at their median distance and height.
 
     Raises:
       InputError: the views look in one direction, so that they have no common point.
     """
-    poses = scene.world_to_camera.astype(np.float64)
+    poses = facts.world_to_camera.astype(np.float64)
     centers, forward = camera_centers(poses), poses[:, 2, :3]
     up = -poses[:, 1, :3].mean(axis=0)
     up /= np.linalg.norm(up)
@@ -123,8 +139,8 @@ def orbit_of_scene(scene: Scene, count: int) -> CameraPath:
         elevation=float(np.degrees(np.arctan2(height, radius))),
         up=up.tolist(),
     )
-    width, height_pixels = (int(side) for side in scene.sizes[0])
-    fx, fy, cx, cy = scene.intrinsics[0][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    width, height_pixels = (int(side) for side in facts.sizes[0])
+    fx, fy, cx, cy = facts.intrinsics[0][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     return CameraPath(turned, np.tile([fx, fy, cx, cy], (count, 1)), width, height_pixels)
 
 
@@ -149,12 +165,11 @@ def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
 
 def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[np.ndarray]:
     """The frames of a path, uint8 [height, width, 3], one at a time."""
-    intrinsics = np.zeros((len(path), 3, 3), np.float32)
-    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = path.intrinsics
-    intrinsics[:, 2, 2] = 1.0
+    from splats.evaluation import view_renderer  # not above: it imports jax
+
     cameras = {
         "world_to_camera": path.world_to_camera.astype(np.float32),
-        "intrinsics": intrinsics,
+        "intrinsics": pinholes(path.intrinsics),
     }
     render_view = view_renderer(
         cameras,
@@ -173,9 +188,9 @@ def write_frames(folder: Path, frames: Iterator[np.ndarray]) -> None:
         Image.fromarray(frame).save(folder / f"frame_{number:05d}.png")
 
 
-def write_film(file: Path, path: CameraPath, frames: Iterator[np.ndarray]) -> None:
+def write_video(file: Path, path: CameraPath, frames: Iterator[np.ndarray]) -> None:
     """Writes an MP4 file, at the path's frames per second."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open_film(file, path.width, path.height, path.frames_per_second) as add:
+    with open_video(file, path.width, path.height, path.frames_per_second) as add:
         for frame in frames:
             add(frame)

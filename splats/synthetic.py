@@ -16,7 +16,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from splats.data.camera_models import Camera
-from splats.data.colmap import ColmapImage, ColmapModel, ColmapPoints, write_model
+from splats.data.colmap import write_model
+from splats.data.colmap_model import ColmapImage, ColmapModel, ColmapPoints
 from splats.video.camera_path import orbit
 from training.errors import ConfigError
 

@@ -20,17 +20,26 @@ from splats import evaluation, guards
 from splats.checks import gradient_health
 from splats.checks import start as start_checks
 from splats.config import SYNTHETIC, Config, in_scene_units, scaled_for_batch
-from splats.data.saved_scene import check_saved_scene
+from splats.data import scene_facts
 from splats.data.scene import Scene
-from splats.data.views import ViewSource, open_scene, view_arrays
+from splats.data.scene_access import SceneAccess, access
+from splats.data.scene_facts import SceneFacts
+from splats.data.views import ViewSource, view_arrays
 from splats.gaussians import refinement, screen_gradients, sizes
 from splats.gaussians.exchange import GROUP
-from splats.gaussians.initialization import initial_capacity, initial_gaussians, starting_points
+from splats.gaussians.initialization import (
+    NO_POINTS,
+    StartingPoints,
+    initial_gaussians,
+    starting_points,
+)
 from splats.gaussians.refinement import SplatState, new_splat_state
+from splats.gaussians.sizes import Sizes
 from splats.losses import bilateral, poses, regularizers
 from splats.losses.depth import supervising_points
 from splats.losses.over_devices import batch_sums, gaussian_shards
-from splats.losses.view_sums import BatchInputs, ViewComparison
+from splats.losses.terms import loss_terms
+from splats.losses.view_sums import BatchInputs, SceneModel, ViewComparison
 from splats.metrics.lpips import Lpips
 from splats.metrics.lpips_weights import load_lpips
 from splats.render import RenderSettings
@@ -48,7 +57,6 @@ from training.capabilities import (
     ShardingRules,
 )
 from training.config import OptimizerConfig
-from training.errors import ConfigError
 from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.mesh import Layout
 from training.optimizer import label_by_rules
@@ -62,15 +70,9 @@ PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
 
 
 def make_task(config: Config) -> SplatTask:
-    """The task of a config: loads the scene and sizes the slots."""
+    """The task of a config; no photograph is read yet."""
     check_backend(config.render.backend, jax.devices()[0])
-    scene = open_scene(config)
-    points = len(scene.points)
-    if config.model.initialization == "random":
-        points = config.model.random_points
-    allocate_all = config.densify.strategy == "mcmc"
-    capacity = initial_capacity(points, config.model, allocate_all)
-    return SplatTask(config, scene, capacity, config.render.pair_capacity)
+    return SplatTask(config, access(config.scene))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,32 +82,39 @@ class SplatTask(
     """One scene, configured.
 
     Attributes:
-      capacity: slots for Gaussians.
-      pair_capacity: slots for the (tile, Gaussian) pairs of a view.
+      world: the scene; its photographs are read by training and evaluation, never by a use of the
+        model.
+      given_sizes: of a checkpoint, or grown since the start; None: they follow from the points.
       first_degree: harmonics in use from the first update on; 0 unless Gaussians were imported.
-      exchange_capacity: visible Gaussians of a view that a device has room for where they lie
-        sharded; 0 until it has grown beyond the configured number.
     """
 
     config: Config
-    scene: Scene
-    capacity: int
-    pair_capacity: int
+    world: SceneAccess
+    given_sizes: Sizes | None = None
     first_degree: int = 0
-    exchange_capacity: int = 0
 
-    def __post_init__(self):
-        shared = set(self.scene.train.tolist()) & set(self.scene.test.tolist())
-        if shared or not len(self.scene.test) or not len(self.scene.train):
-            raise ConfigError(
-                f"the split has {len(self.scene.train)} training and {len(self.scene.test)} "
-                f"held-out views, {len(shared)} of them in both; hold views out by "
-                "config.scene.split"
-            )
+    @property
+    def scene(self) -> Scene:
+        """With photographs, which are loaded now."""
+        return self.world.scene
+
+    @property
+    def facts(self) -> SceneFacts:
+        """The scene without photographs."""
+        return self.world.facts
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Room for Gaussians, pairs and the exchange."""
+        if self.given_sizes is not None:
+            return self.given_sizes
+        random = self.config.model.initialization == "random"
+        points = self.config.model.random_points if random else len(self.scene.points)
+        return sizes.starting_sizes(points, self.config)
 
     @cached_property
     def replay_reasons(self) -> tuple[str, ...]:  # type: ignore[override]
-        return sizes.replay_reasons(self)
+        return sizes.replay_reasons(self.config)
 
     @cached_property
     def sharding_rules(self) -> ShardingRules:  # type: ignore[override]
@@ -113,16 +122,8 @@ class SplatTask(
 
     @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
-        losses = self.config.losses
-        terms = {"l1": LossTerm(1.0 - losses.ssim), "ssim": LossTerm(losses.ssim)}
-        optional = {"opacity": losses.opacity, "scale": losses.scale}
-        optional["depth"] = losses.depth * self.scene_scale  # a disparity is 1 / length
-        if self.config.model.bilateral_grid:
-            optional["tv"] = losses.total_variation
-        for name, coefficient in optional.items():
-            if coefficient:
-                terms[name] = LossTerm(coefficient, required=False)
-        return terms
+        bilateral_grid = self.config.model.bilateral_grid
+        return loss_terms(self.config.losses, bilateral_grid, self.scene_scale)
 
     @cached_property
     def refresh_cadence(self) -> Cadence | None:  # type: ignore[override]
@@ -133,16 +134,16 @@ class SplatTask(
 
     @cached_property
     def scene_scale(self) -> float:
-        return float(self.scene.scene_scale * self.config.scene.scale_factor)
+        return float(self.facts.scene_scale * self.config.scene.scale_factor)
 
     @cached_property
     def settings(self) -> RenderSettings:
         options = self.config.render
-        height, width = self.scene.images.shape[1:3]
+        width, height = self.facts.size
         return RenderSettings(
             width=width,
             height=height,
-            pair_capacity=self.pair_capacity,
+            pair_capacity=self.sizes.pair_capacity,
             tile_size=options.tile_size,
             near=options.near,
             antialiased=options.antialiased,
@@ -154,10 +155,12 @@ class SplatTask(
     @cached_property
     def lpips(self) -> Lpips | None:
         """The metric that the config asks for, read when it is first wanted."""
-        return load_lpips(self.config.metrics, self.scene.sizes)
+        return load_lpips(self.config.metrics, self.facts.sizes)
 
     @cached_property
-    def points(self):
+    def points(self) -> StartingPoints:
+        if self.world.saved is not None:
+            return NO_POINTS  # the Gaussians are in the checkpoint; only their shapes are asked for
         return starting_points(self.scene, self.config.model, self.scene_scale, self.config.seed)
 
     def sources(self) -> Sources:
@@ -173,14 +176,16 @@ class SplatTask(
         return arrays
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:
+        """Gaussians at the points of the scene; none alive where a checkpoint will be restored."""
+        model, views = self.config.model, len(self.facts.train)
         gaussians, alive = initial_gaussians(
-            self.points, self.capacity, self.config.model, key, self.config.shard_gaussians
+            self.points, self.sizes.capacity, model, key, self.config.shard_gaussians
         )
         params: dict[str, Any] = {"gaussians": gaussians}
-        if self.config.model.bilateral_grid:
-            params["bilateral"] = bilateral.identity_grids(len(self.scene.train))
-        if self.config.model.pose_correction:
-            params["poses"] = poses.no_corrections(len(self.scene.train))
+        if model.bilateral_grid:
+            params["bilateral"] = bilateral.identity_grids(views)
+        if model.pose_correction:
+            params["poses"] = poses.no_corrections(views)
         return params, new_splat_state(alive)
 
     def optimizer_groups(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -205,9 +210,10 @@ class SplatTask(
 
     def probes(self, batch: Batch) -> dict[str, jax.Array] | None:
         """Zeros for the screen gradient of each view, and for gradients without regularizers."""
-        zeros = regularizers.probes(self.config.losses, self.capacity)
+        zeros = regularizers.probes(self.config.losses, self.sizes.capacity)
         if self.config.densify.strategy == "default":
-            zeros[self._screen_probe] = jnp.zeros((batch["view"].shape[0], self.capacity, 2))
+            shape = batch["view"].shape[0], self.sizes.capacity, 2
+            zeros[self._screen_probe] = jnp.zeros(shape)
         return zeros or None
 
     @property
@@ -235,7 +241,7 @@ class SplatTask(
         self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
     ) -> LossOutput:
         model_state: SplatState = context.model_state
-        sizes.check_shards(self)
+        sizes.check_shards(self.config)
         views = batch["view"].shape[0]
         seen_params, probes = regularizers.apart(params, context.probes or {})
         background = jnp.zeros((views, 3))
@@ -244,12 +250,14 @@ class SplatTask(
             background = jax.vmap(lambda k: jax.random.uniform(k, (3,)))(keys)
         sums = batch_sums(
             ViewComparison(self.settings, self.config.losses),
-            seen_params,
-            model_state.alive,
-            self.active_degree(context.applied),
-            context.resident,
+            SceneModel(
+                seen_params,
+                model_state.alive,
+                self.active_degree(context.applied),
+                context.resident,
+            ),
             BatchInputs(batch["view"], background, probes),
-            sizes.exchange_rows(self),
+            self.sizes.exchange_rows(self.config),
         )
         visible = sums.seen > 0
         terms = dict(sums.totals)
@@ -263,7 +271,7 @@ class SplatTask(
                 model_state.alive, visible | (model_state.visible & (context.part > 0)), statistics
             ),
             metrics=metrics,
-            suppress=sizes.suppressions(self, sums),
+            suppress=sizes.suppressions(self.config, sums),
             update_rows=self._update_rows(params, model_state.alive, visible),
         )
 
@@ -301,28 +309,29 @@ class SplatTask(
         return sizes.FULL if wanted else None
 
     def resize(self, state: TrainState, reason: str) -> tuple[SplatTask, TrainState]:
-        return sizes.grown(self, state, reason)
-
-    def resized(self, state: TrainState, capacity: int) -> tuple[SplatTask, TrainState]:
-        """The task and the state with `capacity` slots, at least as many as now."""
-        return sizes.resized(self, state, capacity)
+        grown = self.sizes.grown(reason, self.config)
+        if grown.capacity != self.sizes.capacity:
+            state = refinement.resized(state, grown.capacity, self.config.shard_gaussians)
+        return replace(self, given_sizes=grown), state
 
     def metadata(self) -> dict[str, Any]:
-        return sizes.to_metadata(self) | {
-            "split": self.scene.split.to_dict(),
-            "scene": self.scene.fingerprint,
-            "scene_scale": self.scene_scale,
-            "normalization": self.scene.normalization.tolist(),
+        return {
+            "sizes": self.sizes.to_metadata(),
+            "first_degree": self.first_degree,
+            "scene": scene_facts.to_metadata(self.facts),
         }
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> SplatTask:
-        """Raises CheckpointError where the checkpoint belongs to another split or world."""
-        check_saved_scene(metadata, self.scene)
-        return sizes.from_metadata(self, metadata)
+        return replace(
+            self,
+            world=self.world.told(scene_facts.from_metadata(metadata["scene"])),
+            given_sizes=sizes.saved_sizes(metadata["sizes"], self.config),
+            first_degree=metadata["first_degree"],
+        )
 
     def describe(self) -> Description:
         pixels = self.settings.width * self.settings.height
-        counts = {"gaussians": PARAMETER_FLOATS * self.capacity}
+        counts = {"gaussians": PARAMETER_FLOATS * self.sizes.capacity}
         # About 90 operations per pixel and pair both ways (20 + 70); a tile sees 200 pairs.
         return Description(counts, 90.0 * 200 * pixels, {"view": ((), "int32")})
 
@@ -360,7 +369,7 @@ class SplatTask(
         )
         counts = {
             "alive": float(jnp.sum(state.model_state.alive)),
-            "capacity": float(self.capacity),
+            "capacity": float(self.sizes.capacity),
         }
         return replace(result, metrics=result.metrics | counts)
 
@@ -385,7 +394,7 @@ class SplatTask(
             losses=replace(self.config.losses, random_background=False),
             densify=replace(self.config.densify, strategy="none"),
         )
-        return replace(self, config=config)
+        return replace(self, config=config, given_sizes=self.sizes)
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
         return guards.overfit(before.metrics, after.metrics)

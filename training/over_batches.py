@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from training import distributed
 from training.config import MeshConfig
 from training.errors import InputError
 from training.loss import Batch
@@ -92,6 +93,7 @@ def over_batches(
 
     Raises:
       InputError: an example cannot be read, or there is none.
+      StopRequested: the run is to stop, on all hosts before the same batch.
     """
     if not len(source):
         raise InputError("the evaluation source has no examples; check the data folder and split")
@@ -115,6 +117,7 @@ def over_batches(
     with contextlib.closing(batches_of(source, batch_size, layout, workers)) as batches:
         pending = None  # collected after the next batch is dispatched, so that no device waits
         for batch, indices in batches:
+            distributed.raise_if_stopping()
             result = compiled(*arguments, batch)
             if pending is not None:
                 collect(*pending)

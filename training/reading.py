@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from training import distributed
 from training.errors import ConfigError
 from training.reader_process import ReaderProcess, load_example, pickled
 from training.source import Example, Source
@@ -46,11 +47,14 @@ class Readers:
         return self._pool.submit(read, *arguments)
 
     def close(self) -> None:
-        """Ends the pool: waits for examples that threads have begun, not for processes."""
+        """Ends the pool: waits for examples that threads have begun, not for processes.
+
+        Where the run is to stop it does not wait: an example may never come.
+        """
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in tuple(self._started):
             process.stop()
-        self._pool.shutdown(wait=True)
+        self._pool.shutdown(wait=not distributed.in_a_hurry())
         for process in self._started:  # one that was started meanwhile
             process.stop()
 
@@ -117,7 +121,7 @@ def run_ahead(items: Iterator[T], depth: int, stop: Callable[[], None]) -> Gener
             yield item
     finally:
         stop()
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=not distributed.in_a_hurry(), cancel_futures=True)
 
 
 def stack_examples(examples: Sequence[Example]) -> Example:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from splats import guards
-from training.gradients import coefficients_of, context_of, objective
+from training.capabilities import Resizable
+from training.gradients import coefficients_of, context_of, objective, probes_of
 from training.loss import Batch
 from training.state import TrainState
+from training.step import replay_reasons
+from training.task import Task
 from training.verdict import Verdict
-
-if TYPE_CHECKING:
-    from splats.task import SplatTask
 
 DATA_TERMS = ("l1", "ssim")
 MAX_RESIZES = 8  # 256 times the configured pair capacity
 
 
 def run(
-    task: SplatTask, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
+    task: Task, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
 ) -> list[Verdict]:
-    """Pixel dependence, gradient health and finite differences of the whole loss."""
+    """Pixel dependence, gradient health and finite differences of the whole loss.
+
+    The views are drawn with all the room that they need: an incomplete image proves nothing.
+    """
     gaussians, images = state.params["gaussians"], resident["images"]
     whole = coefficients_of(task, state)
     data = {n: c if n in DATA_TERMS else jnp.zeros_like(c) for n, c in whole.items()}
@@ -34,9 +37,10 @@ def run(
         # Coefficients are inputs, so that one compilation serves all checks.
         whole_loss = jax.jit(jax.value_and_grad(partial(_objective, task), has_aux=True))
         (_, (visible, flags)), gradients = whole_loss(gaussians, whole, state, batch, resident)
-        reasons = [reason for reason in task.replay_reasons if bool(flags[reason])]
+        reasons = [reason for reason in replay_reasons(task) if bool(flags[reason])]
         if not reasons:
             break
+        assert isinstance(task, Resizable)  # no other task has reasons
         task, _ = task.resize(state, ", ".join(reasons))
 
     def of_images(changed: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -56,7 +60,7 @@ def run(
 
 
 def _objective(
-    task: SplatTask,
+    task: Task,
     gaussians: dict[str, jax.Array],
     coefficients: dict[str, jax.Array],
     state: TrainState,
@@ -65,6 +69,6 @@ def _objective(
 ) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
     """The weighted loss; besides it the mean number of visible Gaussians and the suppressions."""
     params = state.params | {"gaussians": gaussians}
-    context = replace(context_of(state, resident, 0), probes=task.probes(batch))
+    context = replace(context_of(state, resident, 0), probes=probes_of(task, batch))
     loss, output = objective(task, coefficients, params, context, batch, context.update_key)
     return loss, (output.metrics["visible"].mean(), output.suppress)

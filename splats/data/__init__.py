@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+# Name -> module that has it: `import splats.data` must not read Pillow, scipy and all formats.
 _HOMES = {
     "Scene": "scene",
     "SceneReport": "scene",
@@ -17,10 +18,10 @@ _HOMES = {
     "make_split": "splits",
     "Capture": "capture",
     "View": "capture",
-    "read_capture": "capture",
-    "neighbor_distances": "initialization",
-    "random_points": "initialization",
-    "random_blender_points": "initialization",
+    "read_capture": "capture_reader",
+    "neighbor_distances": "starting_geometry",
+    "random_points": "starting_geometry",
+    "random_blender_points": "starting_geometry",
 }
 
 

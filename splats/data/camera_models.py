@@ -131,6 +131,7 @@ class Camera:
         fx, fy, cx, cy = self.pinhole
         ratio_x, ratio_y = width / self.width, height / self.height
         model, params = self.model, self.params
+        # One focal length cannot hold two: the model that contains this one takes its place.
         if MODEL_BY_NAME[model].single_focal and not np.isclose(ratio_x, ratio_y, rtol=1e-12):
             model, params = _with_two_focals(self)
         head = (fx * ratio_x, fy * ratio_y, cx * ratio_x, cy * ratio_y)

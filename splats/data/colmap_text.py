@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from splats.data.camera_models import MODEL_BY_NAME, Camera, camera_problem
-from splats.data.colmap import ColmapImage, ColmapPoints
+from splats.data.colmap_model import ColmapImage, ColmapPoints
 from splats.formats.byte_reader import read_whole
 from training.errors import InputError
 

@@ -74,7 +74,7 @@ def _full_opencv(plane: np.ndarray, parameters: tuple[float, ...]) -> np.ndarray
 def _equidistant(plane: np.ndarray) -> np.ndarray:
     """Radius theta instead of r."""
     radius = np.sqrt(_square_radius(plane))
-    small = radius < 1e-8
+    small = radius < 1e-8  # where atan(r) / r is 1 to the last digit
     factor = np.where(small, 1.0, np.arctan(radius) / np.where(small, 1.0, radius))
     return plane * factor[..., None]
 
@@ -86,6 +86,7 @@ def _fisheye(plane: np.ndarray, parameters: tuple[float, ...]) -> np.ndarray:
 def _field_of_view(plane: np.ndarray, parameters: tuple[float, ...]) -> np.ndarray:
     """Devernay and Faugeras: r_image = atan(2 r tan(omega / 2)) / omega."""
     (omega,) = parameters
+    # The limit of a lens without distortion, where the formula is 0 / 0.
     if abs(omega) < 1e-8:
         return plane
     radius = np.sqrt(_square_radius(plane))
@@ -151,6 +152,7 @@ def largest_radius(camera: Camera) -> float:
     Rays outside would be drawn a second time, so that their pixels are invalid. The diagonal
     through the first quadrant stands for all directions: decentering terms are small.
     """
+    # Equal steps of the angle, since wide lenses fold at angles, not at plane radii.
     radius = np.tan(np.linspace(0, np.arctan(100.0), 20_001))
     image = distort(camera, radius[:, None] * np.full(2, np.sqrt(0.5)))
     growing = np.diff(np.sqrt(_square_radius(image))) > 0
@@ -165,6 +167,7 @@ def undistort_points(camera: Camera, image: np.ndarray, iterations: int = 30) ->
     plane = np.array(image, np.float64)
     bound, step = largest_radius(camera), 1e-6
     for _ in range(iterations):
+        # The derivative by differences, so that no lens needs one of its own.
         value = distort(camera, plane)
         columns = [distort(camera, plane + np.array(d)) - value for d in ([step, 0], [0, step])]
         (a, c), (b, d) = (np.moveaxis(column, -1, 0) / step for column in columns)

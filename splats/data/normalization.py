@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-_EPSILON = 1e-9
-FAR_ORIGIN = 100.0  # extents of the cameras
+_EPSILON = 1e-9  # lengths below it have no direction that could be trusted
+# Extents of the cameras: farther away, the origin has nothing to do with the scene (UTM, ECEF).
+FAR_ORIGIN = 100.0
 
 
 def camera_centers(world_to_camera: np.ndarray) -> np.ndarray:
@@ -26,6 +27,7 @@ def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The smallest rotation [3,3] that takes unit vector `source` to unit vector `target`."""
     cosine = float(source @ target)
     if cosine < -1 + _EPSILON:
+        # Opposite: any axis across will do for the half turn, and the formula below divides by 0.
         other = np.eye(3)[np.argmin(np.abs(source))]
         axis = np.cross(source, other)
         axis /= np.linalg.norm(axis)
@@ -57,6 +59,7 @@ def similarity_from_cameras(world_to_camera: np.ndarray) -> np.ndarray:
 
 def _similarity_about_origin(world_to_camera: np.ndarray) -> np.ndarray:
     rotation = world_to_camera[:, :3, :3]
+    # The rows of a world-to-camera rotation are the camera's axes in the world; y points down.
     up = -rotation[:, 1].mean(axis=0)
     length = np.linalg.norm(up)
     align = rotation_between(up / length, np.array([0.0, 0, 1])) if length > _EPSILON else np.eye(3)
@@ -82,6 +85,7 @@ def principal_axes(points: np.ndarray) -> np.ndarray:
     axes = vectors[:, ::-1].T
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
     axes = axes * np.where(largest < 0, -1, 1)
+    # A mirrored world would turn every harmonic and every rotation into nonsense.
     if np.linalg.det(axes) < 0:
         axes[0] *= -1
     result = np.eye(4)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from splats.data.capture import Capture, read_capture
+from splats.data.capture import Capture
+from splats.data.capture_reader import read_capture
 from splats.data.images import SUFFIXES
 from splats.data.normalization import (
     normalize_world,
@@ -22,8 +23,11 @@ from splats.data.normalization import (
     transform_points,
 )
 from splats.data.preparation import Preparation, PreparedView
+from splats.data.scene_facts import SceneFacts, pinholes
 from splats.data.splits import Split, SplitConfig, make_split
+from training import storage
 from training.errors import InputError
+from training.storage import PathLike
 
 
 @dataclass(frozen=True)
@@ -38,37 +42,21 @@ class SceneReport:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A loaded scene.
+@dataclass(frozen=True, eq=False)
+class Scene(SceneFacts):
+    """A loaded scene: its facts, pixels and points.
 
-    images: [V,H,W,3] uint8, sRGB as stored; smaller views are padded with 0 right and below.
+    images: [V,H,W,3] uint8, sRGB as stored; views smaller than `size` are padded with 0 right and
+      below.
     valid: [V,H,W] bool, False where a pixel must not be compared; None when every pixel counts.
-    sizes: [V,2] int32, (width, height) of each view before padding, pixels.
-    world_to_camera: [V,4,4] float32, rigid, lengths in normalized world units.
-    intrinsics: [V,3,3] float32, pinhole, pixels.
-    names: V unique names, sorted; `train` and `test` are int32 indices into them.
     points: [N,3] float32 normalized world; point_colors: [N,3] uint8. N may be 0.
-    normalization: [4,4] float64, from the data set's world to the normalized one (a similarity).
-    scene_scale: 1.1 * largest distance of a camera from the mean camera, normalized world units.
-    split: the names behind `train` and `test`; kind: colmap, nerfstudio or blender.
     fingerprint: digest of pixels, masks, cameras, points and split.
     """
 
     images: np.ndarray
     valid: np.ndarray | None
-    sizes: np.ndarray
-    world_to_camera: np.ndarray
-    intrinsics: np.ndarray
-    names: tuple[str, ...]
-    train: np.ndarray
-    test: np.ndarray
     points: np.ndarray
     point_colors: np.ndarray
-    normalization: np.ndarray
-    scene_scale: float
-    split: Split
-    kind: str
     report: SceneReport
     fingerprint: str
 
@@ -87,7 +75,7 @@ def load_scene(
     normalize: bool = True,
     masks: str = "masks",
     alpha: str | None = None,
-    cache: Path | str | None = None,
+    cache: PathLike | None = None,
     kind: str | None = None,
 ) -> Scene:
     """Loads the scene in folder `path` (COLMAP, nerfstudio or Blender).
@@ -96,7 +84,7 @@ def load_scene(
     `<images>_<factor>` is preferred. split: how to hold out views, or an earlier run's `Split`.
     kind: which description to read where a folder holds several (default: COLMAP first).
     masks: folder of `NAME.png` masks (black is ignored). alpha: "mask" or "white" (default: white
-    for Blender, mask otherwise). cache: writable folder for undistorted and shrunk images.
+    for Blender, mask otherwise). cache: folder or bucket for undistorted and shrunk images.
 
     Raises InputError for missing, damaged or contradictory files and ConfigError for settings or a
     split that cannot work.
@@ -108,7 +96,7 @@ def load_scene(
         factor,
         masks,
         alpha or ("white" if capture.kind == "blender" else "mask"),
-        None if cache is None else Path(cache),
+        None if cache is None else storage.as_path(cache),
     )
     files, missing = preparation.find_all()
     if not files:
@@ -137,15 +125,12 @@ def _assemble(
     world_to_camera = transform_cameras(similarity, world_to_camera)
     points = transform_points(similarity, capture.points).astype(np.float32)
     images, valid, sizes = _stack(prepared)
-    index = {name: number for number, name in enumerate(names)}
     arrays = {
         "images": images,
         "valid": valid,
         "sizes": sizes,
         "world_to_camera": world_to_camera.astype(np.float32),
-        "intrinsics": _intrinsics(prepared),
-        "train": np.array([index[name] for name in split.train], np.int32),
-        "test": np.array([index[name] for name in split.test], np.int32),
+        "intrinsics": pinholes(np.array([view.camera.pinhole for view in prepared])),
         "points": points,
         "point_colors": capture.colors,
     }
@@ -156,18 +141,9 @@ def _assemble(
         split=split,
         kind=capture.kind,
         report=report,
-        fingerprint=_digest(arrays, names),
+        fingerprint=_digest(arrays, names, split),
         **arrays,
     )
-
-
-def _intrinsics(prepared: list[PreparedView]) -> np.ndarray:
-    """[V,3,3] float32."""
-    result = np.zeros((len(prepared), 3, 3), np.float32)
-    for matrix, view in zip(result, prepared):
-        fx, fy, cx, cy = view.camera.pinhole
-        matrix[:] = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
-    return result
 
 
 def _stack(prepared: list[PreparedView]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -192,8 +168,10 @@ def _stack(prepared: list[PreparedView]) -> tuple[np.ndarray, np.ndarray | None,
     return images, valid, sizes
 
 
-def _digest(arrays: dict[str, np.ndarray | None], names: tuple[str, ...]) -> str:
-    digest = hashlib.blake2b("\n".join(names).encode(), digest_size=16)
+def _digest(arrays: dict[str, np.ndarray | None], names: tuple[str, ...], split: Split) -> str:
+    """128 bits: few enough to be read out, far too many for two scenes to share by chance."""
+    words = (*names, "", *split.train, "", *split.test)
+    digest = hashlib.blake2b("\n".join(words).encode(), digest_size=16)
     for label, array in arrays.items():
         shape = None if array is None else array.shape
         digest.update(f"{label}{shape}".encode())

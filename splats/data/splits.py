@@ -99,6 +99,7 @@ def make_split(
     if choice.mode == "fraction":
         return _by_fraction(names, choice)
     if choice.mode == "auto" and given:
+        # Without a test list the validation list is held out: no view of it has been trained on.
         test = given.get("test") or given.get("val") or ()
         return _restricted(names, given.get("train", ()), test, "dataset", absent)
     test = tuple(names[:: choice.every])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import KDTree
 
-SMALLEST_SQUARE_DISTANCE = 1e-7
-BLENDER_HALF_SIZE = 1.3
+SMALLEST_SQUARE_DISTANCE = 1e-7  # points at one place would be Gaussians without extent
+BLENDER_HALF_SIZE = 1.3  # of the cube around the origin that holds the objects of NeRF-synthetic
 
 
 def neighbor_distances(points: np.ndarray, neighbors: int = 3) -> np.ndarray:
@@ -23,6 +23,7 @@ def neighbor_distances(points: np.ndarray, neighbors: int = 3) -> np.ndarray:
     if count < 1:
         return np.ones(len(points), np.float32)
     points = np.asarray(points, np.float64)
+    # One more: the nearest point of each is itself.
     distances, _ = KDTree(points).query(points, k=count + 1)
     square = np.mean(distances[:, 1:] ** 2, axis=1)
     return np.sqrt(np.maximum(square, SMALLEST_SQUARE_DISTANCE)).astype(np.float32)

@@ -19,7 +19,7 @@ from splats.formats.ply import read_ply
 from training.errors import InputError
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-_LARGEST_NUMBER = 1e12
+_LARGEST_NUMBER = 1e12  # of any setting of a camera; more is a damaged file
 
 
 def _load(path: Path) -> dict:
@@ -45,14 +45,21 @@ def _matrix(value: Any, where: str) -> np.ndarray:
     return result
 
 
-def _pose(frame: dict, where: str) -> np.ndarray:
-    """World to camera [4,4] of a frame; its rotation must be one."""
-    camera_to_world = _matrix(frame.get("transform_matrix"), f"transform_matrix of {where}")
-    rotation = camera_to_world[:3, :3]
+def _rigid(value: Any, where: str) -> np.ndarray:
+    """[4,4] float64 of a list whose left part is a rotation, up to the rounding of text."""
+    matrix = _matrix(value, where)
+    rotation = matrix[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise InputError(f"transform_matrix of {where} is not a rotation; export it again.")
+        raise InputError(f"{where} is not a rotation; export it again.")
+    return matrix
+
+
+def _pose(frame: dict, where: str) -> np.ndarray:
+    """World to camera [4,4] of a frame."""
+    camera_to_world = _rigid(frame.get("transform_matrix"), f"transform_matrix of {where}")
     # The nearest rotation: text files round, and inverses below rely on orthogonality.
-    left, _, right = np.linalg.svd(rotation)
+    left, _, right = np.linalg.svd(camera_to_world[:3, :3])
+    # OpenGL to ours: y and z of the camera turn around. Its inverse is the transpose.
     flipped = (left @ right) * np.array([1.0, -1.0, -1.0])
     result = np.eye(4)
     result[:3, :3] = flipped.T
@@ -137,9 +144,10 @@ def read_nerfstudio(folder: Path) -> Capture:
     path = folder / "transforms.json"
     content = _load(path)
     shared = {key: value for key, value in content.items() if key != "frames"}
+    # nerfstudio turns COLMAP's world before it writes the file; points and poses are turned back.
     undo = np.eye(4)
     if "applied_transform" in content:
-        undo = np.linalg.inv(_rotation_checked(content["applied_transform"], path))
+        undo = np.linalg.inv(_rigid(content["applied_transform"], f"applied_transform of {path}"))
     views = []
     for index, frame in enumerate(content["frames"]):
         where = f"frame {index} of {path}"
@@ -171,15 +179,6 @@ def _text_or_none(source: dict, key: str, where: str) -> str | None:
     return None if value is None else _portable(value)
 
 
-def _rotation_checked(value: Any, path: Path) -> np.ndarray:
-    where = f"applied_transform of {path}"
-    matrix = _matrix(value, where)
-    rotation = matrix[:3, :3]
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise InputError(f"{where} is not a rotation; export it again.")
-    return matrix
-
-
 def _points(folder: Path, content: dict, undo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     name = _text_or_none(content, "ply_file_path", str(folder / "transforms.json"))
     if name is None:
@@ -189,11 +188,13 @@ def _points(folder: Path, content: dict, undo: np.ndarray) -> tuple[np.ndarray, 
     if vertex is None or not {"x", "y", "z"} <= set(columns):
         raise InputError(f"{folder / name} has no vertices with x, y and z; export it again.")
     points = np.stack([vertex[axis].astype(np.float64) for axis in "xyz"], axis=1)
-    gray = np.full(points.shape, 128, np.uint8)
+    gray = np.full(points.shape, 128, np.uint8)  # points without colors: training finds them
     named = {"red", "green", "blue"} <= set(columns)
     colors = np.stack([vertex[c] for c in ("red", "green", "blue")], 1) if named else gray
     if colors.dtype.kind == "f":  # shares of 1, by the custom of float colors
         colors = 255 * np.nan_to_num(colors.astype(np.float64), posinf=1.0)
+    # A point with one bad number would spread it over all three in the product below: NaN at once,
+    # which `capture_reader.without_outliers` counts and drops.
     points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
         points = points @ undo[:3, :3].T + undo[:3, 3]

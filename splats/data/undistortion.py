@@ -16,8 +16,8 @@ from splats.data.camera_models import Camera
 from splats.data.distortion import distort, largest_radius, undistort_points
 from training.errors import InputError
 
-LARGEST_GROWTH = 2.0
-SMALLEST_SHRINK = 0.2
+LARGEST_GROWTH = 2.0  # of a side: a fisheye's corners would need a plane without end
+SMALLEST_SHRINK = 0.2  # of a side: less is not a wide lens but wrong parameters
 _BAND = 64  # rows resampled at a time: the temporaries of a band stay in the cache
 
 
@@ -89,6 +89,7 @@ def build_remap(camera: Camera, target: Camera | None = None) -> Remap:
     y = (np.arange(target.height) + 0.5 - cy) / fy
     plane = np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1)
     fx, fy, cx, cy = camera.pinhole
+    # Minus a half: pixel centers lie at half integers, array indices at integers.
     source = distort(camera, plane) * np.array([fx, fy]) + np.array([cx, cy]) - 0.5
     inside = np.all(source >= -0.5, axis=-1)
     inside &= np.all(source <= np.array([camera.width, camera.height]) - 0.5, axis=-1)

@@ -3,63 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import tempfile
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from splats.config import SYNTHETIC, Config, scene_folder
-from splats.data.scene import Scene, SceneReport, load_scene
-from splats.losses.photometric import WINDOW
+from splats.data.scene import Scene
 from splats.losses.poses import corrected
 from splats.render.camera import Camera
-from splats.synthetic import write_scene
-from training.errors import ConfigError
 
 Arrays = dict[str, Any]
-
-
-def open_scene(config: Config) -> Scene:
-    """The scene that the config names; `synthetic` is ray cast on the spot."""
-    settings = config.scene
-    options: dict[str, Any] = {"split": settings.split, "normalize": settings.normalize}
-    if settings.path == SYNTHETIC:
-        with tempfile.TemporaryDirectory() as folder:
-            return load_scene(write_scene(folder), **options)
-    scene = load_scene(
-        scene_folder(settings.path),
-        images=settings.images,
-        factor=settings.factor,
-        cache=settings.cache,
-        kind=settings.kind,
-        masks=settings.masks,
-        alpha=settings.alpha,
-        **options,
-    )
-    smallest = scene.sizes.min(axis=1).argmin()
-    width, height = scene.sizes[smallest].tolist()
-    if min(width, height) < WINDOW:
-        raise ConfigError(
-            f"the view {scene.names[smallest]} has {width} x {height} pixels and SSIM needs "
-            f"{WINDOW} a side; lower config.scene.factor or take larger images"
-        )
-    _tell(scene.report)
-    return scene
-
-
-def _tell(report: SceneReport) -> None:
-    """Says on stderr what of the data set is not used; `podvision prepare splats` lists it all."""
-    lines = [f"note: {note}" for note in report.notes]
-    if report.missing:
-        lines.append(
-            f"note: {len(report.missing)} of {report.listed} listed images are missing and left "
-            f"out (first: {report.missing[0]})"
-        )
-    if jax.process_index() == 0 and lines:
-        print("\n".join(lines), file=sys.stderr)
 
 
 class ViewSource:
@@ -77,6 +31,7 @@ class ViewSource:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        # An index only: the photographs lie on the devices for the whole run.
         return {"view": np.asarray(index, np.int32)}
 
     def identity(self, index: int) -> str:

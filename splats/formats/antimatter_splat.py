@@ -12,8 +12,8 @@ import numpy as np
 
 from splats.formats.byte_reader import read_whole
 from splats.formats.cloud import GaussianCloud, logits, opacities
-from splats.formats.harmonics import DC
 from splats.formats.quaternions import normalized
+from splats.gaussians.harmonic_basis import constant_to_rgb, rgb_to_constant
 from training.errors import InputError
 
 _ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])
@@ -24,7 +24,7 @@ def write_splat(path: Path | str, cloud: GaussianCloud) -> None:
     table = np.zeros(len(cloud), _ROW)
     table["mean"] = cloud.means
     table["scale"] = np.exp(np.clip(cloud.log_scales, -80, 80))
-    color = 0.5 + DC * cloud.harmonics[:, 0]
+    color = constant_to_rgb(cloud.harmonics[:, 0])
     table["rgba"][:, :3] = np.rint(255 * np.clip(color, 0, 1))
     table["rgba"][:, 3] = np.rint(255 * opacities(cloud.opacity_logits))
     unit = normalized(cloud.quaternions)
@@ -50,5 +50,5 @@ def read_splat(path: Path | str) -> GaussianCloud:
         sizes,
         normalized(turn),
         logits(rgba[:, 3]),
-        ((rgba[:, :3] - 0.5) / DC)[:, None, :],
+        rgb_to_constant(rgba[:, :3])[:, None, :],
     )

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from splats.formats.cloud import GaussianCloud, logits, opacities
-from splats.formats.harmonics import COUNTS, DC
+from splats.formats.harmonics import COUNTS
 from splats.formats.morton import morton_order
 from splats.formats.ply import read_ply, write_ply
 from splats.formats.quaternions import drop_largest, restore_largest
+from splats.gaussians.harmonic_basis import constant_to_rgb, rgb_to_constant
 from training.errors import InputError
 
 CHUNK = 256
-_LARGEST_LOG_SCALE = 20.0
+_LARGEST_LOG_SCALE = 20.0  # one absurd Gaussian would take the steps of its whole chunk
 _RANGES = ("", "scale_")
 _CHUNK_FIELDS = tuple(
     f"{end}_{kind}{axis}" for kind in _RANGES for end in ("min", "max") for axis in "xyz"
@@ -56,7 +57,7 @@ def _chunked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     high = np.maximum.reduceat(values, starts, axis=0).astype(np.float32)
     owner = np.arange(len(values)) // CHUNK
     span = (high - low)[owner]
-    narrow = span < 1e-5
+    narrow = span < 1e-5  # a chunk of equal values: SuperSplat writes 0 as well
     fractions = (values - low[owner]) / np.where(narrow, 1, span)
     return np.where(narrow, 0, np.clip(fractions, 0, 1)), low, high
 
@@ -69,7 +70,7 @@ def write_compressed_ply(path: Path | str, cloud: GaussianCloud) -> None:
     position, *position_range = _chunked(cloud.means)
     bounded = np.clip(cloud.log_scales, -_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE)
     scale, *scale_range = _chunked(bounded)
-    color, *color_range = _chunked(0.5 + DC * cloud.harmonics[:, 0])
+    color, *color_range = _chunked(constant_to_rgb(cloud.harmonics[:, 0]))
     ranges = np.concatenate([*position_range, *scale_range, *color_range], axis=1)
     chunk = np.zeros(len(ranges), [(name, "<f4") for name in (*_CHUNK_FIELDS, *_COLOR_FIELDS)])
     for name, column in zip((*_CHUNK_FIELDS, *_COLOR_FIELDS), ranges.T):
@@ -127,7 +128,7 @@ def read_compressed_ply(path: Path | str) -> GaussianCloud:
     color = ranged("packed_color", _COLOR_FIELDS, _BITS_8888) if colored else rgba[:, :3]
     turn = vertex["packed_rotation"].astype(np.uint32)
     others = (_unpack(turn, (10, 10, 10)) - 0.5) * np.sqrt(2)
-    constant = ((color - 0.5) / DC)[:, None, :]
+    constant = rgb_to_constant(color)[:, None, :]
     return GaussianCloud.of(
         ranged("packed_position", _CHUNK_FIELDS[:6], _BITS_111011),
         ranged("packed_scale", _CHUNK_FIELDS[6:], _BITS_111011),

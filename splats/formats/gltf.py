@@ -16,8 +16,9 @@ import numpy as np
 
 from splats.formats.byte_reader import ByteReader, read_whole
 from splats.formats.cloud import GaussianCloud, half_turn, logits, opacities
-from splats.formats.harmonics import COUNTS, DC
+from splats.formats.harmonics import COUNTS
 from splats.formats.quaternions import normalized
+from splats.gaussians.harmonic_basis import constant_to_rgb
 from training.errors import InputError
 
 _EXTENSION = "KHR_gaussian_splatting"
@@ -33,7 +34,7 @@ def _coefficient_names(count: int) -> list[str]:
 
 
 def _attributes(cloud: GaussianCloud) -> dict[str, np.ndarray]:
-    color = np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1)
+    color = np.clip(constant_to_rgb(cloud.harmonics[:, 0]), 0, 1)
     opacity = opacities(cloud.opacity_logits)
     rgba = np.rint(255 * np.concatenate([color, opacity[:, None]], axis=1)).astype(np.uint8)
     unit = normalized(cloud.quaternions)

@@ -1,7 +1,6 @@
-"""Real spherical harmonics to degree 3 on the host: values, rotations and mirrored axes.
+"""Spherical harmonics to degree 3 on the host: values, rotations and mirrored axes.
 
-The sign convention and order are the usual ones of Gaussian splatting (Condon-Shortley phase kept
-in the signs: coefficient 1 multiplies -y, 2 z, 3 -x). K is 1, 4, 9 or 16 coefficients.
+K is 1, 4, 9 or 16 coefficients; the functions themselves: `splats.gaussians.harmonic_basis`.
 """
 
 from __future__ import annotations
@@ -10,34 +9,16 @@ import functools
 
 import numpy as np
 
-DC = 0.28209479177387814  # value of the constant function
+from splats.gaussians.harmonic_basis import polynomials
+
 COUNTS = (1, 4, 9, 16)
+DEGREE = len(COUNTS) - 1  # the largest that any format of files holds
 
 
 def basis(directions: np.ndarray) -> np.ndarray:
     """Values [N,16] float64 of the functions at unit `directions` [N,3]."""
     x, y, z = np.asarray(directions, np.float64).T
-    xx, yy, zz = x * x, y * y, z * z
-    first, second = 0.4886025119029199, 1.0925484305920792
-    values = [
-        np.full_like(x, DC),
-        -first * y,
-        first * z,
-        -first * x,
-        second * x * y,
-        -second * y * z,
-        0.9461746957575601 * zz - 0.31539156525252005,
-        -second * x * z,
-        0.5462742152960396 * (xx - yy),
-        -0.5900435899266435 * y * (3 * xx - yy),
-        2.890611442640554 * x * y * z,
-        -0.4570457994644658 * y * (5 * zz - 1),
-        0.3731763325901154 * z * (5 * zz - 3),
-        -0.4570457994644658 * x * (5 * zz - 1),
-        1.445305721320277 * z * (xx - yy),
-        -0.5900435899266435 * x * (xx - 3 * yy),
-    ]
-    return np.stack(values, axis=1)
+    return np.stack(np.broadcast_arrays(*polynomials(x, y, z, DEGREE)), axis=1)
 
 
 @functools.cache

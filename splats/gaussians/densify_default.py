@@ -25,7 +25,7 @@ from splats.gaussians.population import (
 )
 from splats.render.projection import rotation_matrices
 
-SPLIT_SHRINK = 1.6  # children are smaller than the parent by this factor
+SPLIT_SHRINK = 1.6  # children are smaller than the parent by this factor (0.8 N for N = 2 children)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def refine(
     largest = jnp.max(jnp.exp(population.gaussians["scales"]), axis=1)
     high = alive & (gradient > thresholds.gradient)
     small = largest <= thresholds.small_scale * scene_scale
+    # Clones and splits need one slot each: of a split, one child takes over the parent's.
     births = assign_births(high, gradient, ~alive, dealt)
     cloned = births.accepted & small
     split = births.accepted & ~small
@@ -85,6 +86,7 @@ def refine(
         alive=alive | births.born,
     )
     population = _scatter_children(population, children, key, thresholds.revised_opacity)
+    # A clone's original goes on as it was; both children of a split begin anew.
     population = clear_moments(population, births.born | split)
     population, pruned = prune(population, scene_scale, prune_large, thresholds)
     counts = Refined(

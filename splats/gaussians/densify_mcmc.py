@@ -75,10 +75,11 @@ def divide_among_copies(
       copies: int32 [N], number of Gaussians afterwards; clamped to 1..51.
     """
     copies = jnp.clip(copies, 1, MAX_COPIES)
+    # 1 - (1 - o)^(1/n), without the cancellation that small opacities would suffer.
     new_opacity = -jnp.expm1(jnp.log1p(-opacity) / copies)
     # Source: gsplat's and the authors' CUDA code evaluate D at o' before clamping.
     shrink = opacity / stacked_integral(new_opacity, copies)
-    largest = 1.0 - float(jnp.finfo(jnp.float32).eps)
+    largest = 1.0 - float(jnp.finfo(jnp.float32).eps)  # the logit of 1 is infinite
     return jnp.clip(new_opacity, minimum_opacity, largest), scale * shrink[:, None]
 
 
@@ -142,6 +143,7 @@ def _fill_from_sources(
     """Fills `slots` (bool [N]) with copies of drawn sources, and shrinks the sources alike."""
     opacity = jax.nn.sigmoid(population.gaussians["opacities"])
     source = draw_rows(jnp.where(sources_ok, opacity, 0.0), population.capacity, key)
+    # One draw per slot, filled or not, keeps shapes static; only those of `slots` are counted.
     drawn = jnp.zeros(population.capacity, jnp.int32).at[source].add(slots.astype(jnp.int32))
     new_opacity, new_scale = divide_among_copies(
         opacity, jnp.exp(population.gaussians["scales"]), drawn + 1, minimum_opacity
@@ -157,6 +159,7 @@ def _fill_from_sources(
         gaussians=copy_rows(population.gaussians, source, slots),
         alive=population.alive | slots,
     )
+    # The sources too: their opacity and size jumped, and old moments would pull them back.
     return clear_moments(copies, slots | (drawn > 0))
 
 
@@ -226,6 +229,7 @@ def add_noise(
     normal = jax.random.normal(key, gaussians["means"].shape)
     step = normal * (jnp.where(rows, gate, 0.0) * scale * learning_rate)[:, None]
     rotation = rotation_matrices(gaussians["quats"])
+    # Sigma = R diag(s^2) R^T applied from the right to the left, so that no matrix is formed.
     along_axes = jnp.einsum("nij,ni->nj", rotation, step, precision="highest")
     stretched = along_axes * jnp.exp(2.0 * gaussians["scales"])
     return gaussians["means"] + jnp.einsum("nij,nj->ni", rotation, stretched, precision="highest")

@@ -99,6 +99,7 @@ def pack(screen: Screen, probes: dict[str, jax.Array], rows: int) -> Parcel:
     smooth = [_columns(getattr(screen, name)) for name in SMOOTH]
     if "absgrad" in probes:
         smooth.append(probes["absgrad"])
+    # Apart from the rest, so that no gradients of them travel back.
     fixed = jax.lax.stop_gradient([screen.extents, _columns(screen.depths)])
     # Rows that are not needed repeat the last Gaussian: finite values that nothing reads.
     last = screen.visible.shape[0] - 1

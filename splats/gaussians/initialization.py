@@ -15,8 +15,8 @@ import numpy as np
 from splats.config import ModelConfig
 from splats.data.scene import Scene
 from splats.data.starting_geometry import neighbor_distances, random_blender_points, random_points
-from splats.gaussians.population import Gaussians, dealt_rows, resize_rows
-from splats.render.harmonics import rgb_to_constant
+from splats.gaussians.harmonic_basis import rgb_to_constant
+from splats.gaussians.population import Gaussians, dealt_rows, in_slots
 from training.errors import ConfigError
 
 
@@ -27,6 +27,11 @@ class StartingPoints:
     positions: np.ndarray
     colors: np.ndarray
     sizes: np.ndarray
+
+
+NO_POINTS = StartingPoints(
+    np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
+)
 
 
 def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) -> StartingPoints:
@@ -62,19 +67,6 @@ def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) 
     )
 
 
-def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> int:
-    """Slots at the start: all at once, or doubled from `initial_capacity` until the points fit.
-
-    A third of the slots stays free, so that the first refinement has room.
-    """
-    if allocate_all:
-        return config.capacity
-    capacity = config.initial_capacity
-    while capacity < 1.5 * points:
-        capacity *= 2
-    return min(capacity, config.capacity)
-
-
 def initial_gaussians(
     points: StartingPoints,
     capacity: int,
@@ -99,10 +91,8 @@ def initial_gaussians(
     }
     if bands:
         rows["shN"] = jnp.zeros((count, bands, 3))
-    gaussians = {
-        name: resize_rows(leaf.astype(jnp.float32), capacity) for name, leaf in rows.items()
-    }
-    gaussians["quats"] = gaussians["quats"].at[count:, 0].set(1.0)
+    rows = {name: leaf.astype(jnp.float32) for name, leaf in rows.items()}
+    gaussians = in_slots(rows, capacity)
     alive = jnp.arange(capacity) < count
     if not dealt:
         return gaussians, alive

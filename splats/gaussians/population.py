@@ -108,6 +108,7 @@ def assign_births(
       free: bool [N], slots that may be filled; disjoint from `wanted`.
       dealt: fill free slots in dealt order.
     """
+    # order[k] is the parent of the k-th birth; the k-th free slot takes it.
     order = jnp.argsort(jnp.where(wanted, -priority, jnp.inf), stable=True).astype(jnp.int32)
     position = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=jnp.int32))
     free_rank = rank_within(free, dealt)
@@ -142,29 +143,34 @@ def clear_moments(population: Population, rows: jax.Array) -> Population:
     )
 
 
-def resize_rows(leaf: jax.Array, capacity: int, fill: float = 0.0) -> jax.Array:
-    """`leaf` [N, ...] with `capacity` >= N rows; new rows are `fill`."""
-    padding = [(0, capacity - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1)
-    return jnp.pad(leaf, padding, constant_values=jnp.asarray(fill, leaf.dtype))
+def resize_rows(leaf: jax.Array, capacity: int) -> jax.Array:
+    """`leaf` [N, ...] with `capacity` >= N rows; new rows are zero, or False."""
+    return jnp.pad(leaf, [(0, capacity - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1))
+
+
+def in_slots(gaussians: Gaussians, capacity: int) -> Gaussians:
+    """Gaussians in the first of `capacity` slots; the slots behind them hold neutral values.
+
+    Nothing reads a free slot, but everything computes with it: quaternions are the identity
+    (their norm is divided by), all else is zero, so that no NaN arises that a mask cannot undo.
+    """
+    count = gaussians["quats"].shape[0]
+    slots = {name: resize_rows(leaf, capacity) for name, leaf in gaussians.items()}
+    slots["quats"] = slots["quats"].at[count:, 0].set(1.0)
+    return slots
 
 
 def pad_population(population: Population, capacity: int) -> Population:
-    """The same Gaussians in more slots; the new slots are free and hold neutral finite values.
-
-    Quaternions of free slots are the identity (their norm is divided by); all else is zero.
-    """
+    """The same Gaussians in more slots; the new slots are free."""
 
     def padded(leaves: Gaussians) -> Gaussians:
         return jax.tree.map(lambda leaf: resize_rows(leaf, capacity), leaves)
 
-    gaussians = padded(population.gaussians)
-    old = population.capacity
-    gaussians["quats"] = gaussians["quats"].at[old:, 0].set(1.0)
     return Population(
-        gaussians,
+        in_slots(population.gaussians, capacity),
         padded(population.mu),
         padded(population.nu),
-        resize_rows(population.alive, capacity, False),
+        resize_rows(population.alive, capacity),
     )
 
 

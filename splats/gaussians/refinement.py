@@ -7,6 +7,7 @@ over devices (`dealt`), slots are filled so that the shards stay equally full.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import jax
@@ -72,6 +73,7 @@ def with_population(state: TrainState, population: Population) -> TrainState:
     )
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def resized(state: TrainState, capacity: int, dealt: bool = False) -> TrainState:
     """The same Gaussians, moments and statistics in more slots, dealt anew or the first ones."""
     state = with_population(state, pad_population(population_of(state), capacity))
@@ -171,6 +173,7 @@ def _control_density(
     refined, counts = densify_default.refine(
         population, gradient, key, scene_scale, applied > config.reset_every, thresholds, dealt
     )
+    # Computed in any case and then chosen: a pause is rare, and one path is simpler than two.
     nothing = jax.tree.map(jnp.zeros_like, counts)
     population, counts, statistics = jax.tree.map(
         lambda old, new: jnp.where(paused, old, new),

@@ -42,6 +42,8 @@ def accumulate(
       gradients: float32 [views, N, 2], of the loss *averaged over views*, per pixel.
       views: number of views in the average; undoes it.
     """
+    # Pixels to normalized device units, which span 2 over the image, and the average undone: the
+    # thresholds of the papers are for the loss of one view.
     half = jnp.asarray([width / 2.0, height / 2.0]) * views
     norms = jnp.linalg.norm(gradients * half[None, None, :], axis=-1)
     return ScreenGradients(statistics.total + jnp.sum(norms, axis=0), statistics.views)
@@ -49,6 +51,7 @@ def accumulate(
 
 def masked_quantiles(values: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     """The 50, 90, 99 and 100 % quantiles (lower) of `values` [N] where `mask`; 0 if none."""
+    # Sorted with the rest at the end, since the number that counts is not static.
     ordered = jnp.sort(jnp.where(mask, values, jnp.inf))
     count = jnp.sum(mask)
     result = {}

@@ -15,19 +15,20 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-CELLS = (8, 16, 16)  # luma, height, width
+CELLS = (8, 16, 16)  # luma, height, width, as in gsplat: coarse, so that no texture hides in it
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def identity_grids(views: int, cells: tuple[int, int, int] = CELLS) -> jax.Array:
     """Grids [V, L, Y, X, 12] that leave colors as they are."""
     identity = jnp.eye(3, 4).reshape(12)
-    return jnp.broadcast_to(identity, (views, *cells, 12)) + jnp.zeros((views, 1, 1, 1, 1))
+    return jnp.broadcast_to(identity, (views, *cells, 12))
 
 
 def _neighbors(position: jax.Array, cells: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Lower cell, upper cell and weight of the upper, for positions in [0, 1] (ends on cells)."""
     scaled = jnp.clip(position, 0.0, 1.0) * (cells - 1)
+    # At the far end the upper cell would not exist: the last pair of cells, with weight 1 on it.
     lower = jnp.clip(jnp.floor(scaled).astype(jnp.int32), 0, max(cells - 2, 0))
     return lower, jnp.minimum(lower + 1, cells - 1), scaled - lower
 
@@ -51,6 +52,7 @@ def apply_grid(grid: jax.Array, image: jax.Array) -> jax.Array:
         for position, cells in zip((luma, rows, columns), grid.shape[:3])
     ]
     affine = jnp.zeros((height, width, 12))
+    # Bit k of the corner chooses the lower or the upper cell of axis k.
     for corner in range(8):
         bits = [(corner >> axis) & 1 for axis in range(3)]
         index = tuple(axes[axis][bit] for axis, bit in enumerate(bits))

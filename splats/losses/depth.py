@@ -92,11 +92,13 @@ def disparity_error(
     height, width = depth.shape
     rotation, translation = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
     local = jnp.einsum("ij,kj->ki", rotation, points, precision="highest") + translation[None, :]
+    # Behind the camera: a harmless depth, since the mask below cannot undo a NaN in a gradient.
     z = jnp.maximum(local[:, 2], 1e-6)
     column = jnp.floor(camera.fx * local[:, 0] / z + camera.cx).astype(jnp.int32)
     row = jnp.floor(camera.fy * local[:, 1] / z + camera.cy).astype(jnp.int32)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (local[:, 2] > 1e-6)
     rendered = depth[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
+    # Where nothing is drawn the surface counts as infinitely far away, disparity 0.
     drawn = rendered > 1e-6
     disparity = jnp.where(drawn, 1.0 / jnp.where(drawn, rendered, 1.0), 0.0)
     usable = present & inside

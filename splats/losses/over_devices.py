@@ -12,22 +12,21 @@ device.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from splats.data.views import Arrays, camera_of
 from splats.gaussians.exchange import GROUP, Arrival, exchange, rows_per_shard, send
 from splats.losses.view_sums import (
     BatchInputs,
+    SceneModel,
     ViewComparison,
     ViewSums,
     sum_over_views,
     with_counts,
 )
 from splats.render.renderer import composite_screen
+from training.mesh import batch_shards
 
 BATCH_AXES = ("data", GROUP)
 
@@ -39,35 +38,30 @@ def gaussian_shards() -> int:
 
 
 def _exchanged_views(
-    comparison: ViewComparison,
-    rows: int,
-    params: dict[str, Any],
-    alive: jax.Array,
-    active_degree: jax.Array,
-    resident: Arrays,
-    inputs: BatchInputs,
+    comparison: ViewComparison, rows: int, model: SceneModel, inputs: BatchInputs
 ) -> ViewSums:
     """On one device: its Gaussians [n], its views [b]; `seen` of its Gaussians.
 
     The probes are those of its Gaussians for the views of its group [G b, n, 2].
     """
-    settings, gaussians = comparison.settings, params["gaussians"] | {"alive": alive}
-
-    def camera_of_view(view: jax.Array):
-        return camera_of(resident, view, params.get("poses"))
-
+    settings = comparison.settings
+    # Every device projects for the views of all, so that each Gaussian is projected where it lies.
     group_views = jax.lax.all_gather(inputs.view, GROUP, tiled=True)
     parcels, seen = send(
-        gaussians, camera_of_view, group_views, inputs.probes, settings, active_degree, rows
+        model.gaussians,
+        model.camera,
+        group_views,
+        inputs.probes,
+        settings,
+        model.active_degree,
+        rows,
     )
     arrival, incomplete = exchange(parcels, channels=4 if settings.render_depth else 3)
 
     def one(received: tuple[jax.Array, jax.Array, Arrival]) -> ViewSums:
         view, background, (screen, absgrad) = received
         drawn = composite_screen(screen, background, settings, absgrad_probe=absgrad)
-        totals = comparison.compare(
-            drawn.image, drawn.depth, camera_of_view(view), params, resident, view
-        )
+        totals = comparison.compare(drawn.image, drawn.depth, model, view)
         return with_counts(totals, screen.visible, drawn.pairs.pairs_needed, drawn.pairs.overflow)
 
     sums = sum_over_views(one, (inputs.view, inputs.background, arrival))
@@ -88,10 +82,7 @@ def _added_over(axes: tuple[str, ...], sums: ViewSums, seen_axes: tuple[str, ...
 
 def batch_sums(
     comparison: ViewComparison,
-    params: dict[str, Any],
-    alive: jax.Array,
-    active_degree: jax.Array,
-    resident: Arrays,
+    model: SceneModel,
     inputs: BatchInputs,
     exchange_rows: int | None = None,
 ) -> ViewSums:
@@ -103,31 +94,33 @@ def batch_sums(
         all Gaussians.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.shape["data"] * mesh.shape[GROUP] == 1:
-        return comparison.all_views(params, alive, active_degree, resident, inputs)
+    if mesh.empty or batch_shards(mesh) == 1:  # type: ignore[arg-type]
+        return comparison.all_views(model, inputs)
     shards = mesh.shape[GROUP]
-    rows = 0
+    rows = 0  # of a parcel; 0: Gaussians stay where they are
     if exchange_rows is not None and shards > 1:
-        rows = rows_per_shard(exchange_rows, alive.shape[0] // shards, shards)
+        rows = rows_per_shard(exchange_rows, model.alive.shape[0] // shards, shards)
     slots = P(GROUP) if rows else P()
-    specs = {name: jax.tree.map(lambda _: P(), part) for name, part in params.items()}
-    specs["gaussians"] = jax.tree.map(lambda _: slots, params["gaussians"])
+    specs = {name: jax.tree.map(lambda _: P(), part) for name, part in model.params.items()}
+    specs["gaussians"] = jax.tree.map(lambda _: slots, model.params["gaussians"])
     # Probes lie with the Gaussians where those are sharded: their gradients need not travel again.
     probes = P("data", GROUP) if rows else P(BATCH_AXES)
 
-    def local(params, alive, active_degree, resident, inputs) -> ViewSums:
-        arguments = params, alive, active_degree, resident, inputs
+    def local(model: SceneModel, inputs: BatchInputs) -> ViewSums:
         if rows:
-            sums = _exchanged_views(comparison, rows, *arguments)
+            sums = _exchanged_views(comparison, rows, model, inputs)
             return _added_over(BATCH_AXES, sums, ("data",))
-        return _added_over(BATCH_AXES, comparison.all_views(*arguments), BATCH_AXES)
+        return _added_over(BATCH_AXES, comparison.all_views(model, inputs), BATCH_AXES)
 
     # Compositing loops a different number of times on each device, which the check of varying
     # axes cannot follow; the tests compare gradients with those of one device instead.
     spread = jax.shard_map(
         local,
-        in_specs=(specs, slots, P(), P(), BatchInputs(P(BATCH_AXES), P(BATCH_AXES), probes)),  # type: ignore[arg-type]
+        in_specs=(
+            SceneModel(specs, slots, P(), P()),  # type: ignore[arg-type]
+            BatchInputs(P(BATCH_AXES), P(BATCH_AXES), probes),  # type: ignore[arg-type]
+        ),
         out_specs=ViewSums(P(), slots, P(), P()),  # type: ignore[arg-type]
         check_vma=False,
     )
-    return spread(params, alive, active_degree, resident, inputs)
+    return spread(model, inputs)

@@ -20,47 +20,36 @@ import numpy as np
 
 WINDOW = 11
 SIGMA = 1.5
-BLOCK = 22  # Outputs per matrix product; 22 + 10 inputs.
-C1 = 0.01**2
-C2 = 0.03**2
+BLOCK = 22  # outputs of one matrix product, from 22 + 10 = 32 inputs
+C1, C2 = 0.01**2, 0.03**2  # Wang et al.'s K1, K2 for a dynamic range of 1
+NO_ERROR = 1e-20  # mean squared error at which PSNR ends, 200 dB, instead of at infinity
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def photometric_loss(
-    predicted: jax.Array,
-    target: jax.Array,
-    *,
-    ssim_weight: float = 0.2,
-    padding: str = "same",
-    mask: jax.Array | None = None,
-) -> dict[str, jax.Array]:
-    """The loss of 3DGS and its terms: (1 - w) L1 + w (1 - SSIM).
+Sums = tuple[jax.Array, jax.Array]  # a sum of errors, and what it is divided by
 
-    Args:
-      predicted: [H, W, C].
-      target: [H, W, C].
-      ssim_weight: w.
-      padding: "same" or "valid", see the module's docstring.
-      mask: [H, W]; masked pixels count in neither term (SSIM sees them equal in both images).
 
-    Returns:
-      `loss`, `l1` and `ssim`, scalars.
+def loss_sums(
+    predicted: jax.Array, target: jax.Array, mask: jax.Array | None = None
+) -> dict[str, Sums]:
+    """The two image terms of 3DGS for one view, unweighted: `l1`, and `ssim` as 1 - SSIM.
+
+    Masked pixels count in neither (SSIM sees them equal in both images). L1 stays a sum over
+    pixels and channels, so that each pixel of a batch weighs the same; SSIM is averaged within the
+    view first, so that each *view* weighs the same, however much of it a mask keeps.
     """
-    absolute = l1(predicted, target, mask)
-    similarity = ssim(predicted, target, padding=padding, mask=mask)
-    total = (1.0 - ssim_weight) * absolute + ssim_weight * (1.0 - similarity)
-    return {"loss": total, "l1": absolute, "ssim": similarity}
-
-
-def l1(predicted: jax.Array, target: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Mean absolute difference over the kept pixels and all channels."""
-    return _masked_mean(jnp.abs(predicted - target), mask)
+    absolute, count = jnp.abs(predicted - target), jnp.float32(target.size)
+    if mask is not None:
+        absolute = absolute * mask[:, :, None]
+        count = target.shape[2] * jnp.sum(mask)
+    similarity = ssim(predicted, target, mask=mask)
+    return {"l1": (jnp.sum(absolute), count), "ssim": (1.0 - similarity, jnp.float32(1.0))}
 
 
 def psnr(predicted: jax.Array, target: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Peak signal-to-noise ratio in dB over the kept pixels, peak 1; `predicted` is clipped."""
     difference = jnp.clip(predicted, 0.0, 1.0) - target
-    return -10.0 * jnp.log10(jnp.maximum(_masked_mean(difference * difference, mask), 1e-20))
+    return -10.0 * jnp.log10(jnp.maximum(_masked_mean(difference * difference, mask), NO_ERROR))
 
 
 def metric_ssim(
@@ -85,6 +74,7 @@ def ssim(
     if padding not in ("same", "valid"):
         raise ValueError(f"padding {padding!r}: use 'same' or 'valid'")
     if mask is not None:
+        # Not zeros: they would put an edge into every window that reaches over the mask's border.
         predicted = jnp.where(mask[:, :, None] > 0, predicted, target)
     values = ssim_map(predicted, target, padding=padding)
     if mask is not None and padding == "valid":
@@ -98,6 +88,7 @@ def ssim_map(predicted: jax.Array, target: jax.Array, *, padding: str) -> jax.Ar
     if padding == "valid" and min(height, width) < WINDOW:
         raise ValueError(f"an image of {height}x{width} holds no {WINDOW}x{WINDOW} window")
     p, t = predicted.transpose(2, 0, 1), target.transpose(2, 0, 1)
+    # Variances as mean of squares minus square of mean, which needs one pass over the images.
     blurred = _blur(jnp.concatenate([p, t, p * p + t * t, p * t]), padding)
     mean_p, mean_t, squares, product = blurred.reshape(4, channels, *blurred.shape[1:])
     means_product, means_squared = mean_p * mean_t, mean_p * mean_p + mean_t * mean_t

@@ -10,8 +10,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from splats.render.harmonics import unit_directions
+from splats.render.unit_vectors import unit_vectors
 
+# The first two rows of the identity: an offset of zero is no rotation.
 IDENTITY_SIX = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -22,9 +23,9 @@ def no_corrections(views: int) -> jax.Array:
 
 def six_to_matrix(six: jax.Array) -> jax.Array:
     """Rotation [3, 3] whose first two rows are the two halves of `six` [6], orthonormalized."""
-    first = unit_directions(six[None, :3])[0]
+    first = unit_vectors(six[:3])
     second = six[3:] - jnp.sum(first * six[3:]) * first
-    second = unit_directions(second[None, :])[0]
+    second = unit_vectors(second)
     return jnp.stack([first, second, jnp.cross(first, second)])
 
 

@@ -8,6 +8,7 @@ Vocabulary: B views, N Gaussians, H, W image size; `seen` counts the views that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from splats.config import LossConfig
 from splats.data.views import Arrays, camera_of
 from splats.gaussians.population import Gaussians
 from splats.losses import bilateral, depth
-from splats.losses.photometric import ssim
+from splats.losses.photometric import loss_sums
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
 from training.loss import Total
@@ -69,6 +70,33 @@ class BatchInputs:
     probes: Probes
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SceneModel:
+    """What is drawn, and what it is compared with.
+
+    Attributes:
+      params: `gaussians` (leaves [N, ...]) and the corrections per view, where there are any.
+      alive: bool [N].
+      active_degree: int32 scalar, of the harmonics.
+      resident: photographs and cameras of the training views, see `splats.data.views`.
+    """
+
+    params: dict[str, Any]
+    alive: jax.Array
+    active_degree: jax.Array
+    resident: Arrays
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """As the renderer takes them."""
+        return self.params["gaussians"] | {"alive": self.alive}
+
+    def camera(self, view: jax.Array) -> Camera:
+        """Of a row of the resident arrays, with its pose correction."""
+        return camera_of(self.resident, view, self.params.get("poses"))
+
+
 @dataclass(frozen=True)
 class ViewComparison:
     """Static settings of the comparison."""
@@ -80,72 +108,47 @@ class ViewComparison:
         self,
         image: jax.Array,
         depth_map: jax.Array | None,
-        camera: Camera,
-        params: dict[str, Any],
-        resident: Arrays,
+        model: SceneModel,
         view: jax.Array,
     ) -> dict[str, Total]:
         """Errors of one rendered view [H, W, 3] against its photograph."""
+        params, resident = model.params, model.resident
         photograph = resident["images"][view].astype(jnp.float32) / 255.0
         if "bilateral" in params:
             image = bilateral.apply_grid(params["bilateral"][view], image)
         mask = resident["valid"][view].astype(jnp.float32) if "valid" in resident else None
-        absolute = jnp.abs(image - photograph)
-        count = jnp.float32(photograph.size)
-        if mask is not None:
-            absolute = absolute * mask[:, :, None]
-            count = 3.0 * jnp.sum(mask)
-        totals = {
-            "l1": Total(jnp.sum(absolute), count),
-            "ssim": Total(1.0 - ssim(image, photograph, mask=mask), jnp.float32(1.0)),
-        }
+        sums = loss_sums(image, photograph, mask)
+        totals = {name: Total(*term) for name, term in sums.items()}
         if self.losses.depth:
             if depth_map is None:
                 raise ValueError("depth supervision needs RenderSettings.render_depth")
             totals["depth"] = Total(
                 *depth.disparity_error(
-                    depth_map, camera, resident["points"][view], resident["points_present"][view]
+                    depth_map,
+                    model.camera(view),
+                    resident["points"][view],
+                    resident["points_present"][view],
                 )
             )
         return totals
 
-    def one_view(
-        self,
-        params: dict[str, Any],
-        alive: jax.Array,
-        active_degree: jax.Array,
-        resident: Arrays,
-        inputs: BatchInputs,
-    ) -> ViewSums:
+    def one_view(self, model: SceneModel, inputs: BatchInputs) -> ViewSums:
         """Renders and compares one view; leaves of `inputs` have no leading axis."""
-        camera = camera_of(resident, inputs.view, params.get("poses"))
-        gaussians: Gaussians = params["gaussians"] | {"alive": alive}
         output = render(
-            gaussians,
-            camera,
+            model.gaussians,
+            model.camera(inputs.view),
             self.settings,
             background=inputs.background,
-            active_degree=active_degree,
+            active_degree=model.active_degree,
             means2d_probe=inputs.probes.get("means2d"),
             absgrad_probe=inputs.probes.get("absgrad"),
         )
-        totals = self.compare(output.image, output.depth, camera, params, resident, inputs.view)
+        totals = self.compare(output.image, output.depth, model, inputs.view)
         return with_counts(totals, output.visible, output.pairs_needed, output.overflow)
 
-    def all_views(
-        self,
-        params: dict[str, Any],
-        alive: jax.Array,
-        active_degree: jax.Array,
-        resident: Arrays,
-        inputs: BatchInputs,
-    ) -> ViewSums:
+    def all_views(self, model: SceneModel, inputs: BatchInputs) -> ViewSums:
         """Sums over the leading axis of `inputs`, one view at a time."""
-
-        def one(view_inputs: BatchInputs) -> ViewSums:
-            return self.one_view(params, alive, active_degree, resident, view_inputs)
-
-        return sum_over_views(one, inputs)
+        return sum_over_views(lambda one: self.one_view(model, one), inputs)
 
 
 def with_counts(
@@ -161,8 +164,11 @@ def with_counts(
     return ViewSums(totals | counts, seen, overflow, jnp.zeros((), bool))
 
 
-def sum_over_views(one, inputs: Any) -> ViewSums:
-    """`one` applied to each row of `inputs` in turn, added up."""
+def sum_over_views(one: Callable[[Any], ViewSums], inputs: Any) -> ViewSums:
+    """`one` applied to each row of `inputs` in turn, added up.
+
+    One view after the other, because side by side their pixels would need memory for all of them.
+    """
     views = jax.tree.leaves(inputs)[0].shape[0]
     first = one(jax.tree.map(lambda leaf: leaf[0], inputs))
     if views == 1:

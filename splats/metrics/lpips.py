@@ -26,7 +26,7 @@ from training.errors import ConfigError
 # Of the network's inputs, per channel: the mean and deviation of ImageNet for images in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
-EPSILON = 1e-10
+EPSILON = 1e-10  # of the package, added to the length of features
 
 
 class Layer(NamedTuple):

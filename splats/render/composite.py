@@ -78,6 +78,8 @@ def _backward(plan, residuals, cotangents):
     packed, opacities, background, pair_gaussian, tile_offsets, left, color = residuals
     image_cotangent = layout.to_tiles(plan, cotangents[0])
     alpha_cotangent = layout.to_tiles(plan, cotangents[1][:, :, None])[:, 0, :]
+    # Cotangent times output, per pixel: what a pair sees behind itself is this minus what lies
+    # before it, so that the derivative can walk front to back like the image.
     total = jnp.sum(image_cotangent * color, axis=1) + alpha_cotangent * (1.0 - left)
     rows = _backend(plan).backward_tiles(
         plan, packed, tile_offsets, image_cotangent, alpha_cotangent, total
@@ -85,6 +87,7 @@ def _backward(plan, residuals, cotangents):
     background_grad = jnp.sum(left[:, None, :] * image_cotangent, axis=(0, 2))
     per_pair = _pair_gradients(plan, packed, rows, tile_offsets)
     count = opacities.shape[0]
+    # A Gaussian has a pair in each tile that it touches. Unused slots name row N and fall away.
     summed = jax.ops.segment_sum(per_pair, pair_gaussian, num_segments=count)
     channels = background.shape[0]
     absgrad = summed[:, 6 + channels :] if plan.absolute else jnp.zeros((count, 2), packed.dtype)
@@ -115,6 +118,8 @@ def _pair_gradients(plan, packed, rows, tile_offsets):
     tile = tile.astype(jnp.int32) - 1
     center_x, center_y = layout.tile_centers(plan, jnp.maximum(tile, 0))
     mean_x, mean_y, a, b, c, opacity = (packed[:capacity, i] for i in range(6))
+    # With d = mean - pixel, sums of dL/dsigma times d, d d^T are polynomials of the mean in the
+    # moments of the pixels: the kernels need not know the Gaussian's place.
     x, y = mean_x - center_x, mean_y - center_y
     m, m_x, m_y, m_xx, m_xy, m_yy = (rows[:, i] for i in range(layout.MOMENTS))
     sum_dx, sum_dy = x * m - m_x, y * m - m_y
@@ -125,6 +130,7 @@ def _pair_gradients(plan, packed, rows, tile_offsets):
             0.5 * (x * x * m - 2 * x * m_x + m_xx),
             x * y * m - x * m_y - y * m_x + m_xy,
             0.5 * (y * y * m - 2 * y * m_y + m_yy),
+            # dL/do = sum of dL/dalpha exp(-sigma) = -(sum of dL/dsigma) / o.
             -m / jnp.where(opacity > 0.0, opacity, 1.0),
         ],
         axis=-1,

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-MAX_ALPHA = 0.99
-MIN_ALPHA = 1.0 / 255.0
-STOP_TRANSMITTANCE = 1e-4
+# The three numbers of Kerbl et al. (2023) and gsplat; images differ visibly with others.
+MAX_ALPHA = 0.99  # the derivative divides by 1 - alpha
+MIN_ALPHA = 1.0 / 255.0  # less changes no pixel of 8 bits
+STOP_TRANSMITTANCE = 1e-4  # what lies behind cannot be seen
 GEOMETRY = 6  # Columns of a packed row before the colors.
 MOMENTS = 6  # 1, x, y, x^2, x y, y^2.
 
@@ -44,6 +45,7 @@ def pack(plan, means2d, conics, opacities, colors, pair_gaussian):
     table = jnp.concatenate([means2d, conics, opacities[:, None], colors], axis=1)
     if plan.backend != "xla":
         table = jnp.pad(table, ((0, 0), (0, -table.shape[1] % 4)))
+    # Unused slots ask for row N, which does not exist: an opacity of 0, which is skipped.
     rows = table.at[pair_gaussian].get(mode="fill", fill_value=0.0)
     return jnp.pad(rows, ((0, plan.chunk), (0, 0)))
 
@@ -58,6 +60,7 @@ def align_pairs(pair_gaussian, tile_offsets, count: int, unit: int):
     owned = tile_offsets[1:] - tile_offsets[:-1]
     aligned = jnp.pad(jnp.cumsum(-(-owned // unit) * unit), (1, 0)).astype(jnp.int32)
     slots = jnp.arange(-(-(capacity + tiles * (unit - 1)) // unit) * unit, dtype=jnp.int32)
+    # Unrolled: on a GPU the default is a loop that waits for the device at each of its steps.
     owner = jnp.searchsorted(aligned, slots, side="right", method="scan_unrolled") - 1
     tile = jnp.clip(owner, 0, tiles - 1)
     rank = slots - aligned[tile]
@@ -73,6 +76,7 @@ def pixel_offsets(plan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moment_basis(plan) -> np.ndarray:
+    """[Q, 6]: what the pixels of a tile are multiplied with to get the moments of their values."""
     x, y = pixel_offsets(plan)
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 

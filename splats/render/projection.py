@@ -20,11 +20,15 @@ import jax
 import jax.numpy as jnp
 
 from splats.render.camera import Camera
+from splats.render.unit_vectors import unit_vectors
 
 MAX_SIGMAS = 3.33  # exp(-3.33^2 / 2) = 1/255.8: beyond it no opacity reaches the alpha threshold.
 ALPHA_THRESHOLD = 1.0 / 255.0
+# Its square, 2.5e-5, is the bound of INRIA's program: the root has an infinite slope at 0, where a
+# Gaussian has no area on the screen.
 MIN_COMPENSATION = 0.005
 FRUSTUM_MARGIN = 0.3  # Fraction of the half image by which the Jacobian's (u, v) may leave it.
+# The smallest radius of the fisheye, which divides by it; far below a pixel.
 FISHEYE_EPS = 1e-7
 
 
@@ -45,9 +49,7 @@ def rotation_matrices(quats: jax.Array) -> jax.Array:
 
     The quaternion 0 gives the identity with zero gradient.
     """
-    squared = jnp.sum(quats * quats, axis=-1, keepdims=True)
-    is_zero = squared < 1e-30
-    unit = quats * jnp.where(is_zero, 0.0, jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))
+    unit = unit_vectors(quats)
     w, x, y, z = (unit[:, i] for i in range(4))
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -95,6 +97,7 @@ def project(
     in_range = (depths > near) & (depths < far)
     # Culled points get a harmless depth, so that no inf meets a zero cotangent.
     points = jnp.where(in_range[:, None], points, jnp.array([[0.0, 0.0, 1.0]], points.dtype))
+    # M = R diag(s): column k of each matrix is the k-th axis of the ellipsoid, of its length.
     factors = rotation_matrices(quats) * scales[:, None, :]
     factors = jnp.stack([_apply_row(rotation[i], factors) for i in range(3)], axis=1)
     lens = {"pinhole": _pinhole, "ortho": _ortho, "fisheye": _fisheye}[camera_model]
@@ -103,9 +106,12 @@ def project(
     cov_xx = jnp.sum(row_x * row_x, axis=-1) + eps2d
     cov_yy = jnp.sum(row_y * row_y, axis=-1) + eps2d
     cov_xy = jnp.sum(row_x * row_y, axis=-1)
+    # det(F F^T) = |F0 x F1|^2: as cov_xx cov_yy - cov_xy^2 a needle would lose all its digits.
     normal = jnp.cross(row_x, row_y)
     det_before = jnp.sum(normal * normal, axis=-1)
+    # det(F F^T + eps I) from the same pieces; cov_xx and cov_yy have the filter in them already.
     det = det_before + eps2d * (cov_xx + cov_yy - eps2d)
+    # The inverse of a symmetric 2 x 2 matrix; det is at least eps2d^2, so that it always exists.
     conics = jnp.stack([cov_yy, -cov_xy, cov_xx], axis=-1) / det[:, None]
     compensations = jnp.sqrt(jnp.maximum(det_before / det, MIN_COMPENSATION**2))
 
@@ -136,6 +142,8 @@ def _pinhole(points, factors, camera, width, height):
     """Means [N, 2] and the rows F0, F1 [N, 3]; the Jacobian is taken inside a widened frustum."""
     inverse_z = 1.0 / points[:, 2]
     u, v = points[:, 0] * inverse_z, points[:, 1] * inverse_z
+    # Far outside of the image the linearization has no meaning, and a Gaussian there would smear
+    # over all of it: the slope is taken at the nearest point of the widened frustum instead.
     margin_u = FRUSTUM_MARGIN * 0.5 * width / camera.fx
     margin_v = FRUSTUM_MARGIN * 0.5 * height / camera.fy
     clamped_u = jnp.clip(
@@ -199,10 +207,12 @@ def _extents(means2d, cov_xx, cov_yy, opacities, compensations, width, height):
         visible &= peak >= ALPHA_THRESHOLD
         level = jnp.minimum(level, extent_level(peak))
     extents = jnp.sqrt(level[:, None] * jnp.stack([cov_xx, cov_yy], axis=-1))
+    # Rounded up as in gsplat, so that both draw the same Gaussians at the border of the image.
     radii = jnp.ceil(extents)
     limits = jnp.array([[width, height]], means2d.dtype)
     inside = (means2d + radii > 0) & (means2d - radii < limits)
     visible &= jnp.all(inside, axis=-1)
+    # Extents only decide which tiles are visited: their derivative is not that of the image.
     return jax.lax.stop_gradient(extents), visible
 
 

@@ -18,6 +18,7 @@ from splats.render import harmonics, projection, tiles
 from splats.render.camera import Camera, RenderSettings
 from splats.render.rasterize import rasterize, resolve_tile_size
 
+# Divides the expected depth: where nothing was drawn it is 0 instead of 0 / 0.
 MIN_ACCUMULATED_ALPHA = 1e-10
 
 
@@ -131,6 +132,7 @@ def project_to_screen(
     if "alive" in gaussians:
         visible &= gaussians["alive"]
     if settings.antialiased:
+        # The low-pass filter spread the Gaussian over more pixels: as much light, fainter.
         opacities = opacities * projected.compensations
     screen = Screen(
         means2d=projected.means2d,
@@ -154,8 +156,11 @@ def composite_screen(
     """The second half of `render`: sorts the Gaussians into tiles and blends them."""
     tile_size = resolve_tile_size(settings.tile_size)
     means2d = screen.means2d
+    # Added after projection: its gradient is what the pixels feel of a moved center on the screen,
+    # without what sizes and colors feel of a moved mean in the world.
     if means2d_probe is not None:
         means2d = means2d + means2d_probe
+    # The list only chooses what is drawn; it is no part of the function that is differentiated.
     pairs = tiles.build_pairs(
         *jax.lax.stop_gradient(
             (screen.means2d, screen.conics, screen.opacities, screen.extents, screen.depths)
@@ -166,6 +171,7 @@ def composite_screen(
         capacity=settings.pair_capacity,
     )
     if settings.render_depth:
+        # Depth is composited as a fourth color, before a background at depth 0.
         background = jnp.concatenate([background, jnp.zeros(1, background.dtype)])
     image, alpha = rasterize(
         means2d,
@@ -185,6 +191,7 @@ def composite_screen(
     )
     depth = None
     if settings.render_depth:
+        # Blended depth over accumulated alpha: the mean over what was hit.
         depth = image[:, :, 3] / jnp.maximum(alpha, MIN_ACCUMULATED_ALPHA)
     return Composite(image[:, :, :3], alpha, depth, means2d, pairs)
 

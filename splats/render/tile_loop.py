@@ -36,6 +36,7 @@ def deal_tiles(tile_offsets: jax.Array, lanes: int) -> jax.Array:
     """
     counts = tile_offsets[1:] - tile_offsets[:-1]
     tiles = counts.shape[0]
+    # Back and forth over the lanes, so that none gets the largest tile of every round.
     order = jnp.argsort(-counts, stable=True).astype(jnp.int32)
     rounds = -(-tiles // lanes)
     order = jnp.pad(order, (0, rounds * lanes - tiles), constant_values=tiles)
@@ -70,6 +71,7 @@ def _evaluate_chunk(plan, packed, tile, position, end, running) -> _Chunk:
     a, b, c = (rows[:, :, i, None] for i in (2, 3, 4))
     sigma = 0.5 * (a * delta_x * delta_x + c * delta_y * delta_y) + b * delta_x * delta_y
     unclamped = rows[:, :, 5, None] * jnp.exp(-sigma)
+    # A negative sigma comes from rounding of a nearly singular conic, and would be brighter than o.
     kept = (sigma >= 0.0) & (unclamped >= layout.MIN_ALPHA) & valid[:, :, None]
     unclamped = jnp.where(kept, unclamped, 0.0)
     alpha = jnp.minimum(unclamped, layout.MAX_ALPHA)
@@ -128,10 +130,12 @@ def forward_tiles(plan, packed, tile_offsets):
         lanes, running, left, color, all_left, all_color = state
         chunk = _evaluate_chunk(plan, packed, lanes.tile, lanes.position, lanes.end, running)
         accepted = chunk.after > layout.STOP_TRANSMITTANCE
+        # Weight = alpha T with T the transmittance before the pair, which is after / (1 - alpha).
         weights = jnp.where(accepted, chunk.alpha * (chunk.after / (1.0 - chunk.alpha)), 0.0)
         left = jnp.minimum(left, jnp.min(jnp.where(accepted, chunk.after, 1.0), axis=0))
         color = color + jnp.sum(weights[:, :, None, :] * chunk.colors[:, :, :, None], axis=0)
         running = chunk.after[-1]
+        # At every step: the last write of a tile is its result, and no lane waits for another.
         all_left = all_left.at[lanes.tile].set(left)
         all_color = all_color.at[lanes.tile].set(color)
         opaque = jnp.all(running <= layout.STOP_TRANSMITTANCE, axis=1)
@@ -182,6 +186,7 @@ def backward_tiles(plan, packed, tile_offsets, image_cotangent, alpha_cotangent,
         front_after = front[None] + jnp.cumsum(weights * g, axis=0)
         behind = total[lanes.tile][None] - front_after
         alpha_grad = before * g - behind / rest
+        # Where alpha is clamped to 0.99 it does not depend on the Gaussian any more.
         free = accepted & (chunk.unclamped <= layout.MAX_ALPHA)
         sigma_grad = jnp.where(free, -chunk.alpha * alpha_grad, 0.0)
         columns = [

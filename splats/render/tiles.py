@@ -24,7 +24,7 @@ from splats.render.projection import extent_level
 # Pixels and fraction of the extent by which ellipses are widened, so that rounding drops no pixel.
 WIDENING_PIXELS = 1e-3
 WIDENING_FRACTION = 1e-4
-PACKED_KEY_LIMIT = 2**32
+PACKED_KEY_LIMIT = 2**32  # tile and slot share one unsigned word of 32 bits below it
 
 
 class PairList(NamedTuple):
@@ -63,7 +63,10 @@ def build_pairs(
     """
     tiles_y, tiles_x = grid
     count = means2d.shape[0]
+    # The bits of positive floats, read as integers, are in the order of the floats, and integers
+    # sort without care for NaN and -0.
     keys = jax.lax.bitcast_convert_type(depths.astype(jnp.float32), jnp.int32)
+    # What is not visible comes last, and gets no rows below.
     keys = jnp.where(visible, keys, jnp.iinfo(jnp.int32).max)
     _, order = jax.lax.sort((keys, jnp.arange(count, dtype=jnp.int32)), num_keys=1, is_stable=True)
     ellipse = jnp.concatenate(
@@ -82,6 +85,7 @@ def build_pairs(
     pair_row, pair_local, pair_total = _expand(tile_counts, capacity)
     used = jnp.arange(capacity) < pair_total
     tile = row[pair_row] * tiles_x + first_tile[pair_row] + pair_local
+    # Unused slots get a tile that does not exist, so that they are sorted behind all others.
     tile = jnp.where(used, tile, tiles_y * tiles_x)
     gaussian = jnp.where(used, order[row_owner[pair_row]], count)
     tile, gaussian = _sort_by_tile(tile, gaussian, tiles_y * tiles_x)
@@ -89,6 +93,8 @@ def build_pairs(
     offsets = jnp.searchsorted(
         tile, jnp.arange(tiles_y * tiles_x + 1), side="left", method="scan_unrolled"
     )
+    # Rows have as many slots as pairs, so that either may be what does not fit. Where rows were
+    # cut, the pairs of the missing ones were never counted: more may be needed than is said here.
     needed = jnp.maximum(row_total, pair_total)
     return PairList(gaussian, offsets.astype(jnp.int32), needed, needed > capacity)
 
@@ -99,6 +105,7 @@ def _widen(extents):
 
 def _span(center, low, high, tile_size, tiles):
     """First and last tile whose pixel centers may lie in [center + low, center + high]."""
+    # Clipped before the conversion: a float beyond int32 has no defined integer.
     first_pixel = jnp.ceil(jnp.clip(center + low - 0.5, -1e6, 1e6))
     last_pixel = jnp.floor(jnp.clip(center + high - 0.5, -1e6, 1e6))
     first = jnp.floor(first_pixel / tile_size).astype(jnp.int32)

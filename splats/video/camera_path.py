@@ -76,6 +76,7 @@ def orbit(
             f"degrees; got {count}, {radius}, {elevation}."
         )
     axis = np.asarray(up, np.float64) / np.linalg.norm(up)
+    # The coordinate axis farthest from `up` is never parallel to it.
     first = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
     first /= np.linalg.norm(first)
     second = np.cross(axis, first)

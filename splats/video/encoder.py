@@ -30,10 +30,10 @@ def require_encoder() -> None:
 
 
 @contextlib.contextmanager
-def open_film(
+def open_video(
     file: Path, width: int, height: int, frames_per_second: float
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that adds a frame, uint8 [height, width, 3], to a film.
+    """A function that adds a frame, uint8 [height, width, 3], to a video.
 
     The encoder takes even sizes only: odd ones get their last row or column twice.
 
@@ -62,7 +62,8 @@ def open_film(
     try:
         yield add
     finally:
+        # Closes the pipe, which ends the video, and reads stderr meanwhile, so that neither blocks.
         _, said = encoder.communicate()
     if encoder.returncode:
         words = said.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise InputError(f"the film {file} cannot be written ({words[-1]})")
+        raise InputError(f"the video {file} cannot be written ({words[-1]})")

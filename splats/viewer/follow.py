@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shown:
-    """One checkpoint: its Gaussians in the world of training, and what was said about it."""
+    """One checkpoint: its Gaussians in the world of training, and what was said about it.
+
+    `total`: updates of the whole run."""
 
     task: SplatTask
     state: TrainState
     step: int
+    total: int
     cloud: GaussianCloud
     scores: dict[str, float]
 
@@ -44,7 +47,7 @@ def read_shown(workdir: Path, which: str, task: SplatTask | None = None) -> Show
     program, state, step = restored(workdir, which, task)
     loaded: SplatTask = program.task  # type: ignore[assignment]
     cloud = trained_cloud(loaded, state, normalized=True).cloud
-    return Shown(loaded, state, step, cloud, scores_of(workdir, step))
+    return Shown(loaded, state, step, program.total_updates, cloud, scores_of(workdir, step))
 
 
 def newest_step(workdir: Path) -> int | None:
@@ -109,7 +112,7 @@ class Renderings:
             width=width,
             height=height,
             render_depth=False,
-            pair_capacity=max(self.pair_capacity, shown.task.pair_capacity),
+            pair_capacity=max(self.pair_capacity, shown.task.sizes.pair_capacity),
         )
         gaussians: dict[str, Any] = dict(shown.state.params["gaussians"])
         opacity = jax.nn.sigmoid(gaussians["opacities"])

@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from splats.formats import GaussianCloud
 from splats.formats.cloud import opacities
-from splats.formats.harmonics import DC
 from splats.formats.quaternions import normalized
+from splats.gaussians.harmonic_basis import constant_to_rgb
 
 LARGEST_COVARIANCE = 6e4  # half floats, which the browser stores, end at 65504
 LARGEST_MAGNIFICATION = 100.0
@@ -51,6 +51,7 @@ def drawn_cloud(cloud: GaussianCloud, size: float = 1.0, faintest: float = 0.0) 
     scales = size * np.exp(np.clip(cloud.log_scales.astype(np.float64), -80, 20))
     largest = float(scales.max(initial=1e-6))
     magnification = float(np.clip(np.sqrt(LARGEST_COVARIANCE) / largest, 1, LARGEST_MAGNIFICATION))
+    # scipy has the real part last.
     w, x, y, z = normalized(cloud.quaternions).T
     turns = Rotation.from_quat(np.stack([x, y, z, w], axis=1).reshape(-1, 4)).as_matrix()
     # A single Gaussian of more than 244 units is drawn smaller.
@@ -59,7 +60,7 @@ def drawn_cloud(cloud: GaussianCloud, size: float = 1.0, faintest: float = 0.0) 
     return DrawnCloud(
         centers=(magnification * cloud.means).astype(np.float32),
         covariances=np.clip(covariances, -LARGEST_COVARIANCE, LARGEST_COVARIANCE).astype("f4"),
-        colors=np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1).astype(np.float32),
+        colors=np.clip(constant_to_rgb(cloud.harmonics[:, 0]), 0, 1).astype(np.float32),
         opacities=opacity[:, None].astype(np.float32),
         magnification=magnification,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import socket
 import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 from PIL import Image
 
 from splats.data.scene import Scene
+from splats.data.scene_facts import SceneFacts
 from splats.evaluation import spread_over
 from splats.viewer import geometry
 from splats.viewer.follow import Renderings, Shown, status
-from training.errors import ConfigError
+from training.errors import ConfigError, PodvisionError
 
 BROWSER, EXACT, NOTHING = "Gaussians (in the browser)", "exact rendering", "cameras only"
 HEIGHTS = ("180", "360", "540", "720", "1080")
@@ -59,10 +61,28 @@ def check_address(host: str, port: int) -> None:
 class Page:
     """One server with its controls; `update` brings every browser up to date."""
 
-    def __init__(self, host: str, port: int, scene: Scene, total: int | None):
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        facts: SceneFacts,
+        open_scene: Callable[[], Scene],
+        total: int | None,
+    ):
+        """Starts the server.
+
+        Args:
+          facts: the cameras that are shown.
+          open_scene: reads the photographs; called when the first of them is asked for.
+          total: updates of the whole run, where known.
+
+        Raises:
+          ConfigError: viser is not installed, or the address cannot be served.
+        """
         viser = require_viser()
         check_address(host, port)
-        self.scene, self.total = scene, total
+        self.facts, self.open_scene, self.total = facts, open_scene, total
+        self.reading = threading.Lock()  # browsers click in threads of their own
         self.wake = threading.Event()
         self.renderings = Renderings()
         self.moved: set[int] = set()  # browsers whose exact picture is out of date
@@ -73,9 +93,9 @@ class Page:
         # A shared page would go through a server on the internet.
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
         self.server.scene.set_background_image(BLACK)
-        self.up = geometry.up_direction(scene.world_to_camera)
+        self.up = geometry.up_direction(facts.world_to_camera)
         self.server.scene.set_up_direction(tuple(self.up.tolist()))
-        self._start_at(int(scene.test[0]))
+        self._start_at(int(facts.test[0]))
         self._add_controls()
         self.frustums = {**self._frustums("training"), **self._frustums("held out")}
         self.server.on_client_connect(self._connected)
@@ -94,11 +114,11 @@ class Page:
 
     def _camera(self, view: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Orientation wxyz, place, point looked at and vertical angle of a photograph's camera."""
-        pose = self.scene.world_to_camera[view]
+        pose = self.facts.world_to_camera[view]
         wxyz, position = geometry.pose_for_browser(pose)
         target = geometry.look_at_point(pose, np.zeros(3))
-        _, height = self.scene.sizes[view].tolist()
-        return wxyz, position, target, geometry.view_angle(self.scene.intrinsics[view], height)
+        _, height = self.facts.sizes[view].tolist()
+        return wxyz, position, target, geometry.view_angle(self.facts.intrinsics[view], height)
 
     def _add_controls(self) -> None:
         gui = self.server.gui
@@ -119,17 +139,17 @@ class Page:
 
     def _frustums(self, kind: str) -> dict[int, Any]:
         """A pyramid for each view of a kind (for 400 at most); a click opens its photograph."""
-        scene, handles = self.scene, {}
-        views = scene.train if kind == "training" else scene.test
+        facts, handles = self.facts, {}
+        views = facts.train if kind == "training" else facts.test
         for view in spread_over(views, MOST_FRUSTUMS).tolist():
             wxyz, position, _, angle = self._camera(view)
-            width, height = scene.sizes[view].tolist()
+            width, height = facts.sizes[view].tolist()
             handle = self.server.scene.add_camera_frustum(
                 f"/{kind}/{view}",
                 angle,
                 width / height,
-                scale=0.08 * scene.scene_scale,
-                thickness=0.001 * scene.scene_scale,
+                scale=0.08 * facts.scene_scale,
+                thickness=0.001 * facts.scene_scale,
                 color=TRAINING_COLOR if kind == "training" else HELD_OUT_COLOR,
                 wxyz=wxyz,
                 position=position,
@@ -140,26 +160,36 @@ class Page:
         return handles
 
     def _show_frustums(self, kind: str) -> None:
-        views = self.scene.train if kind == "training" else self.scene.test
+        views = self.facts.train if kind == "training" else self.facts.test
         for view in views.tolist():
             if view in self.frustums:
                 self.frustums[view].visible = self.shows[kind].value
 
     def open_view(self, view: int, client: Any) -> None:
         """Shows a photograph, and takes a browser to where it was taken."""
-        picture = Image.fromarray(self.scene.view(view))
-        picture.thumbnail((PHOTOGRAPH_PIXELS, PHOTOGRAPH_PIXELS))
-        kind = "held out" if view in self.scene.test else "training"
-        self.photograph.image = np.asarray(picture)
-        self.photograph.label = f"{self.scene.names[view]} ({kind})"
+        kind = "held out" if view in self.facts.test else "training"
+        image, note = self._photograph(view)
+        self.photograph.image = image
+        self.photograph.label = f"{self.facts.names[view]} ({kind}){note}"
         self.photograph.visible = True
         if client is not None:
             _, position, target, angle = self._camera(view)
             with client.atomic():
-                client.camera.up_direction = -self.scene.world_to_camera[view, 1, :3]
+                client.camera.up_direction = -self.facts.world_to_camera[view, 1, :3]
                 client.camera.position = position
                 client.camera.look_at = target
                 client.camera.fov = angle
+
+    def _photograph(self, view: int) -> tuple[np.ndarray, str]:
+        """A small picture, uint8, and why it is black where the photograph cannot be had."""
+        try:
+            with self.reading:
+                scene = self.open_scene()
+        except PodvisionError as error:
+            return BLACK, f": {error}"
+        picture = Image.fromarray(scene.view(scene.names.index(self.facts.names[view])))
+        picture.thumbnail((PHOTOGRAPH_PIXELS, PHOTOGRAPH_PIXELS))
+        return np.asarray(picture), ""
 
     def _connected(self, client: Any) -> None:
         client.camera.on_update(lambda _: self._changed(client.client_id))

@@ -61,7 +61,7 @@ def first_failure(task):
 
 def test_9_a_loss_of_parameters_only_is_stopped_before_the_first_update():
     task = small_task()
-    fake = NeverRenders(task.config, task.scene, task.capacity, task.pair_capacity)
+    fake = NeverRenders(task.config, task.world, task.sizes)
     stop = first_failure(fake)
     assert stop.guard == "pixel-dependence" and stop.exit_code == 3
     assert "does not compare" in str(stop)
@@ -108,11 +108,12 @@ def test_10_a_split_without_held_out_views_cannot_be_made():
         make_split(names[:1], SplitConfig())
 
 
-@pytest.mark.parametrize("test_views", [np.zeros(0, np.int32), np.array([0, 1], np.int32)])
-def test_10_a_task_without_held_out_views_or_with_shared_ones_cannot_be_made(test_views):
-    scene = replace(small_scene(), test=test_views, train=np.arange(16, dtype=np.int32))
-    with pytest.raises(ConfigError, match="held-out"):
-        SplatTask(small_task().config, scene, 256, 4096)
+@pytest.mark.parametrize("count", [0, 2])
+def test_10_a_scene_without_held_out_views_or_with_shared_ones_cannot_be_made(count):
+    """A scene knows its views by its split alone, and a split proves itself when it is made."""
+    names = small_scene().names
+    with pytest.raises(ConfigError, match="test"):
+        replace(small_scene(), split=replace(small_scene().split, train=names, test=names[:count]))
 
 
 def test_10_evaluating_on_training_views_is_refused_by_name():

@@ -11,6 +11,8 @@ import numpy as np
 
 from splats.config import Config, DensifyConfig, LossConfig, ModelConfig, RenderConfig
 from splats.data.scene import Scene, load_scene
+from splats.data.scene_access import Photographs, SceneAccess
+from splats.gaussians.sizes import Sizes
 from splats.synthetic import SyntheticConfig, write_scene
 from splats.task import SplatTask
 from training.config import Duration, MeshConfig
@@ -41,7 +43,13 @@ def small_config(**changes) -> Config:
 
 def small_task(capacity: int = 256, **changes) -> SplatTask:
     config = small_config(**changes)
-    return SplatTask(config, small_scene(), capacity, config.render.pair_capacity)
+    return task_of(config, small_scene(), capacity)
+
+
+def task_of(config: Config, scene: Scene, capacity: int = 256) -> SplatTask:
+    """The task of a scene that is loaded already."""
+    world = SceneAccess(Photographs(config.scene, scene))
+    return SplatTask(config, world, Sizes(capacity, config.render.pair_capacity))
 
 
 @functools.cache
@@ -72,6 +80,11 @@ def batches(program: Program, steps: range):
         for step in steps
     ]
     return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *rows)
+
+
+def one_batch(program: Program):
+    """`[batch]` arrays of the views of step 0."""
+    return jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
 
 
 def losses(**changes) -> LossConfig:

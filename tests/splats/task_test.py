@@ -24,6 +24,7 @@ from tests.splats.scenes import (
     batches,
     losses,
     make_program,
+    one_batch,
     shared_program,
     small_config,
     small_scene,
@@ -162,7 +163,7 @@ def test_too_few_pairs_suppress_the_update_and_growing_lets_it_pass():
         while read()[0]["replay"]:
             program, state = program.resized(state, "overflow")
             state, read = program.step(state, batches(program, range(1)))
-        assert program.task.pair_capacity >= read()[0]["pairs"]
+        assert program.task.sizes.pair_capacity >= read()[0]["pairs"]
         assert int(state.step) == 1
 
 
@@ -172,14 +173,14 @@ def test_more_slots_do_not_change_what_is_learned(strategy):
     program = shared_program(strategy)
     with jax.set_mesh(program.layout.mesh):
         state, _ = program.step(program.initial_state(), batches(program, range(1)))
-        larger, padded = program.task.resized(jax.tree.map(jnp.copy, state), 1024)
+        larger, padded = program.task.resize(jax.tree.map(jnp.copy, state), "full")
         results = []
         for p, s in ((program, state), (make_program(larger), padded)):
             for step in (1, 2):
                 s, read = p.step(s, batches(p, range(step, step + 1)))
             results.append((read()[-1]["loss"], host(s)))
     (loss, small), (padded_loss, big) = results
-    assert larger.capacity == 1024
+    assert larger.sizes.capacity == 1024
     assert padded_loss == pytest.approx(loss, rel=1e-5)
     scale = np.abs(small.params["gaussians"]["means"]).max()
     np.testing.assert_allclose(
@@ -204,7 +205,7 @@ def test_default_refinement_resets_opacities_when_the_boundary_was_crossed(appli
     program = shared_program("default")
     with jax.set_mesh(program.layout.mesh):
         state = replace(program.initial_state(), step=jnp.int32(applied))
-        after, row = program.refresh(state)
+        after, row = program.refresh(state, one_batch(program))
     opacity = jax.nn.sigmoid(after.params["gaussians"]["opacities"])
     assert np.asarray(opacity)[np.asarray(after.model_state.alive)].max() <= 0.0101
     assert row["densify/opacity_reset"] == 1.0
@@ -213,7 +214,7 @@ def test_default_refinement_resets_opacities_when_the_boundary_was_crossed(appli
 def test_mcmc_refinement_grows_by_five_percent_and_noise_moves_means():
     program = shared_program("mcmc")
     with jax.set_mesh(program.layout.mesh):
-        state, row = program.refresh(program.initial_state())
+        state, row = program.refresh(program.initial_state(), one_batch(program))
         assert row["densify/added"] == 12 and row["densify/alive"] == 262
         rates = {"means": jnp.float32(1e-4)}
         params, _ = program.task.after_update(
@@ -291,10 +292,19 @@ def test_the_optimizer_of_a_run_is_scaled_for_its_batch_where_the_config_says_so
 def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
     task = small_task()
     metadata = task.metadata()
-    assert task.with_metadata(metadata | {"capacity": 512}).capacity == 512
-    leak = metadata["split"]["train"] + metadata["split"]["test"][:1]
+    split = metadata["scene"]["split"]
+    first, *others = split["test"]
+    leaking = {"train": [*split["train"], first], "test": others, "mode": "x"}
     with pytest.raises(CheckpointError, match="held-out"):
-        task.with_metadata(metadata | {"split": {"train": leak, "test": [], "mode": "x"}})
+        task.with_metadata(metadata | {"scene": metadata["scene"] | {"split": leaking}}).sources()
+
+
+def test_the_room_of_a_checkpoint_is_taken_over():
+    metadata = small_task().metadata()
+    saved = metadata["sizes"] | {"capacity": 512, "pair_capacity": 64}
+    sizes = small_task().with_metadata(metadata | {"sizes": saved}).sizes
+    assert sizes.capacity == 512
+    assert sizes.pair_capacity == small_config().render.pair_capacity  # at least what is configured
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from launch.cli import main
-from splats.data.capture import read_capture
+from splats.data.capture_reader import read_capture
 from splats.data.normalization import camera_centers
 from splats.export import trained_cloud
 from splats.formats import FORMATS, read_cloud, write_cloud
@@ -161,7 +161,7 @@ def test_dead_and_non_finite_gaussians_are_left_out_and_counted(trained):
     )
     cleaned = trained_cloud(program.task, state)
     assert len(cleaned.cloud) == POINTS - 4
-    assert (cleaned.dead, cleaned.non_finite) == (program.task.capacity - POINTS + 3, 1)
+    assert (cleaned.dead, cleaned.non_finite) == (program.task.sizes.capacity - POINTS + 3, 1)
 
 
 def test_harmonics_that_are_not_in_use_yet_are_not_written(trained):
@@ -327,27 +327,27 @@ def test_a_path_shrinks_like_photographs():
     np.testing.assert_allclose(small.intrinsics[0], path.intrinsics[0] * ratio)
 
 
-def test_a_film_has_the_frames_of_the_path(trained, tmp_path):
+def test_a_video_has_the_frames_of_the_path(trained, tmp_path):
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
-    film = tmp_path / "film.mp4"
-    arguments = ["--workdir", str(trained), "--input", "orbit:5", "--output", str(film)]
+    video = tmp_path / "video.mp4"
+    arguments = ["--workdir", str(trained), "--input", "orbit:5", "--output", str(video)]
     assert main(["predict", *arguments]) == 0
-    count, _ = ffmpeg.count_frames_and_secs(str(film))
+    count, _ = ffmpeg.count_frames_and_secs(str(video))
     assert count == 5
 
 
-def test_a_film_that_cannot_be_written_gives_the_encoders_reason(trained, tmp_path, capsys):
+def test_a_video_that_cannot_be_written_gives_the_encoders_reason(trained, tmp_path, capsys):
     pytest.importorskip("imageio_ffmpeg")
-    (tmp_path / "film.mp4").mkdir()
+    (tmp_path / "video.mp4").mkdir()
     arguments = ["--workdir", str(trained), "--input", "orbit:2"]
-    assert main(["predict", *arguments, "--output", str(tmp_path / "film.mp4")]) == 2
+    assert main(["predict", *arguments, "--output", str(tmp_path / "video.mp4")]) == 2
     assert "cannot be written (" in capsys.readouterr().err
 
 
-def test_a_film_without_its_package_says_what_to_install(trained, tmp_path, monkeypatch, capsys):
+def test_a_video_without_its_package_says_what_to_install(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    film = tmp_path / "film.mp4"
-    arguments = ["--workdir", str(trained), "--input", "orbit", "--output", str(film)]
+    video = tmp_path / "video.mp4"
+    arguments = ["--workdir", str(trained), "--input", "orbit", "--output", str(video)]
     assert main(["predict", *arguments]) == 2
     assert "podvision[video]" in capsys.readouterr().err
 

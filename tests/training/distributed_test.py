@@ -10,24 +10,18 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from training import distributed
+from training import distributed, stop
 from training.errors import CheckpointError, ConfigError, DataFault
 
 
-@pytest.fixture
-def local_signals(monkeypatch):
-    """Restores the SIGTERM handler and the request to stop."""
-    monkeypatch.setattr(distributed, "_stop_requested", False)
-    previous = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, previous)
-
-
-def test_sigterm_is_a_request_to_stop(local_signals):
-    distributed.initialize({"JAX_PLATFORMS": "cpu"})
-    assert not distributed.reached_preemption(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert distributed.reached_preemption(2)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_request_to_stop_from_the_begin_of_the_command_on(number):
+    with stop.listening(stop.ASK, "train"):
+        assert not distributed.stop_requested()
+        os.kill(os.getpid(), number)
+        distributed.initialize({"JAX_PLATFORMS": "cpu"})
+        assert distributed.stop_requested() and distributed.stop_requested()
+    assert not distributed.stop_requested()
 
 
 @pytest.mark.parametrize("count", ["", "two", "-1"])

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from splats.data.camera_models import CAMERA_MODELS, Camera
-from splats.data.colmap import ColmapImage, ColmapModel, ColmapPoints, read_model, write_model
+from splats.data.colmap import read_model, write_model
+from splats.data.colmap_model import ColmapImage, ColmapModel, ColmapPoints
 from training.errors import InputError
 
 
@@ -74,7 +75,7 @@ def test_real_binary_model_has_the_documented_counts(data_root):
 
 def test_real_model_reprojects_its_points_within_its_own_errors(data_root):
     """Poses, intrinsics, tracks and axes together: the mean residual must be COLMAP's."""
-    from splats.data.capture import rotation_from_quaternion
+    from splats.data.capture_reader import rotation_from_quaternion
     from splats.data.distortion import distort
 
     model = read_model(data_root / "splats" / "fox" / "sparse" / "0")

@@ -168,7 +168,7 @@ def test_undistorted_fox_matches_the_reference_undistortion(data_root):
     """The reference went through Lanczos and JPEG (41 dB); not undistorting gives 28 dB."""
     from PIL import Image
 
-    from splats.data.capture import read_capture
+    from splats.data.capture_reader import read_capture
 
     root = data_root / "splats"
     camera = read_capture(root / "fox").views[0].camera

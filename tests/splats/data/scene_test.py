@@ -11,7 +11,8 @@ from PIL import Image
 
 from splats.data import SplitConfig, load_scene
 from splats.data.camera_models import Camera
-from splats.data.colmap import ColmapPoints, read_model, write_model
+from splats.data.colmap import read_model, write_model
+from splats.data.colmap_model import ColmapPoints
 from splats.data.normalization import transform_points
 from splats.synthetic import render_view
 from training.errors import ConfigError, InputError
@@ -246,7 +247,7 @@ def test_one_image_cannot_be_split(scene_copy):
 
 
 def test_fox_transforms_report_the_absent_frames(data_root):
-    from splats.data.capture import read_capture
+    from splats.data.capture_reader import read_capture
     from splats.data.preparation import Preparation
 
     capture = read_capture(data_root / "splats" / "fox", "nerfstudio")
@@ -256,7 +257,7 @@ def test_fox_transforms_report_the_absent_frames(data_root):
 
 def test_both_descriptions_of_fox_agree_up_to_a_similarity(data_root):
     """COLMAP's and instant-ngp's cameras of the same photos: centers match after Procrustes."""
-    from splats.data.capture import read_capture
+    from splats.data.capture_reader import read_capture
     from splats.data.normalization import camera_centers
 
     root = data_root / "splats" / "fox"

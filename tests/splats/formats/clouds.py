@@ -23,7 +23,7 @@ def random_cloud(count: int = 700, degree: int = 3, seed: int = 0) -> GaussianCl
 
 def covariances(cloud: GaussianCloud) -> np.ndarray:
     """[N,3,3]: what rotation and size mean together, whatever the sign of the quaternion."""
-    from splats.data.capture import rotation_from_quaternion
+    from splats.data.capture_reader import rotation_from_quaternion
 
     factor = rotation_from_quaternion(cloud.quaternions.astype(np.float64))
     factor = factor * np.exp(cloud.log_scales.astype(np.float64))[:, None, :]

@@ -13,7 +13,7 @@ from splats.config import LossConfig, RenderConfig
 from splats.gaussians.exchange import pack, rows_per_shard
 from splats.losses import bilateral, poses
 from splats.losses.over_devices import batch_sums
-from splats.losses.view_sums import BatchInputs, ViewComparison
+from splats.losses.view_sums import BatchInputs, SceneModel, ViewComparison
 from splats.render.renderer import Screen
 from tests.splats.scenes import batches, make_program, small_config, small_scene, small_task
 from training.config import MeshConfig
@@ -99,8 +99,9 @@ def sums_with_gradients(task, mesh, exchange_rows):
     background = jax.random.uniform(jax.random.key(7), (VIEWS, 3))
 
     def loss(params, probes):
+        model = SceneModel(params, alive, jnp.int32(1), resident)
         inputs = BatchInputs(jnp.arange(VIEWS), background, probes)
-        sums = batch_sums(comparison, params, alive, jnp.int32(1), resident, inputs, exchange_rows)
+        sums = batch_sums(comparison, model, inputs, exchange_rows)
         return sums.totals["l1"].sum + 100.0 * sums.totals["ssim"].sum, sums
 
     probes = {name: jnp.zeros((VIEWS, SLOTS, 2)) for name in ("means2d", "absgrad")}
@@ -170,8 +171,4 @@ def test_an_incomplete_exchange_holds_the_update_back_until_there_is_room():
         state, read = program.step(state, batches(program, range(1)))
         assert read()[0]["replay"] == 0.0 and int(state.step) == 1
         assert read()[0]["visible"] > SLOTS // 2
-    metadata = program.task.metadata()
-    assert metadata["exchange_capacity"] == SLOTS
-    assert task.with_metadata(metadata).exchange_capacity == SLOTS
-    del metadata["exchange_capacity"]  # as checkpoints of earlier versions
-    assert task.with_metadata(metadata).exchange_capacity == 0
+    assert task.with_metadata(program.task.metadata()).sizes.exchange_capacity == SLOTS

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from splats.data.camera_models import Camera as FileCamera
-from splats.data.colmap import ColmapImage, ColmapModel, ColmapPoints, write_model
+from splats.data.colmap import write_model
+from splats.data.colmap_model import ColmapImage, ColmapModel, ColmapPoints
 from splats.losses import depth
 from splats.render.camera import Camera
 from tests.splats.scenes import small_scene

@@ -13,6 +13,7 @@ from tests.splats.scenes import (
     batches,
     losses,
     make_program,
+    one_batch,
     small_config,
     small_task,
 )
@@ -69,12 +70,12 @@ def result_on(devices, mesh, shard, folder=None):
         first = read()[0]
         statistics = jax.device_get(state.model_state.gradients.mean())
         moments = jax.device_get(state.opt_state.mu["gaussians"])
-        state, ledger = program.refresh(state)
+        state, ledger = program.refresh(state, one_batch(program))
         if folder is not None:
             save(program, state, folder)
         state, read = program.step(state, batches(program, range(1, 2)))
         second = read()[0]
-        state, last_ledger = program.refresh(state)
+        state, last_ledger = program.refresh(state, one_batch(program))
         state, read = program.step(state, batches(program, range(2, 3)))
         ledgers = (ledger, last_ledger)
         return first, statistics, moments, ledgers, second, image, read()[0], counts(state)
@@ -149,12 +150,13 @@ def test_a_run_goes_on_exactly_on_another_number_of_devices(one_device, saved_sh
     expected, folder = one_device(saved_sharded)
     program = program_on(8, mesh, shard)
     with jax.set_mesh(program.layout.mesh):
-        smaller = replace(program.task, capacity=256)  # as the config of a new launch would say
+        less = replace(program.task.sizes, capacity=256)
+        smaller = replace(program.task, given_sizes=less)  # as the config of a new launch would say
         restored_program, state, step = open_state(
             smaller, program.layout, CheckpointReader(folder), plain(SAVED), (), print
         )
         assert step == 1
-        assert restored_program.task.capacity == 512 and int(state.step) == 1
+        assert restored_program.task.sizes.capacity == 512 and int(state.step) == 1
         assert int(state.model_state.alive.sum()) == expected[3][0]["densify/alive"] > 250
         if shard and not saved_sharded:  # the first slots of each shard are taken: too many to send
             program, _ = program.resized(state, "exchange")

@@ -91,11 +91,17 @@ def test_ssim_gradient_is_that_of_the_definition_in_double_precision(images, pad
     np.testing.assert_allclose(gradient(predicted), expected, rtol=0, atol=tolerance)
 
 
-def test_loss_is_the_weighted_sum_of_its_terms(images):
-    terms = losses.photometric_loss(*images, ssim_weight=0.3)
-    expected = 0.7 * np.abs(np.asarray(images[0]) - np.asarray(images[1])).mean()
-    expected += 0.3 * (1 - float(losses.ssim(*images)))
-    assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
+def means(image, target, mask=None):
+    """Both terms of the loss, divided by their weights."""
+    terms = losses.loss_sums(image, target, mask)
+    return {name: total / jnp.maximum(weight, 1.0) for name, (total, weight) in terms.items()}
+
+
+def test_the_terms_are_mean_absolute_error_and_one_minus_ssim(images):
+    found = means(*images)
+    expected = np.abs(np.asarray(images[0], np.float64) - np.asarray(images[1])).mean()
+    assert float(found["l1"]) == pytest.approx(expected, rel=1e-5)
+    assert float(found["ssim"]) == pytest.approx(1 - float(losses.ssim(*images)), rel=1e-5)
 
 
 def test_psnr_equals_scikit_image_and_clips_the_prediction(images):
@@ -106,25 +112,31 @@ def test_psnr_equals_scikit_image_and_clips_the_prediction(images):
     assert float(losses.psnr(over, target)) == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-def test_masked_pixels_change_neither_loss_nor_metrics(images, padding):
+def test_the_mean_absolute_error_is_over_the_kept_pixels_and_all_channels(images):
+    mask = jnp.zeros(images[0].shape[:2]).at[3:9, 5:6].set(1.0)
+    expected = np.abs(np.asarray(images[0]) - np.asarray(images[1]))[3:9, 5:6].mean()
+    assert float(means(*images, mask)["l1"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_masked_pixels_change_neither_loss_nor_metrics(images):
     predicted, target = images
     mask = jnp.ones(target.shape[:2]).at[10:20, 30:50].set(0.0)
     spoiled = jnp.where(mask[:, :, None] > 0, predicted, 0.123)
 
     def evaluate(image):
-        terms = losses.photometric_loss(image, target, padding=padding, mask=mask)
-        return {**terms, "psnr": losses.psnr(image, target, mask)}
+        metrics = {"metric": losses.metric_ssim, "psnr": losses.psnr}
+        scores = {name: score(image, target, mask) for name, score in metrics.items()}
+        return means(image, target, mask) | scores
 
     for name, value in evaluate(predicted).items():
         assert float(evaluate(spoiled)[name]) == pytest.approx(float(value), rel=1e-6), name
-    gradient = jax.grad(lambda i: evaluate(i)["loss"])(predicted)
+    gradient = jax.grad(lambda i: sum(means(i, target, mask).values()))(predicted)
     assert np.all(np.asarray(gradient)[10:20, 30:50] == 0)
 
 
 def test_a_mask_that_keeps_nothing_gives_finite_values(images):
     mask = jnp.zeros(images[0].shape[:2])
-    assert np.isfinite(float(losses.photometric_loss(*images, mask=mask)["loss"]))
+    assert all(np.isfinite(float(value)) for value in means(*images, mask).values())
 
 
 def test_too_small_an_image_for_the_window_is_refused():

@@ -14,7 +14,7 @@ from splats.evaluation import photograph, score_view, summary
 from splats.metrics.lpips import SMALLEST, VARIANTS, Lpips, check_size
 from splats.metrics.lpips_weights import LINEAR_DIGESTS, load_lpips, read_weights
 from tests.splats.random_lpips import image_pairs, random_weights
-from tests.splats.scenes import small_config, small_scene, small_task
+from tests.splats.scenes import small_config, small_scene, small_task, task_of
 from training.errors import CheckpointError, ConfigError, InputError
 from training.weight_files import write_safetensors
 
@@ -176,7 +176,7 @@ def test_weights_and_sizes_are_checked_before_training_and_only_where_they_are_u
         task.guards().start(*[None] * 3)  # type: ignore[arg-type]
     scene = replace(small_scene(), sizes=small_scene().sizes // 4)
     with pytest.raises(ConfigError, match="one of 12x8"):
-        replace(task, scene=scene).guards().start(*[None] * 3)  # type: ignore[arg-type]
+        task_of(task.config, scene).guards().start(*[None] * 3)  # type: ignore[arg-type]
     assert small_task().lpips is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,9 @@ import pytest
 
 from launch.cli import main
 from splats.export import trained_cloud
-from splats.view import take_newest
 from splats.viewer import geometry
 from splats.viewer.follow import Renderings, Shown, newest_step, read_shown, scores_of, status
+from splats.viewer.serving import take_newest
 from tests.splats.scenes import POINTS, make_program, small_task
 from training.checkpoint.first import write_first_checkpoint
 
@@ -28,7 +29,7 @@ def run(tmp_path_factory):
     program = make_program(small_task())
     folder = tmp_path_factory.mktemp("view") / "run"
     state = program.initial_state()
-    write_first_checkpoint(folder, program.task, program.config, state, [])  # type: ignore[arg-type]
+    write_first_checkpoint(folder, program, state, program.config, [])
     (folder / "eval").mkdir()
     for step in (200, 400):
         (folder / "eval" / f"{step}.json").write_text(json.dumps(SCORES | {"step": step}))
@@ -72,7 +73,8 @@ def test_controls_change_exact_renderings_and_room_for_pairs_is_kept(shown):
     assert renderings.render(shown, *camera, 48, 32, faintest=0.9).max() == 0
     assert renderings.render(shown, *camera, 48, 32, size=0.2).mean() < 0.7 * plain.mean()
     crowded = renderings.render(shown, *camera, 48, 32, size=8.0)
-    assert renderings.pair_capacity > shown.task.pair_capacity and crowded.mean() > plain.mean()
+    assert renderings.pair_capacity > shown.task.sizes.pair_capacity
+    assert crowded.mean() > plain.mean()
 
 
 def test_scores_are_those_of_the_newest_evaluation_up_to_the_step(run, shown):
@@ -84,7 +86,7 @@ def test_scores_are_those_of_the_newest_evaluation_up_to_the_step(run, shown):
         400,
         400,
     ]
-    text = status(Shown(shown.task, shown.state, 300, shown.cloud, scores_of(folder, 300)), 1000)
+    text = status(replace(shown, step=300, scores=scores_of(folder, 300)), 1000)
     for words in ("step 300** of 1,000", f"{POINTS} Gaussians", "21.50 dB", "24.00", "at step 200"):
         assert words in text
     assert "lpips_vgg: 0.250" in text
@@ -104,7 +106,7 @@ def test_new_checkpoints_are_taken_over_once_and_damaged_ones_are_reported(run, 
     page = recording_page()
     take_newest(page, tmp_path)  # type: ignore[arg-type]
     assert page.shown is None and "waiting" in page.said[0]
-    earlier = Shown(shown.task, shown.state, -1, shown.cloud, {})
+    earlier = replace(shown, step=-1, scores={})
     page = recording_page(earlier)
     take_newest(page, folder)  # type: ignore[arg-type]
     first = page.shown
@@ -142,4 +144,4 @@ def test_a_folder_without_a_run_and_a_run_of_another_system_are_refused(tmp_path
     assert "is not the work folder of a run" in capsys.readouterr().err
     (tmp_path / "config.json").write_text(json.dumps({"config": {"system": "jepa3d"}}))
     assert main(["view", "--workdir", str(tmp_path)]) == 2
-    assert "nothing for runs of jepa3d" in capsys.readouterr().err
+    assert "has nothing for 'jepa3d'" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from splats.formats.harmonics import DC
+from splats.gaussians.harmonic_basis import CONSTANT_BASIS
 from splats.video.camera_path import look_at
 from splats.viewer.geometry import (
     drawn_cloud,
@@ -25,7 +25,7 @@ def test_covariances_colors_and_opacities_are_those_of_the_gaussians():
     unmagnified = drawn.covariances / drawn.magnification**2
     np.testing.assert_allclose(unmagnified, covariances(cloud), rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(drawn.centers / drawn.magnification, cloud.means, rtol=1e-5)
-    expected = np.clip(0.5 + DC * cloud.harmonics[:, 0], 0, 1)
+    expected = np.clip(0.5 + CONSTANT_BASIS * cloud.harmonics[:, 0], 0, 1)
     np.testing.assert_allclose(drawn.colors, expected, atol=1e-6)
     np.testing.assert_allclose(drawn.opacities[:, 0], 1 / (1 + np.exp(-cloud.opacity_logits)), 1e-5)
     assert {array.dtype.name for array in (drawn.covariances, drawn.centers)} == {"float32"}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from splats.export import trained_cloud
-from splats.view import serve
 from splats.viewer import geometry
 from splats.viewer.follow import Shown
 from splats.viewer.page import BLACK, BROWSER, EXACT, NOTHING, Page
-from tests.splats.scenes import POINTS, make_program, small_task
-from training import distributed
-from training.errors import ConfigError
+from splats.viewer.serving import serve
+from tests.splats.scenes import POINTS, make_program, small_scene, small_task
+from training import stop
+from training.errors import ConfigError, InputError
 
 pytest.importorskip("viser", reason="viser is not installed (extra viewer)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def shown() -> Shown:
     task = small_task()
     state = make_program(task).initial_state()
-    return Shown(task, state, 7, trained_cloud(task, state, normalized=True).cloud, {})
+    return Shown(task, state, 7, 600, trained_cloud(task, state, normalized=True).cloud, {})
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def page(shown):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    opened = Page("127.0.0.1", port, shown.task.scene, 600)
+    opened = Page("127.0.0.1", port, shown.task.facts, lambda: shown.task.scene, 600)
     opened.show(shown)
     yield opened
     opened.close()
@@ -42,7 +42,7 @@ def page(shown):
 @pytest.fixture
 def browser(page, monkeypatch):
     """A browser at the place of view 5, 48 by 32; what it is sent is kept in `pictures`."""
-    scene = page.scene
+    scene = page.facts
     wxyz, position = geometry.pose_for_browser(scene.world_to_camera[5])
     angle = geometry.view_angle(scene.intrinsics[5], 32)
     camera = SimpleNamespace(wxyz=wxyz, position=position, fov=angle, aspect=48 / 32)
@@ -119,12 +119,12 @@ def test_a_click_on_a_camera_shows_its_photograph_and_goes_there(page, browser):
     moved = SimpleNamespace()
     browser.camera = moved
     browser.atomic = lambda: pytest.MonkeyPatch.context()  # any context manager
-    view = int(page.scene.train[2])
+    view = int(page.facts.train[2])
     page.open_view(view, browser)
-    assert page.photograph.visible and page.scene.names[view] in page.photograph.label
+    assert page.photograph.visible and page.facts.names[view] in page.photograph.label
     assert "(training)" in page.photograph.label
-    np.testing.assert_array_equal(page.photograph.image, page.scene.view(view))
-    pose = page.scene.world_to_camera[view].astype(np.float64)
+    np.testing.assert_array_equal(page.photograph.image, page.open_scene().view(view))
+    pose = page.facts.world_to_camera[view].astype(np.float64)
     seen = pose[:3, :3] @ moved.look_at + pose[:3, 3]
     np.testing.assert_allclose(seen[:2], 0, atol=1e-6)
     assert seen[2] > 0
@@ -132,9 +132,23 @@ def test_a_click_on_a_camera_shows_its_photograph_and_goes_there(page, browser):
     np.testing.assert_allclose(pose[:3, :3] @ moved.up_direction, [0, -1, 0], atol=1e-6)
 
 
+def test_a_click_on_a_camera_whose_photograph_is_gone_says_so_and_still_goes_there(
+    page, browser, monkeypatch
+):
+    def gone():
+        raise InputError("the photographs of this run are gone")
+
+    monkeypatch.setattr(page, "open_scene", gone)
+    browser.atomic = lambda: pytest.MonkeyPatch.context()
+    browser.camera = SimpleNamespace()
+    page.open_view(int(page.facts.test[0]), browser)
+    assert page.photograph.label.endswith("(held out): the photographs of this run are gone")
+    assert browser.camera.fov > 0
+
+
 def test_the_loop_ends_on_request(page, monkeypatch, tmp_path):
     answers = iter([False, True])
-    monkeypatch.setattr(distributed, "reached_preemption", lambda step: next(answers))
+    monkeypatch.setattr(stop, "requested", lambda: next(answers))
     page.wake.set()
     serve(page, tmp_path, follow=True)
     assert "waiting" in page.text.content
@@ -142,10 +156,10 @@ def test_the_loop_ends_on_request(page, monkeypatch, tmp_path):
 
 def test_an_address_that_cannot_be_served_is_one_sentence(shown):
     with pytest.raises(ConfigError, match=r"--host 192\.0\.2\.1 --port 8099 cannot be served"):
-        Page("192.0.2.1", 8099, shown.task.scene, None)
+        Page("192.0.2.1", 8099, shown.task.facts, small_scene, None)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=f"--port {port} cannot be served .*in use"):
-            Page("127.0.0.1", port, shown.task.scene, None)
+            Page("127.0.0.1", port, shown.task.facts, small_scene, None)
