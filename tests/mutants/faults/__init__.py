@@ -12,12 +12,14 @@ from tests.mutants.faults import (
     splats_render,
     training_data,
     training_run,
+    training_storage,
 )
 
 FAULTS = (
     *optimization.FAULTS,
     *training_run.FAULTS,
     *training_data.FAULTS,
+    *training_storage.FAULTS,
     *checkpoint.FAULTS,
     *jepa_model.FAULTS,
     *jepa_data.FAULTS,

@@ -14,7 +14,7 @@ FAULTS = (
     Fault(
         "quaternions are not normalized",
         PROJECTION,
-        "unit = quats * jnp.where(is_zero, 0.0, jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))",
+        "unit = unit_vectors(quats)",
         "unit = quats * 1.0",
         ("tests/splats/render/projection_test.py::test_values_match_gsplat_torch"),
     ),
@@ -51,9 +51,9 @@ FAULTS = (
     ),
     Fault(
         "a function of the second band has the other sign",
-        HARMONICS,
-        "-1.092548430592079 * y * z,",
-        "1.092548430592079 * y * z,",
+        "splats/gaussians/harmonic_basis.py",
+        "-1.0925484305920792 * y * z,",
+        "1.0925484305920792 * y * z,",
         (
             "tests/splats/render/harmonics_test.py"
             "::test_basis_is_the_real_part_of_scipys_harmonics_in_each_band "
@@ -74,8 +74,8 @@ FAULTS = (
     Fault(
         "colors may be negative",
         HARMONICS,
-        "return jnp.maximum(evaluate(directions, coefficients, active_degree) + 0.5, 0.0)",
-        "return evaluate(directions, coefficients, active_degree) + 0.5",
+        "return jnp.maximum(evaluate(directions, coefficients, active_degree) + OFFSET, 0.0)",
+        "return evaluate(directions, coefficients, active_degree) + OFFSET",
         (
             "tests/splats/render/harmonics_test.py"
             "::test_values_and_gradients_match_gsplat_torch "
