@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
@@ -145,7 +145,7 @@ def from_all_hosts(values: Mapping[int, Any]) -> dict[int, Any]:
 
 def batches_of(
     source: Source, batch_size: int, layout: Layout, workers: int
-) -> Iterator[tuple[Batch, np.ndarray]]:
+) -> Generator[tuple[Batch, np.ndarray], None, None]:
     """Every example once, in order, as global batches of constant shape.
 
     Yields:
