@@ -25,6 +25,7 @@ from training.evaluation import evaluate_state, write_evaluation
 from training.guards.book import EVALUATION, LOG, STEP
 from training.guards.watch import restart_scales
 from training.mesh import Layout, make_mesh
+from training.open_run import OpenRun
 from training.program import ReadMetrics, called
 from training.record.recorder import Evidence
 from training.record.run_folder import (
