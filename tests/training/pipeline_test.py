@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.training.checkpoint.resume_test import stop_after
 from tests.training.toy import ToyTask
-from training import distributed
 from training.checkpoint.store import CheckpointReader
 from training.config import CheckpointConfig, Duration, EvaluationConfig, MeshConfig, TrainConfig
 from training.errors import ConfigError
@@ -82,9 +82,9 @@ def test_each_stage_starts_from_the_parameters_of_the_one_before(tmp_path, first
 
 def test_a_stopped_pipeline_goes_on_in_the_stage_where_it_stopped(tmp_path, monkeypatch):
     stages = [("warm", STAGE), ("main", from_previous(STAGE))]
-    calls = iter([*[False] * 4, *[False] * 1, True])  # the second update of the second stage
-    with monkeypatch.context() as stop:
-        stop.setattr(distributed, "reached_preemption", lambda step: next(calls, True))
+    assert run(stages[:1], tmp_path) == "done"
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
         assert run(stages, tmp_path) == "preempted"
     assert (tmp_path / "main" / "PREEMPTED").exists()
     said = []

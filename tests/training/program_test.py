@@ -147,7 +147,6 @@ def test_another_seed_is_another_state_and_the_average_starts_at_the_parameters(
         ({"batch_size": 30, "mesh": MeshConfig()}, "config.batch_size = 30 is not divisible"),
         ({"accumulation": 3}, "accumulation x data x fsdp = 3 x 1 x 1"),
         ({"optimizer": OptimizerConfig(groups=(GroupConfig("al"),))}, "did you mean all"),
-        ({"ema": EmaConfig("polyak")}, "unknown ema.kind 'polyak'"),
         ({"mesh": MeshConfig(rules=(("kernl", ("fsdp",)),))}, "'kernl' matches no parameter"),
     ],
 )

@@ -30,9 +30,7 @@ from training.errors import CheckpointError, ConfigError, UnreadableCheckpoint
 from training.paths import named_leaves, path_name, rebuild
 from training.storage import PathLike
 
-UNREADABLE = (
-    "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"
-)
+UNREADABLE = "checkpoint {path} cannot be read ({reason})"
 UNWRITABLE = (
     "a checkpoint could not be written to {path} ({reason}); check free space and permissions, "
     "then run the same command again"
@@ -161,6 +159,8 @@ class CheckpointReader:
             metadata = ocp.metadata(path, checkpointable_name="state")
             if metadata.metadata is None:
                 raise ValueError("damaged array metadata")
+            if "config" not in (metadata.custom_metadata or {}):  # every save of ours has it
+                raise ValueError("damaged metadata of the run")
         return metadata
 
     def _load(
@@ -171,12 +171,13 @@ class CheckpointReader:
             lambda path, _: targets.get(path_name(path), ocp.PLACEHOLDER),
             self._metadata(step).metadata,
         )
-        items = {"state": wanted} | ({"data": None} if with_data else {})
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path, UnreadableCheckpoint), _context():
-            loaded = ocp.load_checkpointables(path, items)
+            loaded = ocp.load_checkpointables(path, {"state": wanted})
+            # Read here: the storage layer takes damaged JSON for another kind of checkpoint.
+            data = json.loads(storage.read_text(path / "data" / "data.json")) if with_data else {}
         arrays = named_leaves(loaded["state"])
-        return {name: arrays[name] for name in targets}, dict(loaded.get("data") or {})
+        return {name: arrays[name] for name in targets}, data
 
 
 class CheckpointStore(CheckpointReader):
