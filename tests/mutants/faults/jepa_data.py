@@ -123,7 +123,7 @@ FAULTS = (
         FRAMES,
         "blend = (1.0 - weight) * low + weight * high",
         "blend = low",
-        READER_TESTS,
+        "tests/jepa3d/data/frames_test.py",
     ),
     Fault(
         "any share of broken frames is accepted",
