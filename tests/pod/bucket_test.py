@@ -96,6 +96,7 @@ def losses(text):
     return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
 
+@pytest.mark.slow
 def test_killed_run_in_a_bucket_goes_on_as_if_it_lay_on_a_disk(scene, service, tmp_path):
     finished(train(scene, tmp_path / "local"))
     process = train(scene, WORKDIR, service.environment)

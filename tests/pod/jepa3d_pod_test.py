@@ -20,7 +20,7 @@ from training.checkpoint.store import CheckpointReader
 from training.mesh import make_mesh
 from training.registry import load_config, make_task
 
-pytestmark = pytest.mark.pod
+pytestmark = [pytest.mark.pod, pytest.mark.slow]
 
 TOTAL = 60
 CHANGES = (

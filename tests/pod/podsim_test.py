@@ -102,6 +102,7 @@ def sums(log: str) -> dict[int, float]:
     return {int(step): float(value) for step, value in re.findall(r"step (\d+) sum (\S+)", log)}
 
 
+@pytest.mark.slow
 def test_a_run_continues_on_any_other_layout(simulate, tmp_path):
     whole = sums(simulate(1, 1, "15").logs[0])
     (tmp_path / "run").rename(tmp_path / "whole")
@@ -139,6 +140,7 @@ def test_a_signal_to_a_single_process_saves_and_ends_well(simulate, tmp_path, nu
     assert outcome.numbers(r"preempted latest (\d+)") == [list(steps_in(tmp_path))]
 
 
+@pytest.mark.slow
 def test_a_killed_host_ends_the_others_and_leaves_a_whole_latest(simulate, tmp_path):
     event = Event("saving 6\n", send(signal.SIGKILL, 1))
     outcome = simulate(2, 2, "5000", "--every", "2", "--pause", "0.02", event=event)
@@ -153,6 +155,7 @@ def test_a_killed_host_ends_the_others_and_leaves_a_whole_latest(simulate, tmp_p
     assert resumed.numbers(r"restored (\d+)") == [[latest]]
 
 
+@pytest.mark.slow
 def test_a_save_killed_in_the_middle_is_ignored_and_cleared(simulate, tmp_path):
     killed = simulate(
         2, 2, "40", "--every", "20", "--width", "2048",
@@ -190,6 +193,7 @@ def test_an_exception_on_one_host_ends_all_quickly(simulate):
     assert outcome.seconds_after_event < 60
 
 
+@pytest.mark.slow
 def test_storage_that_fails_during_the_run_is_one_sentence_and_no_wait(simulate):
     start = time.monotonic()
     outcome = simulate(1, 1, "50", "--every", "5", "--fault", "storage")

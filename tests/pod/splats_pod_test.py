@@ -15,7 +15,7 @@ from launch.podsim import SimulatedPod
 from splats.synthetic import SyntheticConfig, write_scene
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.pod
+pytestmark = [pytest.mark.pod, pytest.mark.slow]
 
 TOTAL = 14
 CHANGES = (

@@ -81,6 +81,7 @@ def test_killed_at_a_random_step_it_resumes_to_the_same_losses_to_the_last_bit(
     assert losses(tmp_path) == losses(finished)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_cleanly_and_the_run_goes_on_bit_for_bit(recipe, finished, tmp_path):
     process = start(recipe, tmp_path)
     wait_for_step(process, 3)
@@ -96,6 +97,7 @@ def test_sigterm_saves_and_ends_cleanly_and_the_run_goes_on_bit_for_bit(recipe, 
     assert (tmp_path / "DONE").exists() and not (tmp_path / "PREEMPTED").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_on_another_mesh_gives_the_numbers_of_training(finished, podvision):
     during = json.loads((finished / "eval" / "12.json").read_text())
     result = podvision("evaluate", "--workdir", finished)
@@ -121,6 +123,7 @@ def test_the_report_names_every_guard(finished):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_overfit_reaches_its_metric_with_gradients_in_every_group(recipe, podvision):
     result = podvision(
         "overfit", "--config", recipe, "--examples", "4", "--updates", "250",
@@ -132,6 +135,7 @@ def test_overfit_reaches_its_metric_with_gradients_in_every_group(recipe, podvis
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_overfit_of_a_config_that_cannot_learn_ends_with_3(recipe, podvision):
     result = podvision(
         "overfit", "--config", recipe, "--updates", "5", "--config.optimizer.learning_rate=1e-9"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ TOTAL = 100
 
 
 def make_plan(per_call=16, **changes) -> Plan:
-    cadences = {"evaluate_every": 30, "save_every": 25, "log_every": 10} | changes
+    cadences: dict[str, Any] = {"evaluate_every": 30, "save_every": 25, "log_every": 10} | changes
     return Plan(total=TOTAL, updates_per_call=per_call, **cadences)
 
 

@@ -90,7 +90,7 @@ def test_a_small_scan_is_padded_with_background_and_marked():
     outside[tuple(slice(a, b) for a, b in grid.valid_box)] = False
     assert np.ptp(grid.volume[outside]) == 0
     valid = grid.volume[~outside]
-    assert grid.volume[outside][0] <= np.percentile(valid, 6)
+    assert np.percentile(valid, 4) - 1 <= grid.volume[outside][0] <= np.percentile(valid, 6)
     assert grid.mean == pytest.approx(valid.mean() / 255, abs=1e-6)
     assert grid.std == pytest.approx(valid.std() / 255, abs=1e-6)
 

@@ -68,13 +68,14 @@ def test_chunked_equals_plain_also_when_blocks_do_not_divide(new_key, queries, k
     assert_same_function(function, inputs(new_key(), queries, keys), weight)
 
 
-def test_chunked_stays_finite_on_extreme_scores(new_key):
+def in_chunks(q, k, v):
+    return chunked_attention(q, k, v, 16, 16)
+
+
+@pytest.mark.parametrize("function", [plain_attention, in_chunks])
+def test_extreme_scores_give_finite_values_and_gradients(new_key, function):
     q, k, v = inputs(new_key(), 40, 40)
     weight = jnp.ones((2, 40, 2, 16))
-
-    def function(q, k, v):
-        return chunked_attention(q, k, v, 16, 16)
-
     out, gradients = output_and_gradients(function, (1e4 * q, k, v), weight)
     assert all(bool(jnp.isfinite(x).all()) for x in (out, *gradients))
 

@@ -123,7 +123,7 @@ FAULTS = (
         FRAMES,
         "blend = (1.0 - weight) * low + weight * high",
         "blend = low",
-        READER_TESTS,
+        "tests/jepa3d/data/frames_test.py",
     ),
     Fault(
         "any share of broken frames is accepted",
@@ -151,19 +151,14 @@ FAULTS = (
         INTENSITY,
         "for factor in (257, 256):",
         "for factor in ():",
-        f"{READER_TESTS} tests/jepa3d/data/formats_test.py",
+        "tests/jepa3d/data/intensity_test.py",
     ),
     Fault(
         "added files move a person to another split",
         SPLITS,
         "settled = earlier.get(name) or recommended.get(name)",
         "settled = recommended.get(name)",
-        (
-            "tests/jepa3d/data/prepare_test.py"
-            "::test_added_changed_and_removed_files_are_followed "
-            "tests/jepa3d/data/prepare_test.py"
-            "::test_hash_split_is_stable_under_additions_and_has_the_right_share"
-        ),
+        "tests/jepa3d/data/intensity_test.py",
     ),
     Fault(
         "the split depends on the seed only",

@@ -90,6 +90,9 @@ def test_degenerate_camera_sets_stay_finite():
 
 def test_scene_scale_is_the_largest_distance_from_the_mean_camera():
     assert np.isclose(scene_scale(orbit(8, radius=2.0, elevation=0)), 2.2)
+    line = np.tile(np.eye(4), (3, 1, 1))
+    line[:, 0, 3] = -np.array([0.0, 1.0, 5.0])  # centers on x, their mean at 2
+    assert np.isclose(scene_scale(line), 1.1 * 3.0)
 
 
 def test_neighbor_distances_equal_brute_force():
