@@ -20,6 +20,7 @@ from splats.data.capture_reader import described_as, read_capture
 from splats.data.normalization import camera_centers, transform_cameras
 from splats.data.scene_facts import SceneFacts, pinholes
 from splats.evaluation import view_renderer
+from splats.gaussians.refinement import drawable
 from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
 from splats.video.encoder import open_video, require_encoder
 from training.errors import ConfigError, InputError
@@ -155,7 +156,7 @@ def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[n
     }
     render_view = view_renderer(
         cameras,
-        state.params["gaussians"] | {"alive": state.model_state.alive},
+        drawable(state),
         replace(task.settings, width=path.width, height=path.height, render_depth=False),
         task.active_degree(state.applied),
     )
