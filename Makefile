@@ -5,17 +5,27 @@ BIN := $(VENV)/bin
 # The pinned versions are those that were tested on Python 3.11.
 PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
 DEMO ?= runs/demo
+WORKERS ?= 2
 
-.PHONY: demo test parity lint format bench clean
+.PHONY: demo test test-slow parity mutants lint format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/podvision demo --output $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity" tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not parity and not slow and not tpu" tests
 
-parity: $(VENV)/.parity
+# What costs more than it would be worth at every change.
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not parity and not tpu" tests
+
+parity: $(VENV)/.parity $(VENV)-tpu/.installed
 	$(BIN)/python -m pytest -m parity tests
+	$(VENV)-tpu/bin/python -m pytest -m tpu tests
+
+# Plants single faults and says which of them the tests do not notice.
+mutants: $(VENV)/.installed
+	$(BIN)/python -m tests.mutants --workers $(WORKERS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -40,5 +50,11 @@ $(VENV)/.parity: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test,parity]'
 	touch $@
 
+# Apart from the others: where libtpu is installed, jax looks for a TPU at every start and complains.
+$(VENV)-tpu/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(VENV)-tpu/bin/python || $(PYTHON) -m venv $(VENV)-tpu
+	$(VENV)-tpu/bin/python -m pip install --quiet --disable-pip-version-check $(PINS) -e '.[test,tpu]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-tpu build *.egg-info

@@ -16,6 +16,7 @@ from training.errors import ConfigError
 ROPE_VARIANTS = ("tiled", "interleaved")
 ATTENTION_IMPLEMENTATIONS = ("auto", "plain", "chunked", "splash", "cudnn")
 DTYPES = ("float32", "bfloat16")
+REMAT_POLICIES = ("none", "save_matmuls", "save_attention", "block")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,9 @@ class ModelConfig:
     supervise_layers: tuple[int, ...] = ()  # encoder blocks whose outputs are predicted; (): last
     context_head: bool = False  # second output of the predictor, for the dense loss on the context
     dtype: str = "float32"  # of matmuls and activations; parameters, norms, softmax stay float32
-    remat: bool = False  # recompute each block in the backward pass: less memory, about 20 % slower
+    # What a block's backward pass computes again instead of keeping it, from nothing to everything:
+    # "none"; "save_matmuls": norms, RoPE, GELU; "save_attention": the dense layers too; "block".
+    remat: str = "none"
     unroll: bool = False  # unroll the scan over blocks: slower to compile, slightly faster to run
     attention: str = "auto"  # "auto" picks by backend: tpu splash, gpu cudnn, cpu chunked
 
@@ -70,6 +73,7 @@ class ModelConfig:
             )
         _check_choice("rope", self.rope, ROPE_VARIANTS)
         _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("remat", self.remat, REMAT_POLICIES)
         _check_choice("attention", self.attention, ATTENTION_IMPLEMENTATIONS)
         layers = self.supervise_layers
         if layers != tuple(sorted(set(layers))) or any(

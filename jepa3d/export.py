@@ -8,8 +8,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from jepa3d.config import ModelConfig
 from jepa3d.vjepa2_weights import export_weights
 from training.errors import ConfigError, InputError
@@ -22,19 +20,23 @@ if TYPE_CHECKING:
 FORMAT = "safetensors"
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("--format", choices=(FORMAT,), default=FORMAT, help=f"({FORMAT})")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="file to write")
+
+
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises ConfigError for a format or an ending other than safetensors, or splats' option."""
-    if args.format not in (None, FORMAT):
-        raise ConfigError(f"{args.format!r} is no format of jepa3d; use {FORMAT}")
+    """Raises ConfigError for an ending other than safetensors."""
     if args.output.suffix != f".{FORMAT}":
         raise ConfigError(f"--output {args.output.name} must end in .{FORMAT}")
-    if args.normalized:
-        raise ConfigError("--normalized is for runs of splats; leave it out")
 
 
 def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
     """Writes `args.output`; returns a line that says what is in it."""
     model: ModelConfig = program.config.model  # type: ignore[attr-defined]
+    import jax  # not above: the command line is parsed without it
+
     trees = jax.device_get({"encoder": state.ema, "predictor": state.params["predictor"]})
     tensors = export_weights(trees, model)
     try:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jepa3d.config import PrepareSettings
@@ -23,12 +21,12 @@ from jepa3d.data.convert import convert
 from jepa3d.data.inventory import InputItem, take_inventory
 from jepa3d.data.prepare import read_settings
 from jepa3d.data.records import features
-from jepa3d.inputs import model_volumes
-from jepa3d.model.jepa import encode
 from training.errors import ConfigError, InputError
 from training.typed import build
 
 if TYPE_CHECKING:
+    import jax
+
     from jepa3d.task import JepaTask
     from training.program import Program
     from training.state import TrainState
@@ -54,6 +52,19 @@ class Prepared:
 
     example: dict[str, np.ndarray]
     row: dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="a volume (DICOM, .vol, .npy, .npz, a folder of B-scans) or a folder of volumes",
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="PATH", help=".npz file, or folder of them"
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -93,7 +104,7 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
 
 def settings_of_run(task: JepaTask) -> PrepareSettings:
     """How the records of the run were prepared."""
-    stored = read_settings(Path(task.config.data.folder)) | {"workers": 0}
+    stored = read_settings(task.config.data.folder) | {"workers": 0}
     # A folder of mode resize has no window: null there.
     values = {name: value for name, value in stored.items() if value is not None}
     return build(PrepareSettings, values, "settings.json")
@@ -128,6 +139,11 @@ def make_encoder(task: JepaTask):
 
     The mean is over foreground tokens, as in evaluation; zeros where there is none.
     """
+    import jax  # not above: the command line is parsed without it
+    import jax.numpy as jnp
+
+    from jepa3d.inputs import model_volumes
+    from jepa3d.model.jepa import encode
 
     @jax.jit
     def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -2,6 +2,8 @@
 
 Imports nothing heavy: a command's module is imported when it is called, jax inside its `run`.
 A command module has `add_arguments(parser)` and `run(args) -> exit code`; its docstring is help.
+Where a system brings arguments of its own, it also has `add_arguments_of_system(parser, argv)`;
+where the command answers to a signal by itself, `ON_SIGNAL` (see `training.stop`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 
+from training import stop
 from training.errors import ConfigError, PodvisionError
 
 # Command -> (module, one line of help).
@@ -19,7 +23,7 @@ COMMANDS = {
     "train": ("launch.train", "train, or resume with the same command"),
     "evaluate": ("launch.evaluate", "restore a checkpoint and evaluate it"),
     "overfit": ("launch.overfit", "prove on a few fixed examples that a config can learn"),
-    "prepare": ("launch.prepare", "prepare data: OCT volumes, COLMAP scenes"),
+    "prepare": ("launch.prepare", "prepare data for a system"),
     "import": ("launch.import_weights", "start from a model of another program"),
     "export": ("launch.export", "write a trained model in another format"),
     "predict": ("launch.predict", "use a trained model"),
@@ -31,8 +35,16 @@ COMMANDS = {
 }
 
 
-def build_parser(command: str) -> argparse.ArgumentParser:
-    """The parser of one command."""
+def build_parser(command: str, argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of one command.
+
+    Args:
+      argv: the words after the command; they say whose arguments there are, where a system has its
+        own.
+
+    Raises:
+      PodvisionError: `argv` names a system or work folder that the command does not serve.
+    """
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(module_name)
     parser = argparse.ArgumentParser(
@@ -42,6 +54,8 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
+    if hasattr(module, "add_arguments_of_system"):
+        module.add_arguments_of_system(parser, argv)
     parser.set_defaults(run=module.run)
     return parser
 
@@ -68,16 +82,25 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else "see podvision --help"
         print(f"podvision: unknown command {command!r}; {hint}", file=sys.stderr)
         return 2
-    debug = "--debug" in rest
+    module = importlib.import_module(COMMANDS[command][0])
+    with stop.listening(getattr(module, "ON_SIGNAL", stop.END), command):
+        return run(command, rest)
+
+
+def run(command: str, argv: list[str]) -> int:
+    """Parses and runs one command; its errors become a sentence and an exit code."""
     try:
-        args, overrides = split_overrides(build_parser(command), rest)
+        args, overrides = split_overrides(build_parser(command, argv), argv)
         args.overrides = overrides
         return args.run(args)
     except PodvisionError as error:
-        if debug:
+        if "--debug" in argv:
             traceback.print_exc()
         print(f"podvision {command}: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print(f"podvision {command}: {stop.interrupted()}", file=sys.stderr)
+        return stop.exit_code()
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: not an error of this program.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,5 +128,15 @@ def split_overrides(
     return args, overrides
 
 
+def start() -> None:
+    """The program."""
+    code = main()
+    if "jax" in sys.modules:
+        from training import distributed
+
+        distributed.end(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

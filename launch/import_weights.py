@@ -1,32 +1,34 @@
 """Start a work folder from a model of another program: its weights become the checkpoint of step 0.
 
-splats: a Gaussian splat .ply (INRIA's layout, as most trainers write it), in the world of the
-data set. `train` goes on from there, `evaluate` scores it.
+`train` goes on from there, `evaluate` scores it. `podvision import SYSTEM --help`
+shows what is read.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
 
-from launch import arguments
+from launch import arguments, system_commands
+from training.registry import system_module
 
-# System -> module with `import_weights(args) -> lines to print`.
-MODULES = {"splats": "splats.import_weights"}
+ROLE = "import_weights"  # `import` cannot be the name of a module
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("system", choices=sorted(MODULES), help="whose model it becomes")
+    del parser  # all of them are the system's
+
+
+def add_arguments_of_system(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    system_commands.add_named_systems(parser, ROLE, argv, add_shared)
+
+
+def add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--from", dest="source", required=True, type=Path, metavar="PATH", help="weights to read"
+        "--from", dest="source", required=True, metavar="PATH", help="weights to read"
     )
     arguments.add_workdir(parser)
     arguments.add_config(parser)
-    parser.add_argument(
-        "--normalized",
-        action="store_true",
-        help="splats: the file is in the normalized world of training (export --normalized)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +39,5 @@ def run(args: argparse.Namespace) -> int:
 
 def import_weights(args: argparse.Namespace) -> int:
     """Hands the file to its system."""
-    module = arguments.system_module(args.system, MODULES, "import")
-    print("\n".join(module.import_weights(args)))
+    print("\n".join(system_module(args.system, ROLE).import_weights(args)))
     return 0

@@ -1,8 +1,7 @@
-"""Start of every command that computes: quiet libraries, hosts, compilation cache."""
+"""Start of every command that computes: libraries' messages, hosts, compilation cache."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,22 +9,24 @@ from pathlib import Path
 
 def run_program(main: Callable[[], int], debug: bool) -> int:
     """Joins the other hosts, runs `main`, and turns its failure into an exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    from training import distributed
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "1")
+    from training.record import library_log
 
-    def started() -> int:
-        distributed.initialize()
-        prepare_jax()
-        return main()
+    with library_log.captured(debug):
+        from training import distributed  # imports jax, which may have something to say
 
-    return distributed.exit_hook(started, debug=debug)
+        def started() -> int:
+            distributed.initialize()
+            prepare_jax()
+            return main()
+
+        return distributed.exit_hook(started, debug=debug)
 
 
 def prepare_jax() -> None:
-    """Keeps compiled programs of accelerators on disk; quiets the checkpoint library."""
+    """Keeps compiled programs of accelerators on disk."""
     import jax
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
     chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if jax.default_backend() != "cpu" and not chosen:
         folder = Path.home() / ".cache" / "podvision" / "compiled"

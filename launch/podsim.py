@@ -21,10 +21,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from training.errors import ConfigError
+from training import stop
+from training.errors import EXIT_INTERRUPTED, ConfigError
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 60.0
+ON_SIGNAL = stop.OWN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", type=int, default=4, help="processes, one for each host")
     parser.add_argument("--chips", type=int, default=4, help="virtual devices of each host")
     parser.add_argument(
-        "--signal-host", type=int, help="pass SIGTERM on to this host only, as a real pod may do"
+        "--signal-host", type=int, help="pass signals on to this host only, as a real pod may do"
     )
     parser.add_argument(
         "--grace",
@@ -61,8 +63,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"podsim --signal-host {args.signal_host}: use 0 to {args.hosts - 1}")
     logs = args.logs or Path(tempfile.mkdtemp(prefix="podsim-"))
     pod = SimulatedPod([sys.executable, "-m", "launch.cli", *rest], args.hosts, args.chips, logs)
-    with forwarded_signals(pod, args.signal_host):
-        return pod.wait(args.grace)
+    with forwarded_signals(pod, args.signal_host) as signals:
+        code = pod.wait(args.grace)
+    return EXIT_INTERRUPTED if signals.killed else code
 
 
 @dataclass
@@ -185,16 +188,15 @@ def _relay(index: int, stream: IO[str], log: Path) -> None:
 
 
 class forwarded_signals:
-    """While active, SIGTERM and the first Ctrl-C ask the pod to stop; a second Ctrl-C kills it."""
+    """While active, SIGTERM and the first Ctrl-C go on to the hosts; a second Ctrl-C kills them."""
 
     def __init__(self, pod: SimulatedPod, host: int | None):
-        self.pod, self.host, self.interrupted = pod, host, False
+        self.pod, self.host = pod, host
+        self.interrupted = self.killed = False
 
-    def __enter__(self) -> None:
-        self.previous = {
-            number: signal.signal(number, self._forward)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+    def __enter__(self) -> forwarded_signals:
+        self.previous = {number: signal.signal(number, self._forward) for number in stop.SIGNALS}
+        return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.previous.items():
@@ -203,7 +205,9 @@ class forwarded_signals:
     def _forward(self, number: int, frame: FrameType | None) -> None:
         del frame
         if number == signal.SIGINT and self.interrupted:
+            # All, those to which --signal-host passed nothing on included.
+            self.killed = True
             self.pod.send(signal.SIGKILL)
             return
-        self.interrupted = number == signal.SIGINT
-        self.pod.send(signal.SIGTERM, self.host)
+        self.interrupted = self.interrupted or number == signal.SIGINT
+        self.pod.send(number, self.host)

@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 
 from launch import arguments
+from training import stop
+
+ON_SIGNAL = stop.ASK  # it saves first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

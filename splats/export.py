@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from splats.formats import FORMATS, CleanedCloud, GaussianCloud, clean, transform
@@ -26,6 +25,18 @@ if TYPE_CHECKING:
     from training.state import TrainState
 
 NAMES = tuple(suffix.removeprefix(".") for suffix in FORMATS)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("--format", metavar="NAME", help=f"{', '.join(NAMES)} (as --output ends)")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--normalized", action="store_true", help="keep the normalized world of training"
+    )
+    parser.add_argument(
+        "--spz-version", type=int, default=3, metavar="3|4", help="of an .spz file (3)"
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -100,6 +111,8 @@ def trained_cloud(task: SplatTask, state: TrainState, normalized: bool = False) 
     Args:
       normalized: keep the world of training instead of that of the data set.
     """
+    import jax  # not above: the command line is parsed without it
+
     arrays = jax.device_get(state.params["gaussians"])
     degree = int(task.active_degree(state.applied))
     harmonics = arrays["sh0"]

@@ -19,8 +19,6 @@ from PIL import Image
 from splats.data.capture_reader import described_as, read_capture
 from splats.data.normalization import camera_centers, transform_cameras
 from splats.data.scene_facts import SceneFacts, pinholes
-from splats.evaluation import view_renderer
-from splats.gaussians.refinement import drawable
 from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
 from splats.video.encoder import open_video, require_encoder
 from training.errors import ConfigError, InputError
@@ -34,6 +32,23 @@ ORBIT_FRAMES, MOST_ORBIT_FRAMES = 120, 100_000
 VIDEO = ".mp4"
 # Smallest share of the rays' directions that must differ, for a common point to be well defined.
 LEAST_CONVERGENCE = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="orbit[:FRAMES], a camera path in JSON, or the folder of a scene",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help=f"folder of PNG files, or {VIDEO}",
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -150,6 +165,10 @@ def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
 
 def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[np.ndarray]:
     """The frames of a path, uint8 [height, width, 3], one at a time."""
+    # Not above: the command line is parsed without jax.
+    from splats.evaluation import view_renderer
+    from splats.gaussians.refinement import drawable
+
     cameras = {
         "world_to_camera": path.world_to_camera.astype(np.float32),
         "intrinsics": pinholes(path.intrinsics),

@@ -7,10 +7,10 @@ is the same sentence and the same exit code everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import secrets
 import signal
@@ -18,16 +18,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from training import stop, storage
 from training.errors import CheckpointError, ConfigError, PodvisionError
+from training.storage import PathLike
+
+T = TypeVar("T")
 
 HEARTBEAT_SECONDS = "30"  # the default of 100 makes a crashed host cost minutes
 SHUTDOWN_SECONDS = 30  # the default of 300 keeps a failed host waiting for the others
@@ -38,23 +42,13 @@ NUM_PROCESSES = "PODVISION_NUM_PROCESSES"
 PROCESS_ID = "PODVISION_PROCESS_ID"
 HEARTBEAT = "PODVISION_HEARTBEAT_SECONDS"  # for tests; unset on a pod
 
-# Set by SIGTERM when this is the only process; with several, the coordinator tells all hosts.
-_stop_requested = False
+# Of this process, about the stop that all hosts agree on.
 _calls = 0
-
-
-class StopRequested(Exception):
-    """Raised out of long work between steps, such as an evaluation, when a host is to stop."""
-
-
-def raise_if_stopping(step: int) -> None:
-    """Raises StopRequested where `reached_preemption` is true; to be called as equally often."""
-    if reached_preemption(step):
-        raise StopRequested
+_stopping = False
 
 
 def initialize(environment: Mapping[str, str] | None = None) -> None:
-    """Joins the other hosts, if there are any, and makes SIGTERM a request to stop.
+    """Joins the other hosts, if there are any, and lets them all know of a signal to one.
 
     Must run before any other use of JAX. In order: the PODVISION_* variables that `podvision
     podsim` sets; a cluster that JAX detects by itself (Cloud TPU, SLURM, Kubernetes); otherwise
@@ -70,17 +64,21 @@ def initialize(environment: Mapping[str, str] | None = None) -> None:
         "initialization_timeout": START_SECONDS,
     }
     if COORDINATOR in environment:
-        jax.distributed.initialize(
-            environment[COORDINATOR],
-            num_processes=_number(environment, NUM_PROCESSES),
-            process_id=_number(environment, PROCESS_ID),
-            cluster_detection_method="deactivate",
-            **limits,
-        )
-    elif _several_hosts(environment):
+        limits |= {
+            "coordinator_address": environment[COORDINATOR],
+            "num_processes": _number(environment, NUM_PROCESSES),
+            "process_id": _number(environment, PROCESS_ID),
+            "cluster_detection_method": "deactivate",
+        }
+    elif not _several_hosts(environment):
+        return
+    with stop.ending_freely():  # it waits for the others, and nothing is there yet to be saved
         jax.distributed.initialize(**limits)
+    if stop.answers():
+        # The coordination service has its own handler of SIGTERM now, which tells the others.
+        stop.pass_on_to(lambda: os.kill(os.getpid(), signal.SIGTERM))
     else:
-        signal.signal(signal.SIGTERM, _request_stop)
+        stop.take_signals_back()
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
@@ -109,30 +107,52 @@ def _on_tpu_host(environment: Mapping[str, str]) -> bool:
     return bool(chips) and importlib.util.find_spec("libtpu") is not None
 
 
-def _request_stop(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    global _stop_requested
-    _stop_requested = True
+def stop_requested() -> bool:
+    """Whether all hosts are to stop, because one of them got SIGTERM or Ctrl-C.
 
-
-def reached_preemption(step: int) -> bool:
-    """Whether all hosts are to save now and stop, because one of them got SIGTERM.
-
-    Call it equally often on every host, at the same steps; `step` is for the log. With several
-    hosts the answer turns true at one common call on all of them, at most one call after the signal
-    has spread.
+    With several hosts, call it equally often and in the same order on each: the answer turns true
+    at one common call on all of them, at most one call after the signal has spread, and stays true.
     """
-    global _calls
-    _calls += 1
-    # The service waits for exactly the number after the largest it has seen, so it is given calls,
-    # which are consecutive: steps are not when one dispatch makes several updates.
-    if jax.distributed.is_initialized():
-        stop = multihost_utils.reached_preemption_sync_point(_calls)
-    else:
-        stop = _stop_requested
-    if stop:
-        logging.info("asked to stop: saving step %d", step)
-    return stop
+    global _calls, _stopping
+    if not jax.distributed.is_initialized():
+        return stop.requested()
+    if not _stopping:
+        # The service waits for exactly the number after the largest it has seen, so it is given
+        # calls, which are consecutive: steps are not when one dispatch makes several updates.
+        _calls += 1
+        _stopping = multihost_utils.reached_preemption_sync_point(_calls)
+    return _stopping
+
+
+def raise_if_stopping() -> None:
+    """For long work such as an evaluation: call it between its parts, like `stop_requested`.
+
+    Raises:
+      StopRequested: on all hosts at the same call.
+    """
+    if stop_requested():
+        raise stop.StopRequested
+
+
+def in_a_hurry() -> bool:
+    """Whether this host is to stop: then it waits for no thread, one of which may never end."""
+    return _stopping or stop.was_requested()
+
+
+def interruptible() -> AbstractContextManager[None]:
+    """A wait that a stop breaks off, where no other host could then wait for this one."""
+    return contextlib.nullcontext() if jax.distributed.is_initialized() else stop.interruptible()
+
+
+def interruptible_call(function: Callable[[], T]) -> T:
+    """The result of a call that may be minutes in native code, such as a compilation.
+
+    Raises:
+      StopRequested: the call goes on in its thread, and nobody will wait for it.
+    """
+    if jax.distributed.is_initialized() or not stop.answers():
+        return function()
+    return stop.in_a_thread(function)
 
 
 def is_main() -> bool:
@@ -165,13 +185,13 @@ def assert_same(name: str, value: Any) -> None:
         )
 
 
-def check_shared_folder(folder: epath.PathLike) -> None:
+def check_shared_folder(folder: PathLike) -> None:
     """Creates a folder and checks that what the main host writes there is seen by all hosts.
 
     Raises:
       CheckpointError: on all hosts, if it cannot be written or is not shared.
     """
-    folder = epath.Path(folder)
+    folder = storage.as_path(folder)
     token = _shared_number()
     probe = folder / f".probe-{token}"
     failure = _try_write(probe) if is_main() else ""
@@ -195,10 +215,10 @@ def check_shared_folder(folder: epath.PathLike) -> None:
 def _try_write(probe: epath.Path) -> str:
     """The reason why the probe cannot be written, or nothing."""
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(probe.parent)
         probe.write_text("probe")
-    except OSError as error:
-        return error.strerror or type(error).__name__
+    except (OSError, *storage.failures()) as error:
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ""
 
 
@@ -254,23 +274,37 @@ def exit_hook(main: Callable[[], int], *, debug: bool = False) -> int:
             traceback.print_exc()
         print(f"podvision: error: {error}", file=sys.stderr)
         code = error.exit_code
+    except KeyboardInterrupt:
+        if not jax.distributed.is_initialized():
+            raise
+        print(f"podvision: {stop.interrupted()}", file=sys.stderr)
+        code = stop.exit_code()
     except Exception:
         if not jax.distributed.is_initialized():
             raise
-        logging.exception("this host stops, and takes the others with it")
+        traceback.print_exc()
+        print("podvision: this host stops, and takes the others with it", file=sys.stderr)
         code = 1
     if jax.distributed.is_initialized():
         leave(code)
     return code
 
 
-def leave(code: int) -> None:
-    """Ends the process now, without waiting for other hosts or for threads that write.
+def end(code: int) -> None:
+    """The last act of a program: returns for an ordinary exit, if there is time for one.
 
-    A command that failed uses it as its last act: threads of an interrupted save would keep an
-    ordinary exit waiting for minutes.
+    Threads of an interrupted save, or a reader that waits for data, would keep an ordinary exit
+    waiting for minutes. After a stop the other hosts are taken leave of, after a failure not.
     """
-    logging.shutdown()
+    if code == 0 and not in_a_hurry():
+        return
+    if code == 0 and jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """Ends the process now, without waiting for other hosts or for threads that write."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

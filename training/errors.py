@@ -9,6 +9,7 @@ EXIT_DONE = 0
 EXIT_USAGE = 2
 EXIT_GUARD = 3
 EXIT_DATA = 4
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
 class PodvisionError(Exception):

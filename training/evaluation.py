@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
-from training.files import read_json_object, replace_text
+from etils import epath
+
+from training import storage
 from training.program import Program
 from training.record.run_folder import write_table
 from training.source import Source
 from training.state import TrainState
+from training.storage import PathLike, read_json_object, replace_text
 from training.verdict import Evaluation
 
 
@@ -34,23 +36,21 @@ def evaluate_state(
     return Evaluation(metrics, images, tables)
 
 
-def write_evaluation(workdir: Path, step: int, result: Evaluation) -> Path:
+def write_evaluation(workdir: PathLike, step: int, result: Evaluation) -> epath.Path:
     """Writes `eval/<step>.json` and the tables; one process does, every one saves its pictures."""
     for name, table in result.tables.items():
         write_table(workdir, name.replace("/", "_"), table)
-    path = workdir / "eval" / f"{step}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = storage.as_path(workdir) / "eval" / f"{step}.json"
     replace_text(path, json.dumps({"step": step, **result.metrics}, indent=1))
     return path
 
 
-def read_evaluations(workdir: Path, before: int) -> list[dict[str, float]]:
+def read_evaluations(workdir: PathLike, before: int) -> list[dict[str, float]]:
     """Metrics of the evaluations up to and including a step, oldest first.
 
     Raises:
       InputError: a file of them is damaged.
     """
-    steps = sorted(
-        int(path.stem) for path in (workdir / "eval").glob("*.json") if path.stem.isdigit()
-    )
-    return [read_json_object(workdir / "eval" / f"{step}.json") for step in steps if step <= before]
+    paths = storage.list_folder(storage.as_path(workdir) / "eval")
+    steps = {int(path.stem): path for path in paths if path.stem.isdigit()}
+    return [read_json_object(steps[step]) for step in sorted(steps) if step <= before]

@@ -13,12 +13,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 
-from training import distributed
+from training import distributed, stop
 from training.capabilities import Refreshable
 from training.checkpoint.resume import data_position, open_state, saved_facts
 from training.checkpoint.store import CheckpointReader, CheckpointStore
@@ -30,9 +29,11 @@ from training.guards.watch import restart_scales, watches
 from training.guards.watchdog import Watchdog
 from training.mesh import Layout, make_mesh
 from training.overfit import read_verdict
-from training.program import ReadMetrics
+from training.program import ReadMetrics, called
+from training.record import library_log
 from training.record.events import EventLog
 from training.record.metrics import MetricWriter
+from training.record.presentation import presentation_of
 from training.record.progress import Meter, Progress
 from training.record.recorder import Evidence, Recorder
 from training.record.report import write_report
@@ -50,6 +51,7 @@ from training.record.run_folder import (
 from training.resize import grow, settled
 from training.schedules import longest_warmup
 from training.step import replay_reasons
+from training.storage import PathLike
 from training.stream import Chunk, ExampleStream, prefetched
 from training.task import Task
 from training.verdict import Verdict
@@ -57,7 +59,7 @@ from training.verdict import Verdict
 
 def fit(
     task: Task,
-    workdir: Path,
+    workdir: PathLike,
     overrides: Sequence[str] = (),
     allow_config_change: Sequence[str] = (),
 ) -> str:
@@ -92,7 +94,7 @@ class Run:
     def __init__(
         self,
         task: Task,
-        workdir: Path,
+        workdir: PathLike,
         layout: Layout,
         overrides: Sequence[str],
         allow_config_change: Sequence[str],
@@ -122,6 +124,7 @@ class Run:
         self.events = EventLog(workdir, main, started=started)
         if main:
             write_config(workdir, config, list(overrides), self.plan.total)
+        library_log.keep(workdir, jax.process_index())
         self.writer = MetricWriter(
             workdir, config.log, config.name or config.system, self.config_json, main, self.resumed
         )
@@ -131,7 +134,8 @@ class Run:
             layout.mesh.devices.flat[0].device_kind,
             layout.mesh.devices.size,
         )
-        self.progress = Progress(self.plan.total, self.step, main)
+        lines = presentation_of(config.system).progress_lines
+        self.progress = Progress(self.plan.total, self.step, main, lines=lines)
         for sentence in said:
             self.progress.say(sentence)
         self.recorder = Recorder(
@@ -158,32 +162,48 @@ class Run:
         self.events.launch(self.step)
 
     def train(self) -> str:
-        """The loop. Returns "done" or "preempted"."""
+        """Trains until all is made, or any host is to stop. Returns "done" or "preempted"."""
         self._mark(None)
-        if self.step >= self.plan.total:
-            self.progress.say(f"all {self.plan.total} updates were made before")
+        try:
+            if self.step < self.plan.total:
+                distributed.raise_if_stopping()
+                self._check_before_start()
+            else:
+                self.progress.say(f"all {self.plan.total} updates were made before")
             self._catch_up()
-            self._mark(DONE)
-            return "done"
-        self._check_before_start()
-        self._catch_up()
+        except stop.StopRequested:
+            return self._preempted()
         with self.watchdog, contextlib.closing(self._chunks()) as chunks:
-            while True:
-                with self.meter.waiting():
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    break
-                if self.plan.refreshes(chunk.first_step):
-                    self._refresh(chunk)
-                self._make(chunk)
-                stop = distributed.reached_preemption(self.step)
-                if stop or self._boundary(self.step):
-                    self._drain()
-                if stop or not self._evaluate_and_save():
-                    return self._preempted()
+            try:
+                self._make_all(chunks)
+            except stop.StopRequested:
+                # Here, because it may take long until a reader that waits for its data is closed.
+                return self._preempted()
         self.store.wait()
         self._mark(DONE)
         return "done"
+
+    def _make_all(self, chunks: Iterator[Chunk]) -> None:
+        """The loop.
+
+        Raises:
+          StopRequested: between updates, with the state of `self.step` in hand.
+        """
+        while True:
+            distributed.raise_if_stopping()
+            with self.meter.waiting(), distributed.interruptible():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            if self.plan.refreshes(chunk.first_step):
+                self._refresh(chunk)
+            self._make(chunk)
+            self.store.poll()
+            # Before an evaluation, which a preempted host has no time for.
+            distributed.raise_if_stopping()
+            if self._boundary(self.step):
+                self._drain()
+            self._evaluate_and_save()
 
     def close(self, outcome: str, reason: str) -> None:
         """Ends every part and writes the report; `outcome` is done, preempted or stopped."""
@@ -204,10 +224,12 @@ class Run:
 
     def _preempted(self) -> str:
         """Saves first; then nothing is left to do. Returns the outcome."""
-        self._save(None)
+        self._drain()
+        if self.step > (self.resumed or 0) and self.step not in self.saved:
+            self._save(None)
         self.store.wait()
         self._mark(PREEMPTED)
-        self.progress.say(f"asked to stop: step {self.step} is saved")
+        self.progress.say(f"asked to stop: all is saved up to step {self.step}")
         return "preempted"
 
     def _catch_up(self) -> None:
@@ -250,7 +272,8 @@ class Run:
         for i, batch in enumerate(chunk.host):
             step = chunk.first_step + i + 1
             self.recorder.remember(step, batch["position"], batch["index"], batch)
-        read = self.dispatch(chunk)
+        # After a refresh the state is neither that of a checkpoint of this step nor of the next.
+        read = self.dispatch(chunk, may_stop=not self.plan.refreshes(chunk.first_step))
         self.step = chunk.first_step + chunk.updates
         self._drain()
         self.pending = (chunk, read)
@@ -260,12 +283,18 @@ class Run:
             for part in settled(self, chunk, read()):
                 self._consume(*part)
 
-    def dispatch(self, chunk: Chunk) -> ReadMetrics:
-        """Starts the updates of a call on the devices."""
+    def dispatch(self, chunk: Chunk, may_stop: bool = False) -> ReadMetrics:
+        """Starts the updates of a call on the devices.
+
+        Raises:
+          StopRequested: if it may, while the step is compiled; the state is untouched.
+        """
         variant = self.plan.variant(chunk.first_step)
-        compiled = self.program.is_compiled(chunk.updates, variant)
-        with contextlib.nullcontext() if compiled else self.interlude("compile"):
-            self.state, read = self.program.step(self.state, chunk.device, variant)
+        if not self.program.is_compiled(chunk.updates, variant):
+            call = distributed.interruptible_call if may_stop else called
+            with self.interlude("compile"):
+                self.program.compile_step(self.state, chunk.device, variant, call)
+        self.state, read = self.program.step(self.state, chunk.device, variant)
         return read
 
     @contextlib.contextmanager
@@ -324,7 +353,7 @@ class Run:
             key_data=jax.device_get(jax.random.key_data(self.state.key)),
             key_impl=str(jax.random.key_impl(self.state.key)),
             # Also one that is still being written: it will be there when the step is replayed.
-            checkpoint=Path(self.store.folder.step_path(max(earlier))) if earlier else None,
+            checkpoint=self.store.folder.step_path(max(earlier)) if earlier else None,
         )
 
     def _on_hang(self, sentence: str) -> None:
@@ -335,16 +364,11 @@ class Run:
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
 
-    def _evaluate_and_save(self) -> bool:
-        """What is due after this step. Returns False where a stop came in between."""
-        metrics = None
-        if self.plan.evaluates(self.step):
-            metrics = self._evaluate()
-            if metrics is None:
-                return False
+    def _evaluate_and_save(self) -> None:
+        """What is due after this step."""
+        metrics = self._evaluate() if self.plan.evaluates(self.step) else None
         if self.plan.saves(self.step):
             self._save(metrics)
-        return True
 
     def _refresh(self, chunk: Chunk) -> None:
         """Rewrites the state before the updates of a call."""
@@ -361,13 +385,14 @@ class Run:
             self.book.require(verdict, LOG)
         grow(self, row)
 
-    def _evaluate(self) -> dict[str, float] | None:
-        """The metrics of the state, written and judged; None where a stop came in between."""
+    def _evaluate(self) -> dict[str, float]:
+        """The metrics of the state, written and judged.
+
+        Raises:
+          StopRequested: before it was complete; the next launch makes up for it.
+        """
         with self.interlude("eval"):
-            try:
-                result = evaluate_state(self.program, self.state)
-            except distributed.StopRequested:
-                return None
+            result = evaluate_state(self.program, self.state)
         if self.main:
             write_evaluation(self.workdir, self.step, result)
         self.writer.write(self.step, {f"eval/{n}": v for n, v in result.metrics.items()})
@@ -380,6 +405,9 @@ class Run:
 
     def _save(self, metrics: Mapping[str, float] | None) -> None:
         self.saved.append(self.step)
+        # What was logged up to a checkpoint must outlive a kill as the checkpoint does.
+        self.writer.flush()
+        self.events.flush()
         source = self.stream.source
         with self.interlude("checkpoint"):
             self.store.save(

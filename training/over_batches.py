@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from training import distributed
 from training.config import MeshConfig
 from training.errors import InputError
 from training.loss import Batch
@@ -92,6 +93,7 @@ def over_batches(
 
     Raises:
       InputError: an example cannot be read, or there is none.
+      StopRequested: the run is to stop, on all hosts before the same batch.
     """
     if not len(source):
         raise InputError("the evaluation source has no examples; check the data folder and split")
@@ -115,6 +117,7 @@ def over_batches(
     with contextlib.closing(batches_of(source, batch_size, layout, workers)) as batches:
         pending = None  # collected after the next batch is dispatched, so that no device waits
         for batch, indices in batches:
+            distributed.raise_if_stopping()
             result = compiled(*arguments, batch)
             if pending is not None:
                 collect(*pending)
@@ -142,7 +145,7 @@ def from_all_hosts(values: Mapping[int, Any]) -> dict[int, Any]:
 
 def batches_of(
     source: Source, batch_size: int, layout: Layout, workers: int
-) -> Iterator[tuple[Batch, np.ndarray]]:
+) -> Generator[tuple[Batch, np.ndarray], None, None]:
     """Every example once, in order, as global batches of constant shape.
 
     Yields:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 
 from training.capabilities import Augmented
 from training.config import Duration
 from training.evaluation import evaluate_state
-from training.files import replace_text
 from training.loss import Batch
 from training.mesh import Layout, batch_shards, make_mesh
 from training.program import Program
 from training.source import FirstExamples
 from training.state import TrainState
 from training.step import replay_reasons
+from training.storage import PathLike, as_path, replace_text
 from training.stream import ExampleStream
 from training.task import Task, with_config
 from training.verdict import Verdict
@@ -30,19 +29,18 @@ from training.verdict import Verdict
 VERDICT_FILE = "overfit.json"
 
 
-def write_verdict(workdir: Path, verdicts: Sequence[Verdict]) -> None:
+def write_verdict(workdir: PathLike, verdicts: Sequence[Verdict]) -> None:
     """Leaves `overfit.json`, so that the report of a run says whether it could have learned."""
-    workdir.mkdir(parents=True, exist_ok=True)
     content = {
         "passed": all(verdict.passed for verdict in verdicts),
         "sentence": "; ".join(verdict.sentence for verdict in verdicts),
     }
-    replace_text(workdir / VERDICT_FILE, json.dumps(content, indent=1))
+    replace_text(as_path(workdir) / VERDICT_FILE, json.dumps(content, indent=1))
 
 
-def read_verdict(workdir: Path) -> Verdict | None:
+def read_verdict(workdir: PathLike) -> Verdict | None:
     """What `write_verdict` left in a work folder, as a warning where it failed; None if nothing."""
-    path = workdir / VERDICT_FILE
+    path = as_path(workdir) / VERDICT_FILE
     if not path.exists():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -40,6 +40,11 @@ REFRESH = 0x7FFFFFFE
 STREAM_KEYS = {"position": ((), "uint32"), "index": ((), "int32")}
 
 
+def called(function: Callable[[], Any]) -> Any:
+    """Calls a function, in the ordinary way."""
+    return function()
+
+
 class Program:
     """The compiled functions of one run. Call them inside `jax.set_mesh(layout.mesh)`.
 
@@ -148,8 +153,7 @@ class Program:
           travel as one array, because one transfer per number would cost more than the step.
         """
         kind = (next(iter(batches.values())).shape[0], variant)
-        if kind not in self._steps:
-            self._steps[kind] = self._compile(*kind)
+        self.compile_step(state, batches, variant)
         state, packed = self._steps[kind](state, batches, self.resident)
         names = self._metric_names[kind]
 
@@ -159,8 +163,27 @@ class Program:
 
         return state, read
 
+    def compile_step(
+        self,
+        state: TrainState,
+        batches: Batch,
+        variant: Hashable = None,
+        call: Callable[[Callable[[], Any]], Any] = called,
+    ) -> None:
+        """Compiles what `step` needs for these shapes, unless that was done before.
+
+        Args:
+          call: calls the compiler, which may be minutes in native code (in a thread, for instance).
+        """
+        kind = (next(iter(batches.values())).shape[0], variant)
+        if kind not in self._steps:
+            function = self._compile(*kind)
+            # The function finds the result again when it is called.
+            call(function.lower(state, batches, self.resident).compile)
+            self._steps[kind] = function
+
     def is_compiled(self, updates: int, variant: Hashable = None) -> bool:
-        """Whether a call of so many updates was made before."""
+        """Whether a call of so many updates was made or prepared before."""
         return (updates, variant) in self._steps
 
     def _compile(self, updates: int, variant: Hashable) -> Callable:

@@ -158,17 +158,16 @@ def _receive(connection: socket.socket) -> Any:
     return pickle.loads(head, buffers=buffers)  # noqa: S301 - from the other end only
 
 
-def _exactly(connection: socket.socket, size: int) -> np.ndarray:
-    """So many bytes, in memory that an array can own.
+def _exactly(connection: socket.socket, size: int) -> memoryview:
+    """So many bytes, in memory that an array can be made of without a copy.
 
     Raises:
       ConnectionError: the other end closed before.
     """
-    memory = np.empty(size, np.uint8)
-    view, done = memoryview(memory), 0
+    view, done = np.empty(size, np.uint8).data, 0
     while done < size:
         read = connection.recv_into(view[done:], 0, socket.MSG_WAITALL)
         if not read:
             raise ConnectionError("closed by the other end")
         done += read
-    return memory
+    return view

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -31,27 +31,37 @@ class Readers:
         self._pickled = pickled(source) if processes > 0 else None
         self._pool = ThreadPoolExecutor(self.count, "examples")
         self._own = threading.local()
+        self._lock = threading.Lock()  # for the next two
         self._started: list[ReaderProcess] = []
+        self._closed = False
 
     def load(self, index: int, position: int) -> Example:
         """One example, read by the calling thread of the pool or by that thread's process."""
         if self._pickled is None:
             return load_example(self._source, index, position)
         if not hasattr(self._own, "process"):
-            self._own.process = ReaderProcess(self._pickled)
-            self._started.append(self._own.process)
+            self._own.process = self._new_process(self._pickled)
         return self._own.process.load(index, position)
+
+    def _new_process(self, source: bytes) -> ReaderProcess:
+        with self._lock:
+            if self._closed:
+                raise CancelledError
+            self._started.append(ReaderProcess(source))
+            return self._started[-1]
 
     def submit(self, read: Callable[..., T], *arguments: Any) -> Future[T]:
         return self._pool.submit(read, *arguments)
 
     def close(self) -> None:
-        """Ends the pool: waits for examples that threads have begun, not for processes."""
+        """Ends the pool at once: processes now, threads after the example that they are at.
+
+        Nobody waits for a thread: its storage may hang, and what is to be saved comes first.
+        """
+        with self._lock:
+            self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in tuple(self._started):
-            process.stop()
-        self._pool.shutdown(wait=True)
-        for process in self._started:  # one that was started meanwhile
+        for process in self._started:
             process.stop()
 
 
@@ -117,7 +127,7 @@ def run_ahead(items: Iterator[T], depth: int, stop: Callable[[], None]) -> Gener
             yield item
     finally:
         stop()
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)  # as in `Readers.close`
 
 
 def stack_examples(examples: Sequence[Example]) -> Example:

@@ -9,12 +9,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.config import TrainConfig, check_ranges
 from training.errors import ConfigError, PodvisionError
-from training.task import Task
 from training.typed import apply_overrides, build, suggestion
+
+if TYPE_CHECKING:
+    from training.task import Task  # imports jax, which a command line is parsed without
 
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
@@ -120,18 +122,6 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in SYSTEMS if importlib.util.find_spec(name) is not None)
 
 
-def system_module(system: str, role: str) -> ModuleType:
-    """The module `<system>.<role>`: the same role has the same name in every system.
-
-    Raises:
-      ConfigError: the system has none, with those that have one.
-    """
-    if importlib.util.find_spec(f"{system}.{role}") is None:
-        able = [name for name in installed() if importlib.util.find_spec(f"{name}.{role}")]
-        raise ConfigError(f"{system} has no {role}; it exists for {', '.join(able) or 'no system'}")
-    return importlib.import_module(f"{system}.{role}")
-
-
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
     """The typed config: values of the file, then `a.b=text` overrides in order."""
     if "system" not in values:
@@ -177,6 +167,24 @@ def load_stages(spec: str, overrides: Sequence[str] = ()) -> list[tuple[str, Tra
 def make_task(config: TrainConfig) -> Task:
     """The task of a config, by `<system>.task.make_task(config)`."""
     return importlib.import_module(f"{config.system}.task").make_task(config)
+
+
+def systems_with(role: str) -> list[str]:
+    """The installed systems that have a module `<system>.<role>`."""
+    return [name for name in installed() if importlib.util.find_spec(f"{name}.{role}")]
+
+
+def system_module(system: str, role: str) -> ModuleType:
+    """The module `<system>.<role>`: what a system has for a command or a role.
+
+    Raises:
+      ConfigError: it is no system, or it has no such module; names the systems that have one.
+    """
+    serving = systems_with(role)
+    if system not in serving:
+        served = ", ".join(serving) or "no system"
+        raise ConfigError(f"this command has nothing for {system!r}; it serves {served}")
+    return importlib.import_module(f"{system}.{role}")
 
 
 def versions() -> dict[str, str]:

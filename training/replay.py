@@ -31,10 +31,11 @@ from training.record.run_folder import read_config
 from training.registry import make_task
 from training.state import TrainState
 from training.step import make_step
+from training.storage import PathLike
 from training.stream import ExampleStream
 
 
-def replay(workdir: Path, step: int, say: Callable[[str], None]) -> dict[str, float]:
+def replay(workdir: PathLike, step: int, say: Callable[[str], None]) -> dict[str, float]:
     """Prints what happened at a recorded step; returns the metrics of the re-run update.
 
     Raises:

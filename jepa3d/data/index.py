@@ -2,17 +2,19 @@
 
 During a run finished rows are appended to `journal.jsonl`; at its end the index is rewritten and
 the journal removed. A run that was interrupted leaves a journal, which the next run reads; a torn
-last line is ignored.
+last line is ignored. Both may lie in a bucket.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
+from etils import epath
+
+from training import line_file, storage
 from training.errors import InputError
+from training.line_file import LineFile
 
 INDEX_NAME = "index.jsonl"
 JOURNAL_NAME = "journal.jsonl"
@@ -49,16 +51,14 @@ ROW_DEFAULTS: Row = {
 }
 
 
-def read_rows(path: Path, torn_end: bool = False) -> list[Row]:
+def read_rows(path: epath.Path, torn_end: bool = False) -> list[Row]:
     """Reads a JSON-lines file; `torn_end` allows an incomplete last line.
 
     Raises:
       InputError: a line is not JSON.
     """
-    if not path.exists():
-        return []
     rows = []
-    lines = path.read_text().splitlines()
+    lines = line_file.read_text(path).splitlines()
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
@@ -72,27 +72,25 @@ def read_rows(path: Path, torn_end: bool = False) -> list[Row]:
     return rows
 
 
-def load_known(folder: Path) -> dict[str, Row]:
+def load_known(folder: epath.Path) -> dict[str, Row]:
     """Rows of the index and of an interrupted run's journal by path, the later one counting."""
     rows = read_rows(folder / INDEX_NAME) + read_rows(folder / JOURNAL_NAME, torn_end=True)
     return {row["path"]: row for row in rows}
 
 
-def write_index(folder: Path, rows: list[Row]) -> None:
-    """Writes the index atomically, sorted by path, and removes the journal."""
-    partial = folder / f".partial-{INDEX_NAME}"
+def write_index(folder: epath.Path, rows: list[Row]) -> None:
+    """Writes the index at once, sorted by path, and removes the journal."""
     ordered = sorted(rows, key=lambda row: row["path"])
-    with open(partial, "w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in ordered)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / INDEX_NAME)
-    (folder / JOURNAL_NAME).unlink(missing_ok=True)
+    storage.replace_text(folder / INDEX_NAME, "".join(json.dumps(row) + "\n" for row in ordered))
+    line_file.remove(folder / JOURNAL_NAME)
 
 
-def append_journal(folder: Path, rows: list[Row]) -> None:
-    """Appends finished rows durably."""
-    with open(folder / JOURNAL_NAME, "a") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
+def open_journal(folder: epath.Path) -> LineFile:
+    """The journal, for `append`; flush it where rows must survive."""
+    return line_file.open_lines(folder / JOURNAL_NAME)
+
+
+def append(journal: LineFile, rows: list[Row]) -> None:
+    """Appends finished rows."""
+    for row in rows:
+        journal.write(json.dumps(row))

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etils import epath
+
 from jepa3d.config import PrepareSettings
 from jepa3d.data import index as index_files
 from jepa3d.data.account import Account, account_of
@@ -35,7 +37,10 @@ from jepa3d.data.records import (
 from jepa3d.data.splits import assign_splits, split_score
 from jepa3d.data.volume import SkipReason
 from jepa3d.data.workers import run_all
+from training import storage
 from training.errors import ConfigError, InputError
+from training.line_file import LineFile
+from training.storage import PathLike
 
 Progress = Callable[[int, int, Row], None]
 Shard = tuple[str, int]
@@ -46,7 +51,7 @@ _RETRIED = (SkipReason.MISSING_DECODER, SkipReason.UNREADABLE_FILE, SkipReason.D
 
 def prepare(
     input_dir: str | os.PathLike,
-    output_dir: str | os.PathLike,
+    output_dir: PathLike,
     settings: PrepareSettings,
     progress: Progress | None = None,
 ) -> Account:
@@ -57,7 +62,7 @@ def prepare(
 
     Args:
       input_dir: an AI-READI tree, or any folder with DICOM, .vol, .npy, .npz or image folders.
-      output_dir: made if missing; one with other settings is refused.
+      output_dir: on a disk or in a bucket, made if missing; one with other settings is refused.
       settings: see `PrepareSettings`.
       progress: called with (items done, items in all, row) after each input of this run.
 
@@ -69,7 +74,14 @@ def prepare(
       ConfigError: settings that contradict each other.
     """
     check_settings(settings)
-    root, output = Path(input_dir).resolve(), Path(output_dir).resolve()
+    root, output = Path(input_dir).resolve(), storage.absolute(output_dir)
+    with storage.explained(output, "give the same command again: it goes on where it was"):
+        return _prepare(root, output, settings, progress)
+
+
+def _prepare(
+    root: Path, output: epath.Path, settings: PrepareSettings, progress: Progress | None
+) -> Account:
     inventory = take_inventory(root, output, settings)
     _open_output(output, settings)
     _check_same_inputs(output, inventory)
@@ -84,7 +96,7 @@ def prepare(
 
 def _one_pass(
     root: Path,
-    output: Path,
+    output: epath.Path,
     inventory: Inventory,
     settings: PrepareSettings,
     moved: dict[str, str],
@@ -94,7 +106,8 @@ def _one_pass(
     plan = plan_work(root, inventory, index_files.load_known(output), settings, moved)
     index_files.write_index(output, plan.kept)
     _remove_orphans(output, plan.kept)
-    run = _Run(output, settings, rows=list(plan.kept))
+    journal = index_files.open_journal(output)
+    run = _Run(output, settings, journal, rows=list(plan.kept))
     try:
         _convert_all(run, plan, progress)
     finally:
@@ -142,20 +155,21 @@ def check_settings(settings: PrepareSettings) -> None:
         )
 
 
-def _open_output(output: Path, settings: PrepareSettings) -> None:
+def _open_output(output: epath.Path, settings: PrepareSettings) -> None:
     path = output / index_files.SETTINGS_NAME
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        for partial in output.glob(".partial-*"):
-            partial.unlink()
+        storage.make_folder(output)
+        for found in storage.list_folder(output):
+            if found.name.startswith(".partial-"):
+                found.unlink()
         if not path.exists():
-            if any(output.iterdir()):
+            if storage.list_folder(output):
                 raise InputError(
                     f"output folder {output} holds other files; choose an empty or a new one"
                 )
             write_json(path, settings.record_fields)
             return
-        if not os.access(output, os.W_OK):
+        if not storage.is_bucket(output) and not os.access(output, os.W_OK):
             raise PermissionError("no permission to write")
     except OSError as error:
         reason = error.strerror or error
@@ -169,7 +183,7 @@ def _open_output(output: Path, settings: PrepareSettings) -> None:
         )
 
 
-def _check_same_inputs(output: Path, inventory: Inventory) -> None:
+def _check_same_inputs(output: epath.Path, inventory: Inventory) -> None:
     """Refuses to replace the records of one input folder by those of another."""
     known = index_files.load_known(output)
     if known and not any(item.path in known for item in inventory.items):
@@ -179,13 +193,13 @@ def _check_same_inputs(output: Path, inventory: Inventory) -> None:
         )
 
 
-def read_settings(folder: Path) -> dict:
+def read_settings(folder: PathLike) -> dict:
     """The settings that a folder was prepared with.
 
     Raises:
       InputError: missing or damaged `settings.json`.
     """
-    path = folder / index_files.SETTINGS_NAME
+    path = storage.as_path(folder) / index_files.SETTINGS_NAME
     try:
         return json.loads(path.read_text())
     except (OSError, UnicodeError, json.JSONDecodeError) as error:
@@ -276,10 +290,10 @@ def _split_participants(
     )
 
 
-def _remove_orphans(output: Path, kept: list[Row]) -> None:
+def _remove_orphans(output: epath.Path, kept: list[Row]) -> None:
     """Deletes shards that no row refers to: of a run that was interrupted, or stale."""
     referenced = {_shard_of(row) for row in kept}
-    for path in output.iterdir():
+    for path in storage.list_folder(output):
         shard = parse_shard_name(path)
         if shard is not None and shard not in referenced:
             path.unlink()
@@ -289,8 +303,9 @@ def _remove_orphans(output: Path, kept: list[Row]) -> None:
 class _Run:
     """Open shards and finished rows of one run."""
 
-    output: Path
+    output: epath.Path
     settings: PrepareSettings
+    journal: LineFile
     rows: list[Row]
     new_volumes: int = 0
     open_shards: dict[str, tuple[ShardWriter, int, list[Row]]] = field(default_factory=dict)
@@ -298,7 +313,7 @@ class _Run:
     def add(self, outcome: Outcome) -> None:
         """Files an outcome: a skip at once, a record into the open shard of its split."""
         if outcome.record is None:
-            index_files.append_journal(self.output, outcome.rows)
+            index_files.append(self.journal, outcome.rows)
             self.rows += outcome.rows
             return
         split = outcome.rows[0]["split"]
@@ -320,13 +335,15 @@ class _Run:
     def _commit(self, split: str) -> None:
         writer, _, pending = self.open_shards.pop(split)
         writer.commit()
-        index_files.append_journal(self.output, pending)
+        index_files.append(self.journal, pending)
+        self.journal.flush()  # The shard is of use only with the rows that say what is in it.
         self.rows += pending
 
     def close(self) -> None:
         """Commits what is open, also when the run ends early."""
         for split in list(self.open_shards):
             self._commit(split)
+        self.journal.close()
 
 
 def _convert_all(run: _Run, plan: Plan, progress: Progress | None) -> None:
@@ -350,7 +367,7 @@ def _close_gaps(run: _Run) -> None:
             if hole > max(taken):
                 break
             old = shard_path(run.output, split, max(taken))
-            os.link(old, shard_path(run.output, split, hole))
+            storage.duplicate(old, shard_path(run.output, split, hole))
             for row in run.rows:
                 if _shard_of(row) == (split, max(taken)):
                     row["shard"] = hole

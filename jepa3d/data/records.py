@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+import tempfile
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+
+from training import storage
 
 DATASET_NAME = "oct_volumes"
 VERSION = "1.0.0"
@@ -46,12 +49,12 @@ def features(
     )
 
 
-def shard_path(folder: Path, split: str, number: int) -> Path:
+def shard_path(folder: epath.Path, split: str, number: int) -> epath.Path:
     """File of a shard, as `_TEMPLATE` names it."""
     return folder / f"{DATASET_NAME}-{split}.array_record-{number:05d}"
 
 
-def parse_shard_name(path: Path) -> tuple[str, int] | None:
+def parse_shard_name(path: epath.Path) -> tuple[str, int] | None:
     """(split, number) of a shard file, None for any other file."""
     stem, _, number = path.name.rpartition("-")
     prefix, suffix = f"{DATASET_NAME}-", ".array_record"
@@ -61,13 +64,18 @@ def parse_shard_name(path: Path) -> tuple[str, int] | None:
 
 
 class ShardWriter:
-    """Writes one shard under a temporary name; `commit` gives it its own name at once."""
+    """Writes one shard under a temporary name; `commit` gives it its own name at once.
 
-    def __init__(self, path: Path):
+    The format is written by a library that knows disks only: of a bucket's shard the temporary
+    file lies in this machine's temporary folder.
+    """
+
+    def __init__(self, path: epath.Path):
         self.path = path
         self.count = 0
-        self._partial = path.with_name(f".partial-{path.name}")
-        self._writer = ArrayRecordWriter(str(self._partial), _WRITER_OPTIONS)
+        folder = tempfile.mkdtemp() if storage.is_bucket(path) else path.parent
+        self._partial = os.path.join(folder, f".partial-{path.name}")
+        self._writer = ArrayRecordWriter(self._partial, _WRITER_OPTIONS)
 
     def write(self, record: bytes) -> int:
         """Appends a record and returns its position in the shard."""
@@ -78,20 +86,18 @@ class ShardWriter:
     def commit(self) -> None:
         """Closes the shard and moves it into place."""
         self._writer.close()
-        with open(self._partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._partial, self.path)
+        storage.move_in(self._partial, self.path)
+        if storage.is_bucket(self.path):
+            os.rmdir(os.path.dirname(self._partial))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes a JSON file at once."""
+    storage.replace_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_dataset_info(
-    folder: Path,
+    folder: epath.Path,
     shape: tuple[int, int, int],
     patch: tuple[int, int, int],
     shard_lengths: dict[str, list[int]],
@@ -108,7 +114,7 @@ def write_dataset_info(
             "filepathTemplate": _TEMPLATE,
             "shardLengths": [str(length) for length in lengths],
             "numBytes": str(
-                sum(shard_path(folder, split, i).stat().st_size for i in range(len(lengths)))
+                sum(shard_path(folder, split, i).stat().length for i in range(len(lengths)))
             ),
         }
         for split, lengths in sorted(shard_lengths.items())

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from jepa3d.data.index import INDEX_NAME, JOURNAL_NAME, SETTINGS_NAME, Row, read_rows
+from jepa3d.data.local_copy import local_copy
 from jepa3d.data.records import shard_path
+from training import storage
 from training.errors import InputError
+from training.storage import PathLike
 
 _PREPARE_HINT = "run `podvision prepare jepa3d --input DIR --output DIR` first"
 
@@ -21,7 +24,7 @@ class VolumeSource:
     """Random access to the volumes of one split.
 
     Safe to use from several threads and to pickle: only paths and the index travel, files are
-    opened on first use.
+    opened on first use. Shards in a bucket are first copied to this machine (`local_copy`).
 
     Attributes:
       fingerprint: hash of everything that decides what index i holds; equal on every host.
@@ -34,7 +37,7 @@ class VolumeSource:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: PathLike,
         split: str,
         shape: tuple[int, int, int] | None = None,
         only: tuple[str, ...] = (),
@@ -42,7 +45,7 @@ class VolumeSource:
         """Opens a prepared folder.
 
         Args:
-          folder: output of `prepare`.
+          folder: output of `prepare`, on a disk or in a bucket.
           split: "train", "eval" or "test".
           shape: the grid that the model expects; None takes the folder's.
           only: names of the scanners whose volumes are taken; empty takes all.
@@ -50,7 +53,7 @@ class VolumeSource:
         Raises:
           InputError: no such folder, unfinished preparation, no volume in the split, other shape.
         """
-        self.folder, self.split = Path(folder), split
+        self.folder, self.split = storage.as_path(folder), split
         settings = _read_settings(self.folder)
         self.shape = tuple(settings["shape"])
         self.patch = tuple(settings["patch"])
@@ -72,7 +75,7 @@ class VolumeSource:
             (row for row in kept if row["split"] == split),
             key=lambda row: (row["shard"], row["position"]),
         )
-        self._stored = len(stored)
+        self._all = stored
         self._places = [i for i, row in enumerate(stored) if not only or row["scanner"] in only]
         self.rows: list[Row] = [stored[i] for i in self._places]
         if not self.rows:
@@ -126,11 +129,13 @@ class VolumeSource:
     def _open(self) -> Any:
         """The tensorflow-datasets data source of this split, opened once."""
         if self._records is None:
-            builder = tfds.builder_from_directory(str(self.folder))
+            shards = {shard_path(self.folder, self.split, row["shard"]).name for row in self._all}
+            names = ["features.json", "dataset_info.json", *sorted(shards)]
+            builder = tfds.builder_from_directory(str(local_copy(self.folder, names)))
             records: Any = builder.as_data_source(self.split)  # pyright: ignore[reportCallIssue]
-            if len(records) != self._stored:
+            if len(records) != len(self._all):
                 raise InputError(
-                    f"{self.folder} has {len(records)} records and {self._stored} index rows in "
+                    f"{self.folder} has {len(records)} records and {len(self._all)} index rows in "
                     f"split {self.split!r}; prepare again into a new folder"
                 )
             self._records = records
@@ -140,7 +145,7 @@ class VolumeSource:
         return self.__dict__ | {"_records": None}
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
+def _read_settings(folder: epath.Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"data folder {folder} does not exist; {_PREPARE_HINT}")
     path = folder / SETTINGS_NAME
@@ -150,12 +155,12 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing or damaged; {_PREPARE_HINT}") from error
 
 
-def _read_index(folder: Path) -> list[Row]:
+def _read_index(folder: epath.Path) -> list[Row]:
     if (folder / JOURNAL_NAME).exists():
         raise InputError(
             f"the preparation of {folder} was interrupted; run the same prepare command again"
         )
-    if not (folder / INDEX_NAME).is_file():
+    if not (folder / INDEX_NAME).exists():
         raise InputError(f"{folder} has no {INDEX_NAME}; {_PREPARE_HINT}")
     return read_rows(folder / INDEX_NAME)
 

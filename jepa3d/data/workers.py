@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from jepa3d.data.convert import Outcome, Task, convert, convert_in_worker, skipped
 from jepa3d.data.volume import SkipReason
+from training import stop
 
 
 def run_all(tasks: list[Task], workers: int) -> Iterator[Outcome]:
@@ -34,7 +35,7 @@ def run_all(tasks: list[Task], workers: int) -> Iterator[Outcome]:
         while waiting or running:
             try:
                 while waiting and len(running) < 2 * workers:
-                    running.append((waiting[0], pool.submit(convert_in_worker, waiting[0])))
+                    running.append((waiting[0], _submit(pool, waiting[0])))
                     waiting.popleft()
                 outcome = running[0][1].result()
                 running.popleft()
@@ -53,6 +54,11 @@ def _new_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
+def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[Outcome]:
+    with stop.children_without_ctrl_c():  # a process is started when the first task needs it
+        return pool.submit(convert_in_worker, task)
+
+
 def _one_at_a_time(running: Iterable[tuple[Task, Future[Outcome]]]) -> Iterator[Outcome]:
     """Outcomes of what a broken pool left behind; who breaks a pool of one is found out."""
     pool = _new_pool(1)
@@ -62,7 +68,7 @@ def _one_at_a_time(running: Iterable[tuple[Task, Future[Outcome]]]) -> Iterator[
                 yield future.result()
                 continue
             try:
-                yield pool.submit(convert_in_worker, task).result()
+                yield _submit(pool, task).result()
             except BrokenProcessPool:
                 pool.shutdown(cancel_futures=True)
                 pool = _new_pool(1)

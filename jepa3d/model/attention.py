@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import cast
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 from jepa3d.model.chunked_attention import chunked_attention
+from jepa3d.model.splash_attention import splash_attention
 from training.errors import ConfigError
+from training.mesh import platform
 
-SPLASH_BLOCKS = (1024, 512, 384, 256, 128)  # largest first: fewer, fuller passes of the MXU
 PLAIN_SCORE_BYTES = 64 * 2**20  # of float32 scores; above it chunked wins on memory and on time
 
 
@@ -33,8 +34,6 @@ def attention(
     v: jax.Array,
     implementation: str = "auto",
     *,
-    mesh: Mesh | None = None,
-    batch_axes: tuple[str, ...] = ("data", "fsdp"),
     interpret: bool = False,
 ) -> jax.Array:
     """softmax(q kᵀ / sqrt(head_dim)) v.
@@ -43,9 +42,6 @@ def attention(
         q: [batch, queries, heads, head_dim].
         k, v: [batch, keys, heads, head_dim].
         implementation: "auto", "plain", "chunked", "splash" or "cudnn".
-        mesh: device mesh of the surrounding jit; needed by splash on several devices, because
-            XLA cannot split a kernel by itself. Each device then computes its part of the batch.
-        batch_axes: mesh axes that the batch is split over; those the mesh lacks are ignored.
         interpret: run splash without a TPU, slowly, for tests.
 
     Returns:
@@ -63,17 +59,17 @@ def attention(
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     if chosen == "splash":
         kernel = functools.partial(splash_attention, interpret=interpret)
-        return _over_batch(kernel, mesh, batch_axes)(q, k, v)
+        return _over_batch(kernel, q.shape[0])(q, k, v)
     raise ConfigError(
         f"model.attention is {implementation!r}; choose auto, plain, chunked, splash or cudnn"
     )
 
 
 def _resolve(q: jax.Array, k: jax.Array) -> str:
-    backend = jax.default_backend()
-    if backend == "tpu" and not (q.shape[1] % 128 or k.shape[1] % 128):
+    kind = platform()
+    if kind == "tpu" and not (q.shape[1] % 128 or k.shape[1] % 128):
         return "splash"
-    if backend == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
+    if kind == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
         return "cudnn"
     batch, queries, heads, _ = q.shape
     score_bytes = 4 * batch * heads * queries * k.shape[1]
@@ -98,59 +94,17 @@ def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return (mixed / total).swapaxes(1, 2).astype(q.dtype)
 
 
-def splash_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, interpret: bool = False
-) -> jax.Array:
-    """The TPU flash-attention kernel that ships with jax, with large blocks.
+def _over_batch(function: Callable[..., jax.Array], batch: int) -> Callable[..., jax.Array]:
+    """`function` on each device's part of the batch, over the ambient mesh (`jax.set_mesh`).
 
-    Raises:
-        ConfigError: a length that is no multiple of 128.
+    XLA refuses to split a Mosaic kernel over devices by itself. A batch that does not divide is
+    computed whole by every device, which is right and wasteful; training never has one.
     """
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel,
-        splash_attention_mask,
-    )
-
-    queries, keys, heads = q.shape[1], k.shape[1], q.shape[2]
-    query_block, key_block = _splash_block(queries), _splash_block(keys)
-    kernel = splash_attention_kernel.make_splash_mha(
-        mask=splash_attention_mask.MultiHeadMask(
-            [splash_attention_mask.FullMask((queries, keys))] * heads
-        ),
-        head_shards=1,
-        q_seq_shards=1,
-        interpret=interpret,
-        block_sizes=splash_attention_kernel.BlockSizes(
-            block_q=query_block,
-            block_kv=key_block,
-            block_kv_compute=key_block,
-            block_q_dkv=query_block,
-            block_kv_dkv=key_block,
-            block_kv_dkv_compute=key_block,
-            block_q_dq=query_block,
-            block_kv_dq=key_block,
-        ),
-    )
-    scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
-    out = jax.vmap(kernel)(*(x.swapaxes(1, 2) for x in (scaled, k, v)))
-    return cast(jax.Array, out).swapaxes(1, 2)
-
-
-def _splash_block(length: int) -> int:
-    for block in SPLASH_BLOCKS:
-        if length % block == 0:
-            return block
-    raise ConfigError(
-        f"the TPU attention kernel takes sequence lengths that are multiples of 128, got {length}; "
-        "change masks.context_tokens and masks.target_tokens or set model.attention=chunked"
-    )
-
-
-def _over_batch(function, mesh: Mesh | None, batch_axes: tuple[str, ...]):
-    axes = tuple(name for name in batch_axes if mesh is not None and name in mesh.shape)
-    if mesh is None or math.prod(mesh.shape.values()) == 1:
+    mesh = jax.sharding.get_abstract_mesh()
+    free = {n for n, kind in zip(mesh.axis_names, mesh.axis_types) if kind != AxisType.Manual}
+    if mesh.empty or not free:  # one device, or already inside a shard_map
         return function
-    spec = PartitionSpec(axes)
-    return jax.shard_map(
-        function, mesh=mesh, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False
-    )
+    axes = tuple(name for name in ("data", "fsdp") if name in free)
+    parts = math.prod(mesh.shape[name] for name in axes)
+    spec = PartitionSpec(axes if batch % parts == 0 else None)
+    return jax.shard_map(function, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)

@@ -17,6 +17,9 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from jepa3d.model.remat import ATTENTION
 
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
@@ -78,8 +81,9 @@ def _attend_forward(
         return summed / total[..., None], top + jnp.log(total)
 
     out_n, log_total_n = lax.map(query_step, _to_blocks(q, query_block))
-    out = _from_blocks(out_n)
-    return out, (q, k, v, out, log_total_n)
+    # Named, so that blocks which recompute the rest need not repeat this (see `remat`).
+    out = checkpoint_name(_from_blocks(out_n), ATTENTION)
+    return out, (q, k, v, out, checkpoint_name(log_total_n, ATTENTION))
 
 
 def _attend_backward(keys: int, query_block: int, key_block: int, residuals: Residuals, g):

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from jepa3d.config import ModelConfig
 from jepa3d.model.patches import gather_tokens, patchify
@@ -82,7 +81,6 @@ def encode(
     volumes: jax.Array,
     ids: jax.Array | None = None,
     position_scale: jax.Array | None = None,
-    mesh: Mesh | None = None,
 ) -> jax.Array:
     """Encodes all tokens, or only those visible.
 
@@ -92,21 +90,20 @@ def encode(
         volumes: [batch, depth, height, width, channel] float, sized `config.volume`.
         ids: int32 [batch, K] visible tokens; None for all.
         position_scale: optional [batch, 3] factors on positions (see `rope.rope_tables`).
-        mesh: device mesh, for the TPU attention kernel on several devices.
 
     Returns:
         [batch, K or N, feature_dim] float32.
     """
     patches = patchify(volumes, config.patch)
-    return _encode_patches(config, encoder_params, patches, ids, position_scale, mesh)
+    return _encode_patches(config, encoder_params, patches, ids, position_scale)
 
 
-def _encode_patches(config, params, patches, ids, position_scale, mesh) -> jax.Array:
+def _encode_patches(config, params, patches, ids, position_scale) -> jax.Array:
     rope = _tables(config, config.encoder.head_dim, position_scale)
     if ids is not None:
         patches = gather_tokens(patches, ids)
         rope = (gather_tokens(rope[0], ids), gather_tokens(rope[1], ids))
-    return cast(jax.Array, Encoder(config, mesh).apply({"params": params}, patches, rope))
+    return cast(jax.Array, Encoder(config).apply({"params": params}, patches, rope))
 
 
 def _tables(config: ModelConfig, head_dim: int, position_scale: jax.Array | None):
@@ -123,13 +120,12 @@ def predict_targets(
     target_ids: jax.Array,
     mask_index: int = 0,
     position_scale: jax.Array | None = None,
-    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Features at `target_ids` from `context` features at `context_ids`; see `Predictor`."""
     ids = jnp.concatenate([context_ids, target_ids], axis=1)
     tables = _tables(config, config.predictor.head_dim, position_scale)
     rope = (gather_tokens(tables[0], ids), gather_tokens(tables[1], ids))
-    predictor = Predictor(config, mesh)
+    predictor = Predictor(config)
     out = predictor.apply({"params": predictor_params}, context, rope, mask_index)
     return cast(tuple[jax.Array, jax.Array | None], out)
 
@@ -150,7 +146,6 @@ def predict(
     volumes: jax.Array,
     masks: Sequence[tuple[jax.Array, jax.Array]],
     position_scale: jax.Array | None = None,
-    mesh: Mesh | None = None,
 ) -> Prediction:
     """Predictions and targets of every mask set; the target encoder runs once for all of them.
 
@@ -161,7 +156,6 @@ def predict(
         volumes: [batch, depth, height, width, channel] float.
         masks: per set (context_ids int32 [batch, K], target_ids int32 [batch, T]).
         position_scale: optional [batch, 3] factors on positions.
-        mesh: device mesh, for the TPU attention kernel on several devices.
 
     Raises:
         ConfigError: more mask sets than mask tokens.
@@ -173,13 +167,11 @@ def predict(
         )
     patches = patchify(volumes, config.patch)
     target_encoder = jax.lax.stop_gradient(target_params["encoder"])
-    features = _encode_patches(config, target_encoder, patches, None, position_scale, mesh)
+    features = _encode_patches(config, target_encoder, patches, None, position_scale)
     target = normalize_targets(features, config.levels)
     sets = []
     for index, (context_ids, target_ids) in enumerate(masks):
-        context = _encode_patches(
-            config, params["encoder"], patches, context_ids, position_scale, mesh
-        )
+        context = _encode_patches(config, params["encoder"], patches, context_ids, position_scale)
         prediction, seen = predict_targets(
             config,
             params["predictor"],
@@ -188,7 +180,6 @@ def predict(
             target_ids,
             index,
             position_scale,
-            mesh,
         )
         sets.append(
             SetPrediction(

@@ -49,7 +49,7 @@ class AttentivePooler(nn.Module):
         config = self.config
         blocks = pooler_blocks(config, self.layers)
         if self.layers:
-            tokens_BxNxD, _ = stack_of_blocks(blocks, config, None)(tokens_BxNxD, None)
+            tokens_BxNxD, _ = stack_of_blocks(blocks, config)(tokens_BxNxD, None)
         query = self.param("query", INITIALIZER, (blocks.dim,))
         query = jnp.broadcast_to(
             query.astype(tokens_BxNxD.dtype)[None, None], (tokens_BxNxD.shape[0], 1, blocks.dim)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from jepa3d.config import ModelConfig
 from jepa3d.model.vit import Rope, dense, gelu, layer_norm, stack_of_blocks
@@ -20,7 +19,6 @@ class Predictor(nn.Module):
     """Features at target positions from features at context positions."""
 
     config: ModelConfig
-    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(
@@ -50,7 +48,7 @@ class Predictor(nn.Module):
         masked = mask_tokens[mask_index].astype(context.dtype)[None, None]
         masked = jnp.broadcast_to(masked, (batch, rope[0].shape[1] - visible, dim))
         tokens = jnp.concatenate([context, masked], axis=1)
-        tokens, _ = stack_of_blocks(config.predictor, config, self.mesh)(tokens, rope)
+        tokens, _ = stack_of_blocks(config.predictor, config)(tokens, rope)
         tokens = layer_norm("norm")(tokens)
         targets = dense(config.feature_dim, config.dtype, "proj_out")(tokens[:, visible:])
         if not config.context_head:

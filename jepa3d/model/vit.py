@@ -11,10 +11,10 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from jepa3d.config import ModelConfig, TransformerConfig
 from jepa3d.model.attention import attention
+from jepa3d.model.remat import kept
 from jepa3d.model.rope import apply_rope, split_pairs
 
 NORM_EPSILON = 1e-6
@@ -73,7 +73,6 @@ class Block(nn.Module):
     config: TransformerConfig
     dtype: str
     attention: str
-    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(self, x_BxNxD: jax.Array, rope: Rope | None) -> tuple[jax.Array, None]:
@@ -82,7 +81,7 @@ class Block(nn.Module):
         q, k, v = FusedQkv(config.heads, self.dtype, rope is not None, name="qkv")(normed)
         if rope is not None:
             q, k = apply_rope(q, *rope), apply_rope(k, *rope)
-        mixed = attention(q, k, v, self.attention, mesh=self.mesh)
+        mixed = attention(q, k, v, self.attention)
         mixed = mixed.reshape(x_BxNxD.shape)
         x_BxNxD = x_BxNxD + dense(config.dim, self.dtype, "out")(mixed)
         hidden = dense(config.hidden, self.dtype, "fc1")(layer_norm("norm2")(x_BxNxD))
@@ -99,15 +98,16 @@ class CollectingBlock(Block):
 
 
 def stack_of_blocks(
-    config: TransformerConfig, model: ModelConfig, mesh: Mesh | None, collect: bool = False
+    config: TransformerConfig, model: ModelConfig, collect: bool = False
 ) -> nn.Module:
     """`depth` blocks scanned over stacked parameters, named `layers`.
 
     Called with (tokens, rope); returns (tokens, None or the [depth, B, N, D] outputs).
     """
     block = CollectingBlock if collect else Block
-    if model.remat:
-        block = nn.remat(block, prevent_cse=False)
+    if model.remat != "none":
+        # A scan already keeps XLA from merging the second computation with the first.
+        block = nn.remat(block, prevent_cse=False, policy=kept(model.remat))
     scanned = nn.scan(
         block,
         variable_axes={"params": 0},
@@ -116,14 +116,13 @@ def stack_of_blocks(
         length=config.depth,
         unroll=config.depth if model.unroll else 1,
     )
-    return scanned(config, model.dtype, model.attention, mesh, name="layers")
+    return scanned(config, model.dtype, model.attention, name="layers")
 
 
 class Encoder(nn.Module):
     """Patches of visible tokens to features; sees nothing of the tokens that were left out."""
 
     config: ModelConfig
-    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(self, patches_BxKxP: jax.Array, rope: Rope) -> jax.Array:
@@ -131,7 +130,7 @@ class Encoder(nn.Module):
         config = self.config
         tokens = dense(config.encoder.dim, config.dtype, "patch")(patches_BxKxP)
         collect = bool(config.supervise_layers)
-        tokens, outputs = stack_of_blocks(config.encoder, config, self.mesh, collect)(tokens, rope)
+        tokens, outputs = stack_of_blocks(config.encoder, config, collect)(tokens, rope)
         if not collect:
             return layer_norm("norm")(tokens)
         levels = [layer_norm(f"norm_{layer}")(outputs[layer]) for layer in config.supervise_layers]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 from PIL import Image, ImageOps
 
 from training.errors import InputError
@@ -31,7 +32,7 @@ class DecodedImage:
     notes: tuple[str, ...] = ()
 
 
-def decode_image(path: Path, declared: tuple[int, int] | None = None) -> DecodedImage:
+def decode_image(path: Path | epath.Path, declared: tuple[int, int] | None = None) -> DecodedImage:
     """Reads `path`; `declared` (width, height) only decides about EXIF rotation.
 
     Raises InputError for files that are unreadable, cut off, or of a kind without a known range.
@@ -39,7 +40,7 @@ def decode_image(path: Path, declared: tuple[int, int] | None = None) -> Decoded
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            with path.open("rb") as file, Image.open(file) as opened:
                 opened.load()
                 return _convert(opened, path, declared)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -48,7 +49,9 @@ def decode_image(path: Path, declared: tuple[int, int] | None = None) -> Decoded
         ) from error
 
 
-def _convert(image: Image.Image, path: Path, declared: tuple[int, int] | None) -> DecodedImage:
+def _convert(
+    image: Image.Image, path: Path | epath.Path, declared: tuple[int, int] | None
+) -> DecodedImage:
     notes = []
     if _needs_rotation(image, declared):
         image = ImageOps.exif_transpose(image)

@@ -2,22 +2,23 @@
 
 Order of work on a view: decode; undistort at the size of the file; then shrink. An existing folder
 `images_<factor>` is preferred to shrinking. Results are cached as PNG files whose names carry a
-digest of everything that went in, so that a stale entry is never read; files are renamed into
-place, so that several processes may fill one cache.
+digest of everything that went in, so that a stale entry is never read; they appear whole, so that
+several processes may fill one cache. The cache may lie in a bucket.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -32,6 +33,7 @@ from splats.data.images import (
     resize_valid,
 )
 from splats.data.undistortion import Remap, build_remap, sample_bilinear, undistort
+from training import storage
 from training.errors import ConfigError, InputError
 
 _CACHE_VERSION = 1  # raise it when the same inputs give other pixels
@@ -66,7 +68,7 @@ class Preparation:
     factor: int | None = None
     masks: str = "masks"
     alpha: str = "mask"
-    cache: Path | None = None
+    cache: epath.Path | None = None
     remaps: dict[Camera, Remap] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -124,7 +126,7 @@ class Preparation:
         if self.cache is None:
             return self._work(view, file)
         entry = self.cache / f"{_cache_key(self, view, file)}.png"
-        if entry.is_file():
+        if entry.exists():
             return _read_cache(entry)
         prepared = self._work(view, file)
         _write_cache(entry, prepared)
@@ -204,31 +206,27 @@ def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
     return f"{Path(view.name).stem[:60]}_{file.shrink}_{digest}"
 
 
-def _write_cache(entry: Path, prepared: PreparedView) -> None:
+def _write_cache(entry: epath.Path, prepared: PreparedView) -> None:
     image = Image.fromarray(prepared.image)
     if prepared.valid is not None:
         image.putalpha(Image.fromarray(np.where(prepared.valid, 255, 0).astype(np.uint8)))
     info = PngInfo()
     info.add_text("camera", json.dumps([*prepared.camera.params]))
     info.add_text("notes", json.dumps(list(prepared.notes)))
-    # Written aside and renamed: another process sees a whole entry or none.
-    temporary = entry.with_name(f".{uuid.uuid4().hex}.png")
+    file = io.BytesIO()
+    # Fast rather than small: the cache is to save time.
+    image.save(file, "PNG", pnginfo=info, compress_level=1)
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        # Fast rather than small: the cache is to save time.
-        image.save(temporary, pnginfo=info, compress_level=1)
-        os.replace(temporary, entry)
-    except OSError as error:
-        if temporary.exists():
-            temporary.unlink()
+        storage.replace_bytes(entry, file.getvalue())
+    except (OSError, *storage.failures()) as error:
         raise InputError(f"The cache {entry.parent} cannot be written: {error}.") from error
 
 
-def _read_cache(entry: Path) -> PreparedView:
+def _read_cache(entry: epath.Path) -> PreparedView:
     decoded = decode_image(entry)
     height, width = decoded.color.shape[:2]
     try:
-        with Image.open(entry) as opened:
+        with entry.open("rb") as file, Image.open(file) as opened:
             params, notes = (json.loads(opened.info[key]) for key in ("camera", "notes"))
         camera = Camera("PINHOLE", width, height, tuple(params))
     except (KeyError, TypeError, ValueError) as error:

@@ -25,7 +25,9 @@ from splats.data.normalization import (
 from splats.data.preparation import Preparation, PreparedView
 from splats.data.scene_facts import SceneFacts, pinholes
 from splats.data.splits import Split, SplitConfig, make_split
+from training import storage
 from training.errors import InputError
+from training.storage import PathLike
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def load_scene(
     normalize: bool = True,
     masks: str = "masks",
     alpha: str | None = None,
-    cache: Path | str | None = None,
+    cache: PathLike | None = None,
     kind: str | None = None,
 ) -> Scene:
     """Loads the scene in folder `path` (COLMAP, nerfstudio or Blender).
@@ -82,7 +84,7 @@ def load_scene(
     `<images>_<factor>` is preferred. split: how to hold out views, or an earlier run's `Split`.
     kind: which description to read where a folder holds several (default: COLMAP first).
     masks: folder of `NAME.png` masks (black is ignored). alpha: "mask" or "white" (default: white
-    for Blender, mask otherwise). cache: writable folder for undistorted and shrunk images.
+    for Blender, mask otherwise). cache: folder or bucket for undistorted and shrunk images.
 
     Raises InputError for missing, damaged or contradictory files and ConfigError for settings or a
     split that cannot work.
@@ -94,7 +96,7 @@ def load_scene(
         factor,
         masks,
         alpha or ("white" if capture.kind == "blender" else "mask"),
-        None if cache is None else Path(cache),
+        None if cache is None else storage.as_path(cache),
     )
     files, missing = preparation.find_all()
     if not files:

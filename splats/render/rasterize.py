@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from splats.render.composite import composite
 from splats.render.layout import Plan
 from training.errors import ConfigError
+from training.mesh import platform
 
 # jax 0.12 loads by another signature and refuses stores of 16 bytes per warp.
 NEWER_PALLAS = (0, 11)
@@ -54,15 +55,15 @@ def _is_hopper_or_newer(device: Any) -> bool:
 
 
 def resolve_tile_size(tile_size: int) -> int:
-    """Replaces 0 by the side that suits the default device: small tiles waste fewer pixels."""
+    """Replaces 0 by the side that suits the platform: small tiles waste fewer pixels."""
     if tile_size:
         return tile_size
-    return CPU_TILE_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_TILE_SIZE
+    return CPU_TILE_SIZE if platform() == "cpu" else ACCELERATOR_TILE_SIZE
 
 
 def resolve_loop_shape(lanes: int, chunk: int, tiles: int) -> tuple[int, int]:
-    """Replaces 0 by what suits the default device; no more lanes than tiles."""
-    default = LOOP_SHAPES.get(jax.default_backend(), OTHER_LOOP_SHAPE)
+    """Replaces 0 by what suits the platform; no more lanes than tiles."""
+    default = LOOP_SHAPES.get(platform(), OTHER_LOOP_SHAPE)
     return min(lanes or default[0], tiles), chunk or default[1]
 
 

@@ -1,7 +1,7 @@
 """The page in the browser, by viser: the scene, the cameras of the photographs, the controls.
 
 viser calls back in threads of its own. Callbacks only note what is wanted and wake the loop of
-`splats.view`; everything that computes happens there, in one thread.
+`splats.viewer.serving`; everything that computes happens there, in one thread.
 """
 
 from __future__ import annotations

@@ -70,6 +70,7 @@ def poisoned_run(monkeypatch, podvision, tiny_recipe, oct_records, tmp_path):
     return result, states, workdir
 
 
+@pytest.mark.slow
 def test_nan_at_a_known_step_is_suppressed_recorded_and_replayed(poisoned_run, podvision):
     result, states, workdir = poisoned_run
     assert result.code == 0, result.err
@@ -144,6 +145,7 @@ def test_a_nan_that_is_made_by_the_computation_is_found_at_its_line():
     assert bad_input(state, host | added) == "params/dense/bias"
 
 
+@pytest.mark.slow
 def test_nan_in_every_batch_stops_the_run_with_3(
     monkeypatch, podvision, tiny_recipe, oct_records, tmp_path
 ):

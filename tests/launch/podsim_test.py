@@ -88,26 +88,46 @@ def test_the_exit_code_is_that_of_the_first_failure_and_the_rest_is_killed(tmp_p
 
 REPORT_SIGNAL = """
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, frame: sys.exit(number))
 print('ready', flush=True)
 time.sleep(60)
 """
 
 
-@pytest.mark.parametrize(("host", "expected"), [(None, [7, 7]), (1, [-signal.SIGKILL, 7])])
-def test_sigterm_is_passed_on_to_all_or_to_the_named_host(tmp_path, host, expected):
-    pod = pod_of(tmp_path, REPORT_SIGNAL)
+def raise_when_ready(tmp_path, *numbers: int) -> None:
+    """Sends signals to this process, in another thread, when both hosts listen to them."""
 
-    def stop_when_ready() -> None:
+    def wait_and_raise() -> None:
         logs = [tmp_path / f"host-{index}.log" for index in range(2)]
         while not all(log.exists() and "ready" in log.read_text() for log in logs):
             time.sleep(0.02)
-        signal.raise_signal(signal.SIGTERM)
+        for number in numbers:
+            signal.pthread_kill(threading.main_thread().ident, number)
+            time.sleep(0.1)
 
-    with podsim.forwarded_signals(pod, host):
-        threading.Thread(target=stop_when_ready, daemon=True).start()
-        assert pod.wait(grace=0.3) == 7
-    assert [each.process.returncode for each in pod.hosts] == expected
+    threading.Thread(target=wait_and_raise, daemon=True).start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("host", [None, 1])
+def test_a_signal_is_passed_on_as_it_is_to_all_or_to_the_named_host(tmp_path, host, number):
+    pod = pod_of(tmp_path, REPORT_SIGNAL)
+    with podsim.forwarded_signals(pod, host) as signals:
+        raise_when_ready(tmp_path, number)
+        assert pod.wait(grace=0.3) == number
+    codes = [each.process.returncode for each in pod.hosts]
+    assert codes == [number if host is None else -signal.SIGKILL, number]
+    assert not signals.killed
+
+
+def test_a_second_ctrl_c_kills_all_hosts(tmp_path):
+    pod = pod_of(tmp_path, "import time; print('ready', flush=True); time.sleep(60)")
+    with podsim.forwarded_signals(pod, 1) as signals:
+        raise_when_ready(tmp_path, signal.SIGINT, signal.SIGINT)
+        pod.wait(grace=60)
+    assert signals.killed
+    assert pod.hosts[0].process.returncode == -signal.SIGKILL
 
 
 def test_importing_the_parent_imports_no_jax():

@@ -116,8 +116,9 @@ def test_a_run_continues_on_any_other_layout(simulate, tmp_path):
             assert value == pytest.approx(whole[step], rel=1e-6)
 
 
-def test_sigterm_to_one_host_saves_one_common_step_and_ends_well(simulate, tmp_path):
-    event = Event("step 3 ", send(signal.SIGTERM, 1))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_host_saves_one_common_step_and_ends_well(simulate, tmp_path, number):
+    event = Event("step 3 ", send(number, 1))
     # Steps that jump by 3, as with several updates in one dispatch, must not miss the stop.
     steps = ("3000", "--stride", "3", "--every", "99999", "--pause", "0.02")
     outcome = simulate(2, 2, *steps, event=event)
@@ -130,8 +131,9 @@ def test_sigterm_to_one_host_saves_one_common_step_and_ends_well(simulate, tmp_p
     assert outcome.seconds_after_event < 20
 
 
-def test_sigterm_to_a_single_process_saves_and_ends_well(simulate, tmp_path):
-    event = Event("step 3 ", send(signal.SIGTERM, 0))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_single_process_saves_and_ends_well(simulate, tmp_path, number):
+    event = Event("step 3 ", send(number, 0))
     outcome = simulate(1, 1, "5000", "--every", "9999", "--pause", "0.02", event=event)
     assert outcome.codes == [0]
     assert outcome.numbers(r"preempted latest (\d+)") == [list(steps_in(tmp_path))]

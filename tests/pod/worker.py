@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from training import distributed
+from training import distributed, stop
 from training.checkpoint.store import CheckpointStore
 from training.config import CheckpointConfig
 from training.state import TrainState, new_state
@@ -60,7 +60,7 @@ def train(args: argparse.Namespace, store: CheckpointStore, state: TrainState, s
         state = update(state)
         total = float(jnp.sum(state.params["kernel"]))
         print(f"step {step} sum {total!r}", flush=True)
-        stop = distributed.reached_preemption(step)
+        stop = distributed.stop_requested()
         if stop or store.due(step) or step == args.steps:
             store.save(step, state, {"examples": step * 8})
             print(f"saving {step}", flush=True)
@@ -103,6 +103,7 @@ update = jax.jit(_update, donate_argnums=0)
 
 
 if __name__ == "__main__":
-    code = distributed.exit_hook(lambda: main(sys.argv[1:]))
+    with stop.listening(stop.ASK, "worker"):
+        code = distributed.exit_hook(lambda: main(sys.argv[1:]))
     if code:
         distributed.leave(code)

@@ -152,7 +152,7 @@ def test_selective_updates_are_tamings_and_leave_rows_out_of_view_alone():
 
 
 def test_too_few_pairs_suppress_the_update_and_growing_lets_it_pass():
-    task = small_task(render=RenderConfig(pair_capacity=64))
+    task = small_task(render=RenderConfig(pair_capacity=512))
     program = make_program(task)
     with jax.set_mesh(program.layout.mesh):
         state = program.initial_state()

@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 import signal
 
+import jax
+import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
-from training import distributed
+from training import distributed, stop
 from training.errors import CheckpointError, ConfigError, DataFault
 
 
-@pytest.fixture
-def local_signals(monkeypatch):
-    """Restores the SIGTERM handler and the request to stop."""
-    monkeypatch.setattr(distributed, "_stop_requested", False)
-    previous = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, previous)
-
-
-def test_sigterm_is_a_request_to_stop(local_signals):
-    distributed.initialize({"JAX_PLATFORMS": "cpu"})
-    assert not distributed.reached_preemption(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert distributed.reached_preemption(2)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_request_to_stop_from_the_begin_of_the_command_on(number):
+    with stop.listening(stop.ASK, "train"):
+        assert not distributed.stop_requested()
+        os.kill(os.getpid(), number)
+        distributed.initialize({"JAX_PLATFORMS": "cpu"})
+        assert distributed.stop_requested() and distributed.stop_requested()
+    assert not distributed.stop_requested()
 
 
 @pytest.mark.parametrize("count", ["", "two", "-1"])
@@ -54,6 +51,21 @@ def test_one_process_agrees_with_itself(tmp_path):
     distributed.check_shared_folder(tmp_path / "new" / "folder")
     assert distributed.is_main()
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize("other", [1, 2])
+def test_every_host_is_compared_with_the_first(monkeypatch, other):
+    def gathered(digest):
+        everyone = np.tile(digest, (3, 1))
+        everyone[other, -1] ^= 1  # one bit of one host's digest
+        return everyone
+
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(multihost_utils, "process_allgather", gathered)
+    with pytest.raises(ConfigError, match=f"config on host {other} differs from host 0"):
+        distributed.assert_same("config", {"seed": 1})
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda x: np.tile(x, (3, 1)))
+    distributed.assert_same("config", {"seed": 1})
 
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path):

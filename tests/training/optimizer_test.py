@@ -57,13 +57,13 @@ def test_updates_over_several_steps_are_those_of_optax_adamw(new_key, weight_dec
 
 
 def test_without_bias_correction_the_first_steps_are_those_of_the_plain_moments():
-    """Hand values for gradients 1, 1: m = 0.1, 0.19 and v = 0.001, 0.001999."""
+    """Hand values for gradients 2, 2: m = 0.2, 0.38 and v = 0.004, 0.007996."""
     flat = ScheduleConfig("constant")
     config = OptimizerConfig(learning_rate=1.0, weight_decay=0.0, schedule=flat)
     params = {"kernel": jnp.zeros(3)}
     optimizer = build_optimizer(replace(config, bias_correction=False), all_labels(params), 10)
-    state, gradients = optimizer.init(params), {"kernel": jnp.ones(3)}
-    for m, v in ((0.1, 0.001), (0.19, 0.001999)):
+    state, gradients = optimizer.init(params), {"kernel": jnp.full(3, 2.0)}
+    for m, v in ((0.2, 0.004), (0.38, 0.007996)):
         updates, state, _ = optimizer.update(gradients, state, params, jnp.int32(0))
         np.testing.assert_allclose(updates["kernel"], -m / np.sqrt(v), rtol=1e-5)
         np.testing.assert_allclose(state.nu["kernel"], v, rtol=1e-5)
@@ -86,6 +86,13 @@ def test_each_group_has_its_own_rate_and_decay():
     # Adam's first direction is the sign of the gradient; only the head's kernel is decayed by 0.5.
     np.testing.assert_allclose(updates["head"]["kernel"], -1e-3 * 1.5, rtol=1e-5)
     np.testing.assert_allclose(updates["embed"]["kernel"], -1e-2, rtol=1e-5)
+
+
+def test_decay_of_zero_is_a_setting_of_a_group():
+    labels = label_by_rules(PARAMS, [("head/.*", "head"), (".*", "body")])
+    groups = (GroupConfig("head", weight_decay=0.0),)
+    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.5, groups=groups), labels, 100)
+    assert optimizer.weight_decay == {"head": 0.0, "body": 0.5}
 
 
 @pytest.mark.parametrize("params", [PARAMS, STACKED], ids=["layers", "stacked layers"])
@@ -186,10 +193,10 @@ def test_bias_correction_is_a_matter_of_the_group():
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=7, max_size=7))
 def test_norms_are_those_of_numpy_in_double_precision(values):
     x = np.asarray(values, np.float32)
-    tree = {"a": jnp.asarray(x[:3]), "b": {"c": jnp.asarray(x[3:])}}
+    tree = {"a": jnp.asarray(x[:3]), "b": {"c": jnp.asarray(x[3:5]), "d": jnp.asarray(x[5:])}}
     exact = np.sqrt(np.sum(np.float64(x) ** 2))
     np.testing.assert_allclose(global_norm(tree), exact, rtol=1e-5, atol=1e-18)
-    norms = group_norms(tree, {"a": "one", "b": {"c": "two"}})
+    norms = group_norms(tree, {"a": "one", "b": {"c": "two", "d": "two"}})
     together = np.hypot(float(norms["one"]), float(norms["two"]))
     np.testing.assert_allclose(together, exact, rtol=1e-5, atol=1e-18)
 

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.training.readers import happens
 from tests.training.toy import ToySource
+from training import distributed
 from training.config import MeshConfig
 from training.errors import ConfigError, InputError
 from training.mesh import Layout, make_mesh
@@ -150,7 +152,21 @@ def test_an_unreadable_example_ends_the_evaluation_with_its_sentence_and_no_read
     before = threading.active_count()
     with pytest.raises(InputError, match=r"13\.jpg is cut off"):
         sweep(Watched(40, broken=13), 8, layout_of())
-    assert threading.active_count() == before
+    assert happens(lambda: threading.active_count() == before)
+
+
+def test_a_stop_ends_the_evaluation_between_batches(monkeypatch):
+    source, calls = Watched(8 * 40), []
+
+    def asked_at_the_fourth_batch():
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(distributed, "raise_if_stopping", asked_at_the_fourth_batch)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(source, 8, layout_of())
+    assert len(calls) == 4 and len(source.seen) < 8 * 10
 
 
 def test_readers_work_ahead_by_a_bounded_number_of_batches():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import time
 
 import numpy as np
 
@@ -50,3 +51,11 @@ class Augmenting:
 
     def identity(self, index: int) -> str:
         return str(index)
+
+
+def happens(condition, seconds=20):
+    """Whether a condition comes true in time; threads end a moment after they are told to."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()

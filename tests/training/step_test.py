@@ -119,21 +119,22 @@ def test_a_nonfinite_batch_leaves_the_state_bit_identical(bad):
     assert int(later.applied) == 2
 
 
-def test_the_learning_rate_of_a_step_counts_applied_updates_only():
+def test_learning_rate_and_ema_decay_of_a_step_count_applied_updates_only():
     batches = host_batches(ToyTask(), 4)
     batches[1]["x"][0, 0] = np.nan
     long = {"optimizer": OptimizerConfig(schedule=ScheduleConfig(warmup_fraction=0.5))}
     _, rows = run(make_program(**long), batches)
-    rates = [row["learning_rate"] for row in rows]
-    assert rates[1] == rates[2] and rates[0] < rates[1] < rates[3]
-    assert rates[0] > 0
+    for name in ("learning_rate", "ema_decay"):
+        values = [row[name] for row in rows]
+        assert values[1] == values[2] and 0 < values[0] < values[1] < values[3], name
 
 
 def test_gradient_norm_is_measured_before_clipping():
     batches = host_batches(ToyTask(), 1)
     loose, rows_loose = run(make_program(optimizer=OptimizerConfig(clip_norm=None)), batches)
     tight, rows_tight = run(make_program(optimizer=OptimizerConfig(clip_norm=1e-3)), batches)
-    assert rows_loose[0]["grad_norm"] == rows_tight[0]["grad_norm"] > 1
+    for name in ("grad_norm", "grad_norm/all"):
+        assert rows_loose[0][name] == rows_tight[0][name] > 1
     assert rows_loose[0]["clip_scale"] == 1.0 and rows_tight[0]["clip_scale"] < 1e-3
 
 
@@ -221,6 +222,13 @@ def test_a_term_counts_inside_its_window_only_and_shares_add_up():
     for row in rows:
         assert row["share/decay"] + row["share/error"] == pytest.approx(1.0)
     assert rows[3]["loss"] == pytest.approx(rows[3]["loss/error"] + 0.1 * rows[3]["loss/decay"])
+
+
+def test_a_window_counts_applied_updates_only():
+    batches = host_batches(ToyTask(), 5)
+    batches[1]["x"][0, 0] = np.nan
+    _, rows = run(make_program(TwoTermTask()), batches)
+    assert [row["share/decay"] > 0 for row in rows] == [False, False, False, True, True]
 
 
 def test_term_gradients_tell_which_group_a_term_reaches():

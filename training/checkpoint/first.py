@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from training import distributed
 from training.checkpoint.resume import data_position, saved_facts
@@ -13,11 +12,12 @@ from training.errors import CheckpointError
 from training.program import Program
 from training.record.run_folder import held_run_folder, resolved_config, write_config
 from training.state import TrainState
+from training.storage import PathLike
 from training.task import with_config
 
 
 def write_first_checkpoint(
-    workdir: Path,
+    workdir: PathLike,
     program: Program,
     state: TrainState,
     config: TrainConfig,

@@ -6,7 +6,9 @@ import logging
 
 from etils import epath
 
+from training import storage
 from training.errors import CheckpointError
+from training.storage import PathLike
 
 FOLDER = "checkpoints"
 # All of these exist in a complete checkpoint; the commit marker is written last.
@@ -22,10 +24,9 @@ COMPLETE = (
 class CheckpointFolder:
     """Read-only view of the steps of a run; `clear_leftovers` alone changes anything."""
 
-    def __init__(self, workdir: epath.PathLike):
-        folder = epath.Path(workdir)
-        # The storage layer takes absolute paths only; a bucket's path is one already.
-        self.path = (folder if "://" in str(folder) else folder.resolve()) / FOLDER
+    def __init__(self, workdir: PathLike):
+        # Orbax takes absolute paths only.
+        self.path = storage.absolute(workdir) / FOLDER
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -56,7 +57,7 @@ class CheckpointFolder:
 
     def clear_leftovers(self) -> None:
         """Removes unfinished saves and sets incomplete checkpoints aside; on one host only."""
-        for path in self.path.iterdir():
+        for path in storage.list_folder(self.path):
             if ".orbax-checkpoint-tmp" in path.name:
                 logging.info("removing the unfinished checkpoint %s", path)
                 path.rmtree()
@@ -77,9 +78,7 @@ class CheckpointFolder:
         path.rename(aside)
 
     def _step_folders(self) -> list[epath.Path]:
-        if not self.path.exists():
-            return []
-        return [path for path in self.path.iterdir() if path.name.isdigit()]
+        return [path for path in storage.list_folder(self.path) if path.name.isdigit()]
 
 
 def _is_complete(path: epath.Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 
@@ -15,11 +14,12 @@ from training.program import Program
 from training.record.run_folder import read_config
 from training.registry import make_task
 from training.state import TrainState
+from training.storage import PathLike
 from training.task import Task, with_config
 
 
 def restored(
-    workdir: Path, which: str, task: Task | None = None
+    workdir: PathLike, which: str, task: Task | None = None
 ) -> tuple[Program, TrainState, int]:
     """Program, state and step of a checkpoint; the config is the work folder's.
 

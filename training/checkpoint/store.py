@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -22,13 +21,14 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from training import distributed
+from training import distributed, storage
 from training.checkpoint.diff import SavedDescription, compare, compare_subset, leaf_specs, select
 from training.checkpoint.folder import CheckpointFolder
 from training.checkpoint.retention import Retention
 from training.config import CheckpointConfig
 from training.errors import CheckpointError, ConfigError, UnreadableCheckpoint
 from training.paths import named_leaves, path_name, rebuild
+from training.storage import PathLike
 
 UNREADABLE = (
     "checkpoint {path} cannot be read ({reason}); remove its folder to fall back to the one before"
@@ -39,7 +39,6 @@ UNWRITABLE = (
 )
 
 Json: TypeAlias = Mapping[str, Any]
-PathLike: TypeAlias = str | os.PathLike
 
 
 def _context() -> ocp.Context:
@@ -206,6 +205,7 @@ class CheckpointStore(CheckpointReader):
                     self.folder.set_aside(step, "damaged")
         distributed.barrier("checkpoint leftovers cleared")
         self._last_saved = self.latest()
+        self._unchecked = False  # whether a save was begun and its end not yet looked at
         self._checkpointer = ocp.training.Checkpointer(
             self.folder.path,
             context=_context(),
@@ -254,11 +254,20 @@ class CheckpointStore(CheckpointReader):
                 metrics={best: finite[best]} if best in finite else None,
                 custom_metadata=json.loads(json.dumps(custom)),
             )
-        self._last_saved = step
+        self._last_saved, self._unchecked = step, True
         return True
+
+    def poll(self) -> None:
+        """Raises CheckpointError if the save in the background has failed; cheap, for every call.
+
+        Without it a run would train on unsaved until its next save.
+        """
+        if self._unchecked and not self._checkpointer.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Returns once every save is complete; raises CheckpointError if one failed."""
+        self._unchecked = False
         with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.wait()
 
@@ -299,6 +308,6 @@ def _explained(
         yield
     except TimeoutError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *storage.failures()) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise kind(sentence.format(path=path, reason=reason)) from error

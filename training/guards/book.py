@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from training.config import GuardConfig
 from training.errors import ConfigError, GuardStop
-from training.files import replace_text
+from training.storage import PathLike, as_path, replace_text
 from training.typed import suggestion
 from training.verdict import Verdict
 
@@ -93,5 +92,7 @@ class GuardBook:
         """Notes that a declared guard has looked so many times and found nothing."""
         self.rows[name]["checked"] += looks
 
-    def write(self, workdir: Path) -> None:
-        replace_text(workdir / "guards.json", json.dumps(list(self.rows.values()), indent=1))
+    def write(self, workdir: PathLike) -> None:
+        """Writes `guards.json`."""
+        content = json.dumps(list(self.rows.values()), indent=1)
+        replace_text(as_path(workdir) / "guards.json", content)

@@ -13,10 +13,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
+from training import storage
 from training.record.progress import format_duration
+from training.storage import PathLike
 
 POLLS_PER_LIMIT = 20
 LONGEST_POLL_SECONDS = 10.0
@@ -27,7 +28,7 @@ class Watchdog:
 
     def __init__(
         self,
-        workdir: Path | str,
+        workdir: PathLike,
         hang_seconds: float,
         hang_factor: float,
         process: int = 0,
@@ -36,7 +37,7 @@ class Watchdog:
     ):
         """`on_hang` receives the sentence, in the watchdog's thread."""
         name = "hang.txt" if process == 0 else f"hang-{process}.txt"
-        self.path = Path(workdir) / name
+        self.path = storage.as_path(workdir) / name
         self.hangs = 0  # logged by the loop as perf/hangs
         self._process = process
         self._seconds, self._factor = hang_seconds, hang_factor
@@ -119,9 +120,8 @@ class Watchdog:
         )
         text = f"{sentence}\n\n{format_stacks()}"
         print(text, file=sys.stderr, flush=True)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        earlier = storage.read_text(self.path) if self.path.exists() else ""
+        storage.replace_text(self.path, f"{earlier}{text}\n")
         if self._on_hang is not None:
             self._on_hang(sentence)
 

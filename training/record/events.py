@@ -16,10 +16,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from training import line_file, storage
+from training.line_file import LineFile
 from training.record.metrics import encode_json, read_json_lines
+from training.storage import PathLike
 
 EVENTS_FILE = "events.jsonl"
 TIMED = ("init", "compile", "data_wait", "eval", "checkpoint")
@@ -30,7 +32,7 @@ class EventLog:
 
     def __init__(
         self,
-        workdir: Path | str,
+        workdir: PathLike,
         main: bool = True,
         clock: Callable[[], float] = time.time,
         started: float | None = None,
@@ -38,15 +40,9 @@ class EventLog:
         """`started` is when the process began, by the clock: initialization is counted from it."""
         self._clock = clock
         self._started = clock() if started is None else started
-        self._file: TextIO | None = None
+        self._file: LineFile | None = None
         if main:
-            folder = Path(workdir)
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / EVENTS_FILE
-            torn = path.exists() and not path.read_bytes().endswith(b"\n")
-            self._file = path.open("a", buffering=1, encoding="utf-8")
-            if torn and path.stat().st_size:
-                self._file.write("\n")
+            self._file = line_file.open_lines(storage.as_path(workdir) / EVENTS_FILE)
 
     def launch(self, step: int) -> None:
         """State restored or created at `step`: everything until now was initialization."""
@@ -76,6 +72,11 @@ class EventLog:
         """The end: `state` is done, preempted or stopped; `reason` one sentence."""
         self._write("stop", step, self._clock(), state=state, reason=reason)
 
+    def flush(self) -> None:
+        """Returns once every event is in the file; in a bucket it is written with a delay."""
+        if self._file is not None:
+            self._file.flush()
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -84,16 +85,16 @@ class EventLog:
     def _write(self, event: str, step: int, when: float, **facts: Any) -> None:
         if self._file is not None:
             row = {"event": event, "time": round(when, 3), "step": int(step), **facts}
-            self._file.write(encode_json(row) + "\n")
+            self._file.write(encode_json(row))
 
 
-def read_events(workdir: Path | str) -> list[dict[str, Any]]:
+def read_events(workdir: PathLike) -> list[dict[str, Any]]:
     """The well-formed events of `workdir/events.jsonl` in the order of writing."""
-    rows, _ = read_json_lines(Path(workdir) / EVENTS_FILE)
+    rows, _ = read_json_lines(storage.as_path(workdir) / EVENTS_FILE)
     return [row for row in rows if {"event", "time", "step"} <= row.keys()]
 
 
-def goodput(workdir: Path | str) -> dict[str, float]:
+def goodput(workdir: PathLike) -> dict[str, float]:
     """Seconds per bucket and the share that was productive; empty before the first launch.
 
     Keys: `wall`, `productive`, `lost`, `downtime`, `other` and the names in `TIMED` (seconds),

@@ -4,6 +4,7 @@
 step may have several lines (training, then evaluation); `read_metrics` merges them. Steps never
 fall: on resume the lines after the resumed step are dropped. JSON has no non-finite numbers, so
 they are written as the strings "NaN", "Infinity" and "-Infinity" and read back as floats.
+In a bucket the lines of the last seconds are in memory until `flush`, which belongs before a save.
 
 Every process creates a writer; those with `main=False` write pictures only. This is the only module
 that imports wandb, and neither wandb nor tensorboardX is imported unless the config asks for it.
@@ -11,20 +12,25 @@ that imports wandb, and neither wandb nor tensorboardX is imported unless the co
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import numpy as np
+from etils import epath
 from PIL import Image
 
+from training import line_file, storage
 from training.config import LogConfig
 from training.errors import ConfigError
+from training.line_file import LineFile
+from training.storage import PathLike
 
 METRICS_FILE = "metrics.jsonl"
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -48,7 +54,7 @@ class MetricWriter:
 
     def __init__(
         self,
-        workdir: Path | str,
+        workdir: PathLike,
         config: LogConfig,
         run_name: str,
         config_json: Mapping[str, Any],
@@ -67,20 +73,19 @@ class MetricWriter:
             fresh start: lines of an earlier attempt that left no checkpoint are dropped.
 
         Raises:
-          ConfigError: a mirror is on and its package is not installed.
+          ConfigError: a mirror is on and its package is not installed, or it cannot write there.
         """
-        self.workdir = Path(workdir)
+        self.workdir = storage.as_path(workdir)
         self.dropped_lines = 0
         self._main = main
-        self._file: TextIO | None = None
+        self._file: LineFile | None = None
         self._mirrors: list[Mirror] = []
         self._last_step = -1
         if not main:
             return
-        self.workdir.mkdir(parents=True, exist_ok=True)
         path = self.workdir / METRICS_FILE
         self.dropped_lines = drop_lines_after(path, -1 if resumed_step is None else resumed_step)
-        self._file = path.open("a", buffering=1, encoding="utf-8")
+        self._file = line_file.open_lines(path)
         if config.tensorboard:
             self._open_mirror(lambda: TensorBoardMirror(self.workdir), (OSError,), "TensorBoard")
         if config.wandb:
@@ -103,13 +108,18 @@ class MetricWriter:
             raise ValueError(f"metrics of step {step} come after those of step {self._last_step}")
         self._last_step = step
         numbers = {name: float(value) for name, value in values.items()}
-        self._file.write(encode_json({"step": int(step), **numbers}) + "\n")
+        self._file.write(encode_json({"step": int(step), **numbers}))
         self._each_mirror(lambda mirror: mirror.write(step, numbers))
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes this process's own pictures, see `save_images`; the mirrors get the main one's."""
         save_images(self.workdir, step, images)
         self._each_mirror(lambda mirror: mirror.write_images(step, images))
+
+    def flush(self) -> None:
+        """Returns once every line is in `metrics.jsonl`."""
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
         """Flushes and closes everything; the writer must not be used afterwards."""
@@ -137,17 +147,16 @@ class MetricWriter:
                 _say_mirror_lost(mirror.name, error)
 
 
-def save_images(workdir: Path, step: int, images: Mapping[str, np.ndarray]) -> None:
+def save_images(workdir: PathLike, step: int, images: Mapping[str, np.ndarray]) -> None:
     """Writes uint8 `[height, width, 3]` (or `[height, width]`) to `artifacts/<step>/*.png`.
 
     Every process calls it with the pictures that it has, of names that no other uses.
     """
-    if not images:
-        return
-    folder = workdir / "artifacts" / str(step)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = storage.as_path(workdir) / "artifacts" / str(step)
     for name, pixels in images.items():
-        Image.fromarray(pixels).save(folder / f"{name.replace('/', '_')}.png")
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        storage.replace_bytes(folder / f"{name.replace('/', '_')}.png", file.getvalue())
 
 
 class TensorBoardMirror:
@@ -156,7 +165,12 @@ class TensorBoardMirror:
     name = "TensorBoard"
     errors: tuple[type[Exception], ...] = (OSError,)
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: epath.Path):
+        if storage.is_bucket(workdir):
+            raise ConfigError(
+                f"config.log.tensorboard cannot write into {workdir}, because its event files grow "
+                "and objects of a bucket do not; set it to False and use podvision report"
+            )
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
@@ -189,7 +203,9 @@ class WandbMirror:
 
     name = "W&B"
 
-    def __init__(self, workdir: Path, project: str, run_name: str, config_json: Mapping[str, Any]):
+    def __init__(
+        self, workdir: epath.Path, project: str, run_name: str, config_json: Mapping[str, Any]
+    ):
         self._wandb = _import_wandb()
         self.errors = _wandb_errors()
         mode = os.environ.get("WANDB_MODE")
@@ -200,7 +216,8 @@ class WandbMirror:
             name=run_name,
             id=_fixed_id(workdir / "wandb_id.txt"),
             resume="allow" if mode == "online" else None,
-            dir=str(workdir),
+            # W&B appends to its files, so that beside a bucket they need a folder on a disk.
+            dir=tempfile.mkdtemp() if storage.is_bucket(workdir) else str(workdir),
             mode=mode,
             config=dict(config_json),
             settings=self._wandb.Settings(
@@ -226,16 +243,15 @@ def encode_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(_encode(value), allow_nan=False, indent=indent)
 
 
-def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def read_json_lines(path: PathLike) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of a JSONL file, and one sentence for each line that could not be read.
 
     A missing file has no rows. A last line without a line break was torn by a stop in mid-write:
     it is left out and not named, because a resume writes that step again.
     """
-    if not path.exists():
-        return [], []
+    path = storage.as_path(path)
     rows, problems = [], []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = line_file.read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -259,30 +275,27 @@ def merge_steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [merged[step] for step in sorted(merged)]
 
 
-def read_metrics(workdir: Path | str) -> list[dict[str, Any]]:
+def read_metrics(workdir: PathLike) -> list[dict[str, Any]]:
     """One dict per logged step of `workdir/metrics.jsonl`, ascending; see the module docstring."""
-    return merge_steps(read_json_lines(Path(workdir) / METRICS_FILE)[0])
+    return merge_steps(read_json_lines(storage.as_path(workdir) / METRICS_FILE)[0])
 
 
-def drop_lines_after(path: Path, step: int) -> int:
+def drop_lines_after(path: PathLike, step: int) -> int:
     """Rewrites a JSONL file without unreadable lines and rows after `step`; returns how many.
 
-    The new file replaces the old one in a single rename: a stop in between loses nothing.
+    Each new file replaces the old one at once: a stop in between loses nothing.
     """
-    if not path.exists():
-        return 0
-    text = path.read_text(encoding="utf-8", errors="replace")
-    rows, _ = read_json_lines(path)
-    kept = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
-    dropped = sum(bool(line.strip()) for line in text.split("\n")) - len(kept)
-    if dropped:
-        temporary = path.with_name(path.name + ".new")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(encode_json(row) + "\n" for row in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    return dropped
+    return line_file.filter_lines(path, lambda line: _step_of(line) <= step)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinite if it has none, so that it is after every step."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return math.inf
+    step = row.get("step") if isinstance(row, dict) else None
+    return step if isinstance(step, int) else math.inf
 
 
 def _encode(value: Any) -> Any:
@@ -299,10 +312,10 @@ def _decode(value: Any) -> Any:
     return NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
-def _fixed_id(path: Path) -> str:
+def _fixed_id(path: epath.Path) -> str:
     if not path.exists():
-        path.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
+        storage.replace_text(path, uuid.uuid4().hex[:12])
+    return storage.read_text(path).strip()
 
 
 def _import_wandb() -> Any:

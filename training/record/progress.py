@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 
+from training.record.presentation import no_lines
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -149,9 +151,11 @@ class Progress:
         main: bool = True,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        lines: Callable[[Mapping[str, float]], list[str]] = no_lines,
     ):
-        """`total` and `first` (the resumed step) are in steps."""
+        """`total` and `first` (the resumed step) are in steps; `lines` follow a logged step."""
         self._total, self._first, self._main = total, first, main
+        self._lines = lines
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._origin: tuple[float, int] | None = None  # when the first step was done, and which
@@ -184,9 +188,8 @@ class Progress:
             share = f"{100 * step / max(self._total, 1):5.1f} %"
             line = "  ".join(["step", done, share, *facts, f"eta {self._eta(step)}"])
             print(line, file=self._stream, flush=True)
-            norms = _data_gradients(metrics)
-            if norms:
-                print(f"      gradient norms of the data terms: {norms}", file=self._stream)
+            for line in self._lines(metrics):
+                print(line, file=self._stream, flush=True)
 
     def say(self, sentence: str) -> None:
         """A sentence of its own line: an evaluation, a guard, a saved checkpoint."""
@@ -245,16 +248,6 @@ def _facts(metrics: Mapping[str, float]) -> list[str]:
         ("perf/examples_per_second", "{:>7} examples/s"),
     )
     return [text.format(format_number(metrics[name])) for name, text in columns if name in metrics]
-
-
-def _data_gradients(metrics: Mapping[str, float]) -> str:
-    """Norms that a system logs apart from those of its regularizers, in scientific notation."""
-    prefix = "train/grad_norm_data/"
-    return "  ".join(
-        f"{name.removeprefix(prefix)} {value:.1e}"
-        for name, value in metrics.items()
-        if name.startswith(prefix)
-    )
 
 
 def _terminal_bar(stream: TextIO, total: int, first: int) -> tuple[RichProgress, TaskID]:

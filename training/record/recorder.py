@@ -14,20 +14,22 @@ those whose number is a power of two. The count is the same on every process.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from etils import epath
 
+from training import storage
 from training.errors import CheckpointError, InputError
-from training.files import replace_text
 from training.record.metrics import encode_json
+from training.storage import PathLike
 
 ALWAYS_RECORDED = 5
 LIMIT_SENTENCE = (
@@ -61,7 +63,7 @@ class Evidence:
     key_data: Any = None
     key_impl: str = ""
     config_hash: str = ""
-    checkpoint: Path | str | None = None
+    checkpoint: PathLike | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Recording:
 
     record: dict[str, Any]
     batch: dict[str, np.ndarray]
-    folder: Path
+    folder: epath.Path
 
 
 class Recorder:
@@ -78,7 +80,7 @@ class Recorder:
 
     def __init__(
         self,
-        workdir: Path | str,
+        workdir: PathLike,
         batches: int,
         held_batches: int = 2,
         process: int = 0,
@@ -94,7 +96,7 @@ class Recorder:
           process: index of this process.
           process_count: number of processes.
         """
-        self.workdir = Path(workdir)
+        self.workdir = storage.as_path(workdir)
         self.trips = 0
         self._seen: deque[Seen] = deque(maxlen=batches)
         self._held: deque[tuple[int, Mapping[str, np.ndarray]]] = deque(maxlen=held_batches)
@@ -124,8 +126,8 @@ class Recorder:
         reason: str,
         evidence: Evidence,
         batch: Mapping[str, np.ndarray] | None = None,
-        save_state: Callable[[Path], None] | None = None,
-    ) -> Path | None:
+        save_state: Callable[[epath.Path], None] | None = None,
+    ) -> epath.Path | None:
         """Writes a recording, or returns None where the limit or an earlier one says no.
 
         Args:
@@ -141,7 +143,6 @@ class Recorder:
         folder = self.workdir / "recorder" / str(step)
         if not is_recorded(self.trips):
             return None
-        folder.mkdir(parents=True, exist_ok=True)
         batch = dict(self._held).get(step) if batch is None else batch
         if batch is not None:
             _write_arrays(folder / self._name("batch", "npz"), batch)
@@ -165,7 +166,7 @@ class Recorder:
                 **record,
             }
         name = "record.json" if self._process == 0 else f"record-{self._process}.json"
-        _write_json(folder / name, record)
+        storage.replace_text(folder / name, encode_json(record, indent=1) + "\n")
         return folder
 
     def _name(self, stem: str, suffix: str) -> str:
@@ -179,13 +180,13 @@ def is_recorded(trip: int) -> bool:
     return trip <= ALWAYS_RECORDED or trip & (trip - 1) == 0
 
 
-def recorded_steps(workdir: Path | str) -> list[int]:
+def recorded_steps(workdir: PathLike) -> list[int]:
     """Steps with a complete recording, ascending."""
-    folders = (path.parent for path in (Path(workdir) / "recorder").glob("*/record.json"))
-    return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+    found = (storage.as_path(workdir) / "recorder").glob("*/record.json")
+    return sorted(int(path.parent.name) for path in found if path.parent.name.isdigit())
 
 
-def read_recording(workdir: Path | str, step: int) -> Recording:
+def read_recording(workdir: PathLike, step: int) -> Recording:
     """Reads `recorder/<step>/`.
 
     The batch has the rows of all processes, in the order of the processes; it is empty when the
@@ -194,13 +195,13 @@ def read_recording(workdir: Path | str, step: int) -> Recording:
     Raises:
       InputError: there is no such recording, a file of it is missing or it cannot be read.
     """
-    folder = Path(workdir) / "recorder" / str(step)
+    folder = storage.as_path(workdir) / "recorder" / str(step)
     path = folder / "record.json"
     if not path.exists():
         known = ", ".join(map(str, recorded_steps(workdir))) or "none"
         raise InputError(f"{path} does not exist; recorded steps in this work folder: {known}")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(storage.read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON ({error}); the recording is lost") from error
     if record["batch"] is None:
@@ -216,7 +217,9 @@ def read_recording(workdir: Path | str, step: int) -> Recording:
 
 
 def _save_state(
-    folder: Path, save_state: Callable[[Path], None] | None, checkpoint: Path | str | None
+    folder: epath.Path,
+    save_state: Callable[[epath.Path], None] | None,
+    checkpoint: PathLike | None,
 ) -> dict[str, Any]:
     """Where the state is; a save that fails must not hide why the guard tripped."""
     earlier = None if checkpoint is None else str(checkpoint)
@@ -237,23 +240,25 @@ def _describe(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _write_arrays(path: Path, batch: Mapping[str, np.ndarray]) -> None:
+def _write_arrays(path: epath.Path, batch: Mapping[str, np.ndarray]) -> None:
     """An .npz of plain arrays; bfloat16 and the like, unknown to NumPy's format, as raw integers.
 
     `np.savez` is not used: it takes the names as keyword arguments, and "file" is one of its own.
     """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in batch.items():
             array = np.asarray(value)
             if hasattr(ml_dtypes, array.dtype.name):
                 array = array.view(f"u{array.dtype.itemsize}")
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
+    storage.replace_bytes(path, content.getvalue())
 
 
-def _read_arrays(path: Path, described: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _read_arrays(path: epath.Path, described: Mapping[str, Any]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read ({error}); the recording is incomplete") from error
@@ -273,7 +278,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    replace_text(path, encode_json(content, indent=1) + "\n")

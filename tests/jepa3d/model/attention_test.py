@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
@@ -9,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from jepa3d.model.attention import attention, plain_attention, splash_attention
+from jepa3d.model.attention import attention, plain_attention
 from jepa3d.model.chunked_attention import chunked_attention
+from jepa3d.model.splash_attention import splash_attention
+from training.config import MeshConfig
 from training.errors import ConfigError
+from training.mesh import make_mesh
 
 PLAIN = jax.jit(plain_attention)
 
@@ -98,11 +102,54 @@ def test_splash_equals_plain_in_interpret_mode(new_key, width):
     assert_same_function(function, arrays, weight)
 
 
-def test_splash_splits_the_batch_over_the_mesh(new_key):
-    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2, 1), ("data", "fsdp", "model"))
-    arrays = inputs(new_key(), 128, 128, batch=4)
-    run = jax.jit(lambda q, k, v: attention(q, k, v, "splash", mesh=mesh, interpret=True))
-    np.testing.assert_allclose(run(*arrays), PLAIN(*arrays), atol=2e-5)
+def ambient(data, fsdp, model=1):
+    """A mesh of virtual devices, to be set with `jax.set_mesh`."""
+    return make_mesh(MeshConfig(data, fsdp, model), jax.devices()[: data * fsdp * model])
+
+
+@pytest.mark.parametrize("mesh", [(2, 2), (4, 1), (1, 2, 2), None], ids=str)
+def test_splash_equals_plain_under_any_ambient_mesh_and_without(new_key, mesh):
+    arrays = inputs(new_key(), 128, 128, width=32, batch=4)
+    weight = jax.random.normal(new_key(), (4, 128, 2, 32))
+
+    def function(q, k, v):
+        return attention(q, k, v, "splash", interpret=True)
+
+    with jax.set_mesh(ambient(*mesh)) if mesh else contextlib.nullcontext():
+        out, gradients = output_and_gradients(function, arrays, weight)
+    expected, wanted = output_and_gradients(plain_attention, arrays, weight)
+    for found, reference in zip((out, *gradients), (expected, *wanted)):
+        np.testing.assert_allclose(found, reference, atol=2e-5)
+
+
+def test_splash_takes_a_batch_that_does_not_divide_over_the_mesh(new_key):
+    arrays = inputs(new_key(), 128, 128, batch=3)
+    with jax.set_mesh(ambient(2, 2)):
+        out = jax.jit(lambda q, k, v: attention(q, k, v, "splash", interpret=True))(*arrays)
+    np.testing.assert_allclose(out, PLAIN(*arrays), atol=2e-5)
+
+
+def test_each_device_runs_splash_on_its_own_part_of_the_batch():
+    """Otherwise four chips would do the work of one, four times."""
+    x = jax.ShapeDtypeStruct((8, 128, 2, 64), jnp.bfloat16)
+    mesh = tpu_mesh(data=2, fsdp=2)
+    with jax.sharding.use_abstract_mesh(mesh):
+        jaxpr = str(jax.make_jaxpr(attention)(x, x, x))
+    assert "shard_map" in jaxpr and "bf16[2,128,2,64]" in jaxpr
+
+
+def tpu_mesh(data, fsdp):
+    """The mesh of a TPU pod that nothing on this machine is attached to."""
+    device = AbstractDevice(device_kind="TPU v4", num_cores=1, platform="tpu")
+    axes = ("data", "fsdp", "model")
+    return AbstractMesh((data, fsdp, 1), axes, (AxisType.Auto,) * 3, abstract_device=device)
+
+
+def test_auto_asks_the_devices_of_the_ambient_mesh_not_those_of_this_machine():
+    x = jax.ShapeDtypeStruct((4, 256, 2, 64), jnp.bfloat16)
+    assert "pallas_call" not in str(jax.make_jaxpr(attention)(x, x, x))
+    with jax.sharding.use_abstract_mesh(tpu_mesh(data=2, fsdp=2)):
+        assert "pallas_call" in str(jax.make_jaxpr(attention)(x, x, x))
 
 
 def test_splash_refuses_lengths_that_the_kernel_cannot_take(new_key):

@@ -67,7 +67,7 @@ def value_and_gradients(config):
 
     return jax.jit(jax.value_and_grad(loss, (0, 1)))(
         *example(
-            dataclasses.replace(config, unroll=False, remat=False, attention=CONFIG.attention),
+            dataclasses.replace(config, unroll=False, remat="none", attention=CONFIG.attention),
             sets=1,
         )
     )
@@ -122,10 +122,15 @@ def test_no_gradient_reaches_the_target_encoder_and_every_parameter_gets_one():
     ("config", "changes"),
     [
         pytest.param(DEEP, {"unroll": True}, id="levels, unrolled"),
-        pytest.param(DEEP, {"remat": True}, id="levels, rematerialized"),
+        pytest.param(DEEP, {"remat": "save_matmuls"}, id="levels, matmuls kept"),
+        pytest.param(
+            CONFIG,
+            {"remat": "save_attention", "attention": "chunked"},
+            id="last, chunked attention kept",
+        ),
         pytest.param(DEEP, {"attention": "chunked"}, id="levels, chunked attention"),
         pytest.param(
-            CONFIG, {"unroll": True, "remat": True, "attention": "chunked"}, id="last, all three"
+            CONFIG, {"unroll": True, "remat": "block", "attention": "chunked"}, id="last, all three"
         ),
     ],
 )
@@ -194,6 +199,7 @@ def test_spacing_changes_features_only_when_given():
         {"rope": "spiral"},
         {"dtype": "float16"},
         {"attention": "flash3"},
+        {"remat": "all"},
         {"supervise_layers": (2,)},
         {"supervise_layers": (1, 0)},
     ],

@@ -222,6 +222,7 @@ def one_device(monkeypatch):
     monkeypatch.setattr("training.loop.make_mesh", lambda c: make_mesh(c, jax.devices()[:1]))
 
 
+@pytest.mark.slow
 def test_opacities_that_images_no_longer_reach_stop_the_run(folder, one_device):
     """The generic guard sees nothing: the regularizer still moves the opacities."""
     task, config = short_run(DetachedOpacities)
@@ -242,6 +243,7 @@ def test_opacities_that_images_no_longer_reach_stop_the_run(folder, one_device):
         assert row["train/grad_norm_regularizer/opacities"] > 0
 
 
+@pytest.mark.slow
 def test_a_healthy_run_goes_on_from_the_checkpoint_to_its_end(folder, one_device):
     task, config = short_run()
     assert fit(with_config(task, config), folder) == "done"

@@ -126,6 +126,7 @@ def sent_floats(text):
     )
 
 
+@pytest.mark.slow
 def test_sums_and_all_gradients_are_those_of_one_device(scene_task):
     rows = 160
     expected = sums_with_gradients(scene_task, mesh_of(MeshConfig(data=1), 1), None)

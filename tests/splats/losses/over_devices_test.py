@@ -25,7 +25,7 @@ from training.typed import plain
 
 SAVED = small_config()  # stands for the config in the checkpoint
 LAYOUTS = [
-    pytest.param(MeshConfig(data=8), False, id="data 8"),
+    pytest.param(MeshConfig(data=8), False, id="data 8", marks=pytest.mark.slow),
     pytest.param(MeshConfig(data=2, fsdp=4), True, id="data 2, sharded over 4"),
 ]
 

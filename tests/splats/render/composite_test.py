@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from splats.render.rasterize import rasterize, resolve_loop_shape
+from splats.render.rasterize import rasterize, resolve_loop_shape, resolve_tile_size
 from splats.render.tile_loop import deal_tiles
 from splats.render.tiles import build_pairs
 from tests.splats.render.dense import dense_composite
@@ -187,11 +188,22 @@ def test_opaque_stacks_stop_before_the_transmittance_threshold():
     [("cpu", (0, 0), (32, 8)), ("gpu", (0, 0), (500, 16)), ("tpu", (0, 0), (256, 8)),
      ("gpu", (7, 3), (7, 3)), ("cpu", (900, 0), (500, 8))],
 )  # fmt: skip
-def test_the_loop_has_the_shape_asked_for_or_that_of_the_platform(
-    platform, asked, expected, monkeypatch
-):
-    monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    assert resolve_loop_shape(*asked, tiles=500) == expected
+def test_the_loop_has_the_shape_asked_for_or_that_of_the_ambient_mesh(platform, asked, expected):
+    with jax.sharding.use_abstract_mesh(mesh_on(platform)):
+        assert resolve_loop_shape(*asked, tiles=500) == expected
+
+
+@pytest.mark.parametrize("platform, side", [("cpu", 8), ("gpu", 16), ("tpu", 16)])
+def test_tiles_have_the_side_asked_for_or_that_of_the_ambient_mesh(platform, side):
+    with jax.sharding.use_abstract_mesh(mesh_on(platform)):
+        assert resolve_tile_size(0) == side
+        assert resolve_tile_size(12) == 12
+
+
+def mesh_on(platform):
+    """A mesh of one device of a platform that need not be attached."""
+    device = AbstractDevice(device_kind=platform, num_cores=None, platform=platform)
+    return AbstractMesh((1,), ("data",), (AxisType.Auto,), abstract_device=device)
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 8, 20])

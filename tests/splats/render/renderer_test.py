@@ -58,6 +58,7 @@ def test_probe_gradients_are_the_screen_gradients(gaussians):
     assert np.corrcoef(local[:, 0], np.asarray(signed)[:, 0] / depths)[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_vmap_and_scan_over_cameras_equal_single_views(gaussians):
     cameras = [front_camera(WIDTH, HEIGHT), make_camera(
         np.array([[1, 0, 0, 0.3], [0, 1, 0, 0.1], [0, 0, 1, 3.5], [0, 0, 0, 1]]), 30, 31, 20, 15,

@@ -13,9 +13,9 @@ import pytest
 
 from launch.cli import main
 from splats.export import trained_cloud
-from splats.view import take_newest
 from splats.viewer import geometry
 from splats.viewer.follow import Renderings, Shown, newest_step, read_shown, scores_of, status
+from splats.viewer.serving import take_newest
 from tests.splats.scenes import POINTS, make_program, small_task, view_renderer
 from training.checkpoint.first import write_first_checkpoint
 
@@ -144,4 +144,4 @@ def test_a_folder_without_a_run_and_a_run_of_another_system_are_refused(tmp_path
     assert "is not the work folder of a run" in capsys.readouterr().err
     (tmp_path / "config.json").write_text(json.dumps({"config": {"system": "jepa3d"}}))
     assert main(["view", "--workdir", str(tmp_path)]) == 2
-    assert "nothing for runs of jepa3d" in capsys.readouterr().err
+    assert "has nothing for 'jepa3d'" in capsys.readouterr().err

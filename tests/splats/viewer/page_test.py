@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from splats.export import trained_cloud
-from splats.view import serve
 from splats.viewer import geometry
 from splats.viewer.follow import Shown
 from splats.viewer.page import BLACK, BROWSER, EXACT, NOTHING, Page
+from splats.viewer.serving import serve
 from tests.splats.scenes import POINTS, make_program, small_scene, small_task, view_renderer
-from training import distributed
+from training import stop
 from training.errors import ConfigError, InputError
 
 pytest.importorskip("viser", reason="viser is not installed (extra viewer)")
@@ -148,7 +148,7 @@ def test_a_click_on_a_camera_whose_photograph_is_gone_says_so_and_still_goes_the
 
 def test_the_loop_ends_on_request(page, monkeypatch, tmp_path):
     answers = iter([False, True])
-    monkeypatch.setattr(distributed, "reached_preemption", lambda step: next(answers))
+    monkeypatch.setattr(stop, "requested", lambda: next(answers))
     page.wake.set()
     serve(page, tmp_path, follow=True)
     assert "waiting" in page.text.content

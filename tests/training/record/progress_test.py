@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from training.record.presentation import presentation_of
 from training.record.progress import Meter, Progress, device_peak, format_duration, format_number
 
 
@@ -210,7 +211,7 @@ def test_numbers_have_four_digits(value, text):
     assert format_number(value) == text
 
 
-def test_norms_of_data_terms_are_printed_in_scientific_notation():
+def test_the_lines_of_a_system_follow_each_logged_step():
     out = io.StringIO()
     metrics = {
         "train/loss": 0.04,
@@ -218,7 +219,7 @@ def test_norms_of_data_terms_are_printed_in_scientific_notation():
         "train/grad_norm_data/shN": 0.0,
         "train/grad_norm/means": 3.0,
     }
-    progress = Progress(10, stream=out)
+    progress = Progress(10, stream=out, lines=presentation_of("splats").progress_lines)
     progress.log(5, metrics)
     assert out.getvalue().splitlines()[1].strip() == (
         "gradient norms of the data terms: means 4.0e-10  shN 0.0e+00"

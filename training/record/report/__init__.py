@@ -7,27 +7,30 @@ No network, no scripts from elsewhere; equal folders give equal bytes. `read` lo
 from __future__ import annotations
 
 import html
-from pathlib import Path
 
+from etils import epath
+
+from training import storage
 from training.errors import InputError
-from training.files import replace_text
 from training.record.progress import format_number
 from training.record.report import curves, pictures, sections, style, tables, verdicts
 from training.record.report.chart import draw
 from training.record.report.read import RunRecord, read_run
+from training.storage import PathLike
 
 
-def write_report(workdir: Path | str) -> Path:
+def write_report(workdir: PathLike) -> epath.Path:
     """Writes `workdir/report.html` in one piece and returns its path.
 
     Raises:
-      InputError: the work folder does not exist.
+      InputError: the work folder does not exist, its disk is full or its bucket does not answer.
     """
-    workdir = Path(workdir)
-    if not workdir.is_dir():
-        raise InputError(f"the work folder {workdir} does not exist; check --workdir")
-    path = workdir / "report.html"
-    replace_text(path, render(read_run(workdir)))
+    workdir = storage.as_path(workdir)
+    with storage.explained(workdir, "write the report again"):
+        if not workdir.is_dir():
+            raise InputError(f"the work folder {workdir} does not exist; check --workdir")
+        path = workdir / "report.html"
+        storage.replace_text(path, render(read_run(workdir)))
     return path
 
 
@@ -60,7 +63,7 @@ def render(run: RunRecord) -> str:
         "<h2>Config and versions</h2>",
         sections.provenance(run),
     ]
-    title = html.escape(str(run.config.get("name") or run.workdir.resolve().name))
+    title = html.escape(str(run.config.get("name") or storage.absolute(run.workdir).name))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from training.record.presentation import Presentation, presentation_of
 from training.record.report.chart import Chart, Series
 from training.record.report.read import Curve, RunRecord
 
-TITLES = {
-    "learning_rate": ("Learning rate", "per update"),
-    "grad_norm": ("Gradient norm", "before clipping"),
-    "grad_norm_data": ("Gradient norm of the data terms", "before clipping"),
-    "grad_norm_regularizer": ("Gradient norm of the regularizers", "before clipping"),
-    "clip_scale": ("Clip scale", "1 = not clipped"),
-    "update_norm": ("Update norm", ""),
-    "param_norm": ("Parameter norm", ""),
-    "ema_decay": ("EMA decay", "per update"),
-    "examples_per_second": ("Throughput", "examples/s"),
-    "data_wait_fraction": ("Waiting for data", "share of the step"),
-    "mfu": ("Model FLOPs utilization", "share of peak"),
-    "psnr": ("PSNR", "dB"),
-    "rankme": ("RankMe", "effective rank"),
-    "rankme_centered": ("RankMe, centered", "effective rank"),
-}
-SPELLINGS = {"knn": "kNN", "ssim": "SSIM", "dssim": "D-SSIM", "lpips": "LPIPS", "l1": "L1"}
 OPTIMIZATION = (
     "learning_rate",
     "grad_norm",
-    "grad_norm_data",
-    "grad_norm_regularizer",
     "clip_scale",
     "update_norm",
     "param_norm",
@@ -41,16 +23,17 @@ EVALUATION_COLOR = 1
 def sections(run: RunRecord) -> list[tuple[str, list[Chart]]]:
     """Titles and charts in the order of the page; sections without a curve are left out."""
     curves = _without_repeats(run.curves)
+    shown_as = presentation_of(run.setting("system"))
     groups = [
-        ("Evaluation", _evaluation(curves)),
-        ("Loss", _loss(curves)),
-        ("Optimization", _optimization(run, curves)),
-        ("Speed", _speed(curves)),
+        ("Evaluation", _evaluation(curves, shown_as)),
+        ("Loss", _loss(curves, shown_as)),
+        ("Optimization", _optimization(run, curves, shown_as)),
+        ("Speed", _speed(curves, shown_as)),
     ]
     shown = {id(line.values) for _, charts in groups for chart in charts for line in chart.series}
     rest = [name for name, curve in curves.items() if id(curve[1]) not in shown]
     rest = [name for name in rest if name not in TOLD_ELSEWHERE]
-    groups.append(("Further metrics", [_further(curves, name) for name in rest]))
+    groups.append(("Further metrics", [_further(curves, name, shown_as) for name in rest]))
     moving = [(title, [chart for chart in charts if moves(chart)]) for title, charts in groups]
     return [(title, charts) for title, charts in moving if charts]
 
@@ -89,18 +72,7 @@ def is_constant(curve: Curve) -> bool:
     return len(values) < 2 or bool(np.isfinite(values).all() and (values == values[0]).all())
 
 
-def title_of(name: str) -> tuple[str, str]:
-    """Title and unit from the last part of a metric's name."""
-    last = name.split("/")[-1]
-    if last in TITLES:
-        return TITLES[last]
-    words = [SPELLINGS.get(word, word) for word in last.split("_")]
-    if words[0] not in SPELLINGS.values():
-        words[0] = words[0].capitalize()
-    return " ".join(words), ""
-
-
-def _evaluation(curves: dict[str, Curve]) -> list[Chart]:
+def _evaluation(curves: dict[str, Curve], shown_as: Presentation) -> list[Chart]:
     """One chart per metric: every split, and the training value where it has the same name."""
     by_metric: dict[str, list[str]] = {}
     for name in curves:
@@ -109,19 +81,21 @@ def _evaluation(curves: dict[str, Curve]) -> list[Chart]:
     charts = []
     for metric, names in by_metric.items():
         train = f"train/{metric}"
-        charts.append(_chart(curves, ([train] if train in curves else []) + names))
+        names = ([train] if train in curves else []) + names
+        charts.append(_chart(curves, names, shown_as))
     return charts
 
 
-def _loss(curves: dict[str, Curve]) -> list[Chart]:
+def _loss(curves: dict[str, Curve], shown_as: Presentation) -> list[Chart]:
     """The total, then every term, each with its value in evaluation; then the shares."""
     totals = [name for name in curves if name == "train/loss"]
     totals += [name for name in curves if _is_loss(name) and name.endswith("/loss")]
-    charts = [_chart(curves, totals)] if totals else []
+    charts = [_chart(curves, totals, shown_as)] if totals else []
     terms = [name for name in curves if name.startswith("train/loss/")]
     for name in terms if len(terms) > 1 else []:
         twin = name.replace("train/", "eval/", 1)
-        charts.append(_chart(curves, [name, *([twin] if twin in curves else [])]))
+        names = [name, *([twin] if twin in curves else [])]
+        charts.append(_chart(curves, names, shown_as))
     shares = [name for name in curves if name.startswith("train/share/")]
     if len(shares) > 1:
         series = _series(curves, shares)
@@ -129,26 +103,26 @@ def _loss(curves: dict[str, Curve]) -> list[Chart]:
     return charts
 
 
-def _optimization(run: RunRecord, curves: dict[str, Curve]) -> list[Chart]:
+def _optimization(run: RunRecord, curves: dict[str, Curve], shown_as: Presentation) -> list[Chart]:
     """The global number of each kind, then those of the parameter groups on a chart."""
     charts = []
     clip = run.setting("optimizer", "clip_norm")
     clip_levels = ((float(clip), "clip at"),) if isinstance(clip, int | float) else ()
-    for key in OPTIMIZATION:
-        title, unit = TITLES[key]
+    for key in (*OPTIMIZATION, *shown_as.optimization):
+        title, unit = shown_as.title(key)
         name = f"train/{key}"
         groups = [other for other in curves if other.startswith(name + "/")]
         if name in curves and key == "grad_norm":
             series, skips = _series(curves, [name]), skipped_steps(run)
             charts.append(Chart(title, unit, series, None, clip_levels, skips, "skipped update"))
         elif name in curves:
-            charts.append(_chart(curves, [name]))
+            charts.append(_chart(curves, [name], shown_as))
         if groups:
             charts.append(Chart(f"{title} by group", unit, _series(curves, groups)))
     return charts
 
 
-def _speed(curves: dict[str, Curve]) -> list[Chart]:
+def _speed(curves: dict[str, Curve], shown_as: Presentation) -> list[Chart]:
     times = [f"perf/step_seconds{end}" for end in ("", "_p95")]
     times = [name for name in times if name in curves]
     charts = []
@@ -159,7 +133,7 @@ def _speed(curves: dict[str, Curve]) -> list[Chart]:
         )
         charts.append(Chart("Step time", "s", series))
     others = [name for name in curves if name.startswith("perf/") and name not in times]
-    return charts + [_chart(curves, [name]) for name in others]
+    return charts + [_chart(curves, [name], shown_as) for name in others]
 
 
 def skipped_steps(run: RunRecord) -> tuple[float, ...]:
@@ -169,16 +143,16 @@ def skipped_steps(run: RunRecord) -> tuple[float, ...]:
     return tuple(float(step) for step in steps[values > before])
 
 
-def _chart(curves: dict[str, Curve], names: list[str]) -> Chart:
-    title, unit = title_of(names[0])
+def _chart(curves: dict[str, Curve], names: list[str], shown_as: Presentation) -> Chart:
+    title, unit = shown_as.title(names[0])
     linear = names[0] == "train/learning_rate"  # the shape of a schedule is known by its look
     return Chart(title, unit, _series(curves, names), False if linear else None)
 
 
-def _further(curves: dict[str, Curve], name: str) -> Chart:
+def _further(curves: dict[str, Curve], name: str, shown_as: Presentation) -> Chart:
     """Titled by all of the name but its first part: `train/loss_set/0` is "Loss set 0"."""
     first, _, tail = name.partition("/")
-    title, unit = title_of((tail or first).replace("/", "_"))
+    title, unit = shown_as.title((tail or first).replace("/", "_"))
     return Chart(title, unit, _series(curves, [name]))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from pathlib import Path
 
+from etils import epath
 from PIL import Image, UnidentifiedImageError
 
 from training.record.report.read import RunRecord
@@ -31,16 +31,16 @@ def section(run: RunRecord) -> str:
     return f'<div class="pictures">{"".join(figures)}</div>{more}'
 
 
-def pictures_by_name(workdir: Path) -> dict[str, list[tuple[int, Path]]]:
+def pictures_by_name(workdir: epath.Path) -> dict[str, list[tuple[int, epath.Path]]]:
     """Name without ending -> (step, file), ascending by step."""
-    found: dict[str, list[tuple[int, Path]]] = {}
+    found: dict[str, list[tuple[int, epath.Path]]] = {}
     for path in sorted((workdir / "artifacts").glob("*/*.png")):
         if path.parent.name.isdigit():
             found.setdefault(path.stem, []).append((int(path.parent.name), path))
     return {name: sorted(files) for name, files in found.items()}
 
 
-def _figure(name: str, files: list[tuple[int, Path]], problems: list[str]) -> str:
+def _figure(name: str, files: list[tuple[int, epath.Path]], problems: list[str]) -> str:
     step, newest = files[-1]
     large = _embed(newest, LARGE_PIXELS, LARGE_PIXELS, problems)
     if large is None:
@@ -56,7 +56,7 @@ def _figure(name: str, files: list[tuple[int, Path]], problems: list[str]) -> st
     )
 
 
-def _strip(files: list[tuple[int, Path]], problems: list[str]) -> str:
+def _strip(files: list[tuple[int, epath.Path]], problems: list[str]) -> str:
     """Evenly chosen earlier steps, the first always among them."""
     if not files:
         return ""
@@ -70,10 +70,12 @@ def _strip(files: list[tuple[int, Path]], problems: list[str]) -> str:
     return f'<div class="strip">{"".join(parts)}</div>'
 
 
-def _embed(path: Path, width: int, height: int, problems: list[str]) -> tuple[str, int, int] | None:
+def _embed(
+    path: epath.Path, width: int, height: int, problems: list[str]
+) -> tuple[str, int, int] | None:
     """A data URI no larger than `width` x `height`, with its size; None and a problem if broken."""
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(path.read_bytes())) as opened:
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         place = path.relative_to(path.parents[2])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from training import storage
 from training.record.events import EVENTS_FILE, goodput, read_events
 from training.record.metrics import METRICS_FILE, merge_steps, read_json_lines
+from training.storage import PathLike
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps [n] and values [n], float64
 
@@ -35,7 +37,7 @@ class RunRecord:
       problems: one sentence per file or line that could not be read.
     """
 
-    workdir: Path
+    workdir: epath.Path
     facts: dict[str, Any]
     curves: dict[str, Curve]
     guards: list[dict[str, Any]] | None
@@ -71,9 +73,9 @@ class RunRecord:
         return int(total) if isinstance(total, int | float) else None
 
 
-def read_run(workdir: Path | str) -> RunRecord:
+def read_run(workdir: PathLike) -> RunRecord:
     """Reads the folder; never fails on its content."""
-    workdir = Path(workdir)
+    workdir = storage.as_path(workdir)
     problems: list[str] = []
     rows, sentences = read_json_lines(workdir / METRICS_FILE)
     problems += sentences
@@ -110,7 +112,7 @@ def curves_of(rows: list[dict[str, Any]]) -> dict[str, Curve]:
     }
 
 
-def _ending(workdir: Path, events: list[dict[str, Any]]) -> Ending:
+def _ending(workdir: epath.Path, events: list[dict[str, Any]]) -> Ending:
     """A marker of the last launch decides; a stop by a guard leaves an event but no marker."""
     stop = next((e for e in reversed(events) if e["event"] in ("stop", "launch")), {})
     reason = str(stop.get("reason", ""))
@@ -123,11 +125,11 @@ def _ending(workdir: Path, events: list[dict[str, Any]]) -> Ending:
     return Ending("running", "No end was recorded: it is running, or it was killed.")
 
 
-def _read_json(path: Path, kind: type, problems: list[str]) -> Any:
+def _read_json(path: epath.Path, kind: type, problems: list[str]) -> Any:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes().decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{path.name} is not valid JSON ({error}) and was left out")
         return None
@@ -137,7 +139,7 @@ def _read_json(path: Path, kind: type, problems: list[str]) -> Any:
     return content
 
 
-def _read_tables(workdir: Path, problems: list[str]) -> list[dict[str, Any]]:
+def _read_tables(workdir: epath.Path, problems: list[str]) -> list[dict[str, Any]]:
     """`tables/*.json`, each one table {title, columns, rows} or a list of them."""
     tables = []
     for path in sorted((workdir / "tables").glob("*.json")):
@@ -159,7 +161,7 @@ def _is_table(table: Any) -> bool:
     return all(isinstance(row, list) and len(row) == width for row in table["rows"])
 
 
-def _read_recordings(workdir: Path, problems: list[str]) -> list[dict[str, Any]]:
+def _read_recordings(workdir: epath.Path, problems: list[str]) -> list[dict[str, Any]]:
     records = []
     for path in (workdir / "recorder").glob("*/record.json"):
         record = _read_json(path, dict, problems)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from training import storage
 from training.record.progress import format_duration, format_number
 from training.record.report import tables, verdicts
 from training.record.report.read import RunRecord
@@ -28,7 +29,7 @@ BUCKETS = (
 
 def header(run: RunRecord) -> str:
     """Name, system and state, and the run in one paragraph."""
-    name = run.config.get("name") or run.workdir.resolve().name
+    name = run.config.get("name") or storage.absolute(run.workdir).name
     state = html.escape(run.ending.state)
     over = ["podvision", str(run.config.get("system", ""))]
     if run.last_written is not None:

@@ -1,0 +1,29 @@
+"""The list: one file for each part of the program. Names of the files say which part."""
+
+from tests.mutants.faults import (
+    checkpoint,
+    jepa_data,
+    jepa_model,
+    optimization,
+    splats_data,
+    splats_formats,
+    splats_gaussians,
+    splats_losses,
+    splats_render,
+    training_data,
+    training_run,
+)
+
+FAULTS = (
+    *optimization.FAULTS,
+    *training_run.FAULTS,
+    *training_data.FAULTS,
+    *checkpoint.FAULTS,
+    *jepa_model.FAULTS,
+    *jepa_data.FAULTS,
+    *splats_gaussians.FAULTS,
+    *splats_losses.FAULTS,
+    *splats_render.FAULTS,
+    *splats_data.FAULTS,
+    *splats_formats.FAULTS,
+)

@@ -1,0 +1,251 @@
+"""Faults in masks, losses, model and diagnostics of V-JEPA3D."""
+
+from tests.mutants.fault import Fault
+
+MASKS, LOSSES, ROPE = "jepa3d/masks.py", "jepa3d/losses.py", "jepa3d/model/rope.py"
+JEPA, VIT, ATTENTION = "jepa3d/model/jepa.py", "jepa3d/model/vit.py", "jepa3d/model/attention.py"
+CHUNKED, PATCHES = "jepa3d/model/chunked_attention.py", "jepa3d/model/patches.py"
+DIAGNOSTICS, COUNTS = "jepa3d/diagnostics.py", "jepa3d/model/counts.py"
+MASK_TESTS, LOSS_TESTS = "tests/jepa3d/masks_test.py", "tests/jepa3d/losses_test.py"
+ROPE_TESTS, JEPA_TESTS = "tests/jepa3d/model/rope_test.py", "tests/jepa3d/model/jepa_test.py"
+ATTENTION_TESTS = "tests/jepa3d/model/attention_test.py"
+DIAGNOSTIC_TESTS = "tests/jepa3d/diagnostics_test.py"
+COUNT_TESTS = "tests/jepa3d/model/counts_test.py"
+TASK_TESTS = "tests/jepa3d/task_test.py"
+
+FAULTS = (
+    Fault(
+        "the target is the online encoder",
+        "jepa3d/task.py",
+        '{"encoder": context.ema}',
+        "params",
+        (
+            "tests/jepa3d/task_test.py"
+            "::test_the_target_is_the_average_of_the_encoder_and_is_in_no_optimizer_group "
+            "tests/jepa3d/task_test.py"
+            "::test_no_gradient_reaches_the_encoder_through_the_targets"
+        ),
+    ),
+    Fault(
+        "gradients flow into the target encoder",
+        JEPA,
+        'target_encoder = jax.lax.stop_gradient(target_params["encoder"])',
+        'target_encoder = target_params["encoder"]',
+        (
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_no_gradient_reaches_the_target_encoder_and_every_parameter_gets_one"
+        ),
+    ),
+    Fault(
+        "targets are not normalized",
+        JEPA,
+        "return (x * jax.lax.rsqrt(variance + TARGET_EPSILON)).reshape(shape)",
+        "return x.reshape(shape)",
+        (
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_targets_have_mean_zero_and_variance_one_per_token_and_level"
+        ),
+    ),
+    Fault(
+        "targets are gathered at the context",
+        JEPA,
+        "target_BxTxD=gather_tokens(target, target_ids)",
+        "target_BxTxD=gather_tokens(target, target_ids - 1)",
+        JEPA_TESTS,
+    ),
+    Fault(
+        "the predictor does not know which positions are targets",
+        JEPA,
+        "ids = jnp.concatenate([context_ids, target_ids], axis=1)",
+        "ids = jnp.concatenate([context_ids, jnp.zeros_like(target_ids)], axis=1)",
+        JEPA_TESTS,
+    ),
+    Fault(
+        "every mask set has the first mask token",
+        "jepa3d/model/predictor.py",
+        "mask_tokens[mask_index]",
+        "mask_tokens[0]",
+        JEPA_TESTS,
+    ),
+    Fault(
+        "residual projections of all blocks are scaled alike",
+        JEPA,
+        "index = jnp.arange(1, kernel.shape[0] + 1, dtype=jnp.float32)",
+        "index = jnp.ones(kernel.shape[0], dtype=jnp.float32)",
+        ("tests/jepa3d/model/jepa_test.py::test_initial_values_follow_the_reference"),
+    ),
+    Fault(
+        "the visible tokens have the positions of the first tokens",
+        JEPA,
+        "rope = (gather_tokens(rope[0], ids), gather_tokens(rope[1], ids))\n    return",
+        "rope = (rope[0][:, : ids.shape[1]], rope[1][:, : ids.shape[1]])\n    return",
+        (
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_encoding_all_tokens_by_id_equals_encoding_the_volume "
+            "tests/jepa3d/model/jepa_test.py"
+            "::test_visible_features_do_not_depend_on_hidden_voxels"
+        ),
+    ),
+    Fault(
+        "keys are not rotated",
+        VIT,
+        "q, k = apply_rope(q, *rope), apply_rope(k, *rope)",
+        "q = apply_rope(q, *rope)",
+        JEPA_TESTS,
+    ),
+    Fault(
+        "the attention block has no residual",
+        VIT,
+        'x_BxNxD = x_BxNxD + dense(config.dim, self.dtype, "out")(mixed)',
+        'x_BxNxD = dense(config.dim, self.dtype, "out")(mixed)',
+        JEPA_TESTS,
+    ),
+    Fault(
+        "the tiled variant is a true rotation",
+        ROPE,
+        'if variant == "tiled":',
+        'if variant == "none":',
+        ROPE_TESTS,
+    ),
+    Fault(
+        "height is not scaled to the reference grid",
+        ROPE,
+        "height = height * ((reference_grid - 1) / max(grid[1] - 1, 1))",
+        "height = height * 1.0",
+        ROPE_TESTS,
+    ),
+    Fault(
+        "the rotation has the other sign",
+        ROPE,
+        "swapped = jnp.concatenate([-odd, even], axis=-1)",
+        "swapped = jnp.concatenate([odd, -even], axis=-1)",
+        ROPE_TESTS,
+    ),
+    Fault(
+        "values of a patch run in another order",
+        PATCHES,
+        "blocks.transpose(0, 1, 3, 5, 7, 2, 4, 6)",
+        "blocks.transpose(0, 1, 3, 5, 7, 4, 2, 6)",
+        ("tests/jepa3d/model/jepa_test.py::test_patches_equal_a_strided_convolution"),
+    ),
+    Fault(
+        "attention without its scale",
+        ATTENTION,
+        '"bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32',
+        '"bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32',
+        ("tests/jepa3d/model/attention_test.py::test_plain_is_softmax_attention"),
+    ),
+    Fault(
+        "the largest score is not subtracted",
+        ATTENTION,
+        "weights = jnp.exp(scores - top)",
+        "weights = jnp.exp(scores)",
+        ("tests/jepa3d/model/attention_test.py::test_plain_is_softmax_attention"),
+    ),
+    Fault(
+        "context and targets overlap",
+        MASKS,
+        "target = jnp.sort(rank_N[tokens - config.target_tokens :])",
+        "target = jnp.sort(rank_N[: config.target_tokens])",
+        MASK_TESTS,
+    ),
+    Fault(
+        "covered tokens are the context",
+        MASKS,
+        "rank_N = jnp.argsort(2.0 * covered_N",
+        "rank_N = jnp.argsort(-2.0 * covered_N",
+        MASK_TESTS,
+    ),
+    Fault(
+        "the order within the covered tokens is not random",
+        MASKS,
+        "+ jax.random.uniform(order_key, (tokens,)))",
+        "+ jnp.arange(tokens) / tokens)",
+        MASK_TESTS,
+    ),
+    Fault(
+        "boxes ignore the foreground",
+        MASKS,
+        "if config.foreground_floor > 0 and foreground is not None:",
+        "if config.foreground_floor > 0 and foreground is None:",
+        MASK_TESTS,
+    ),
+    Fault(
+        "boxes never reach the end of an axis",
+        MASKS,
+        "jnp.floor(uniform * (room_3 + 1)[None])",
+        "jnp.floor(uniform * room_3[None])",
+        MASK_TESTS,
+    ),
+    Fault(
+        "padded samples count in the loss",
+        LOSSES,
+        "return Total(jnp.sum(per_sample * weights_B), weights_B.sum())\n\n\ndef _dense_term",
+        "return Total(jnp.sum(per_sample), weights_B.sum())\n\n\ndef _dense_term",
+        LOSS_TESTS,
+    ),
+    Fault(
+        "the position baseline knows this batch",
+        LOSSES,
+        "average = gather_tokens(positional.mean_NxD[None], one.target_ids_BxT)",
+        "average = gather_tokens(positions_NxD[None], one.target_ids_BxT)",
+        LOSS_TESTS,
+    ),
+    Fault(
+        "the positional mean is exponential from the start",
+        LOSSES,
+        "keep = jnp.minimum(decay, seen / (seen + 1.0))",
+        "keep = jnp.float32(decay)",
+        LOSS_TESTS,
+    ),
+    Fault(
+        "the dense loss has its full weight at once",
+        LOSSES,
+        "ramp = jnp.clip(progress, 0.0, 1.0) if last > first else 1.0",
+        "ramp = 1.0",
+        LOSS_TESTS,
+    ),
+    Fault(
+        "skill is the quotient itself",
+        LOSSES,
+        "return jnp.where(safe, 1.0 - mean / jnp.where(safe, reference, 1.0), 0.0)",
+        "return jnp.where(safe, mean / jnp.where(safe, reference, 1.0), 0.0)",
+        LOSS_TESTS,
+    ),
+    Fault(
+        "the distance to the farthest target is taken",
+        LOSSES,
+        "return jnp.sqrt(jnp.min(squared, axis=1))",
+        "return jnp.sqrt(jnp.max(squared, axis=1))",
+        LOSS_TESTS,
+    ),
+    Fault(
+        "the centered rank is not centered",
+        DIAGNOSTICS,
+        "x = x - x.mean(axis=0)[None]",
+        "x = x - 0.0",
+        (
+            "tests/jepa3d/diagnostics_test.py"
+            "::test_only_the_uncentered_rank_sees_a_constant_plus_noise"
+        ),
+    ),
+    Fault(
+        "pairs of a member with itself count",
+        DIAGNOSTICS,
+        "(total - themselves) / jnp.maximum(pairs, 1.0)",
+        "total / jnp.maximum(pairs, 1.0)",
+        ("tests/jepa3d/diagnostics_test.py::test_cosines_agree_with_all_pairs"),
+    ),
+    Fault(
+        "attention is not among the operations",
+        COUNTS,
+        "+ 4 * tokens * d\n",
+        "\n",
+        (
+            "tests/jepa3d/model/counts_test.py"
+            "::test_operations_per_volume "
+            "tests/jepa3d/model/counts_test.py"
+            "::test_operations_equal_a_count_over_the_matmuls"
+        ),
+    ),
+)

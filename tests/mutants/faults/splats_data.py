@@ -1,0 +1,68 @@
+"""Faults in the readers of scenes: lenses, normalization, splits, COLMAP files."""
+
+from tests.mutants.fault import Fault
+
+DISTORTION, NORMALIZATION = "splats/data/distortion.py", "splats/data/normalization.py"
+SPLITS = "splats/data/splits.py"
+DISTORTION_TESTS = "tests/splats/data/distortion_test.py"
+NORMALIZATION_TESTS = "tests/splats/data/normalization_test.py"
+SPLIT_TESTS = "tests/splats/data/splits_test.py"
+
+FAULTS = (
+    Fault(
+        "decentering coefficients are exchanged",
+        DISTORTION,
+        "2 * p1 * x * y + p2 * (square + 2 * x * x), 2 * p2 * x * y + p1 * (square + 2 * y * y)",
+        "2 * p2 * x * y + p1 * (square + 2 * x * x), 2 * p1 * x * y + p2 * (square + 2 * y * y)",
+        ("tests/splats/data/distortion_test.py::test_opencv_lens_equals_its_formula_written_out"),
+    ),
+    Fault(
+        "the second radial coefficient has the first power",
+        DISTORTION,
+        "value = (value + coefficient) * variable",
+        "value = value + coefficient * variable",
+        ("tests/splats/data/distortion_test.py::test_opencv_lens_equals_its_formula_written_out"),
+    ),
+    Fault(
+        "cameras are not moved with the world",
+        NORMALIZATION,
+        "centers = transform_points(similarity, camera_centers(world_to_camera))",
+        "centers = camera_centers(world_to_camera)",
+        NORMALIZATION_TESTS,
+    ),
+    Fault(
+        "up is the cameras' down",
+        NORMALIZATION,
+        "up = -rotation[:, 1].mean(axis=0)",
+        "up = rotation[:, 1].mean(axis=0)",
+        NORMALIZATION_TESTS,
+    ),
+    Fault(
+        "the scene scale is the mean distance",
+        NORMALIZATION,
+        "largest = np.linalg.norm(centers - centers.mean(axis=0), axis=1).max()",
+        "largest = np.linalg.norm(centers - centers.mean(axis=0), axis=1).mean()",
+        NORMALIZATION_TESTS,
+    ),
+    Fault(
+        "test views train as well",
+        SPLITS,
+        "for index, name in enumerate(names) if index % choice.every)",
+        "for index, name in enumerate(names))",
+        SPLIT_TESTS,
+    ),
+    Fault(
+        "overlapping lists are accepted",
+        SPLITS,
+        "both = sorted(set(train) & set(test))",
+        "both = []",
+        SPLIT_TESTS,
+    ),
+    Fault(
+        "camera centers are the translations",
+        NORMALIZATION,
+        'return -np.einsum("vji,vj->vi", rotation, translation)',
+        'return np.einsum("vji,vj->vi", rotation, translation)',
+        NORMALIZATION_TESTS,
+    ),
+)

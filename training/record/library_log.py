@@ -1,0 +1,154 @@
+"""What libraries say goes to `WORKDIR/log.txt` of host 0 and `log-N.txt` of host N.
+
+The terminal is for the progress of the run and for sentences to the user. Python's log records,
+warnings and the tracebacks of background threads are held back from the start of a command on, and
+written once the work folder is the run's (`keep`): a refused command leaves nothing there. Then
+what native code prints goes there, too. A crash before that shows what was held back.
+
+Messages of this program itself (the root logger, warnings and above) are shown in both places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STDERR = 2
+HELD_RECORDS = 200
+# The file is cut to its newer half when it grows beyond this: nobody reads more.
+LARGEST_BYTES = 8 * 2**20
+SECONDS_BETWEEN_CUTS = 60.0
+
+
+class LibraryLog(logging.Handler):
+    """Holds records back until there is a file for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.held: deque[str] = deque(maxlen=HELD_RECORDS)
+        self.file: Path | None = None
+        self._terminal: int | None = None
+        self._stream: Any = None
+        self._ended = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(self.format(record))
+        if record.name == "root" and record.levelno >= logging.WARNING:
+            print(f"podvision: {record.getMessage()}", file=sys.stderr)
+
+    def write(self, text: str) -> None:
+        """Adds a text, to the file or to what is held back."""
+        if self.file is None:
+            self.held.append(text)
+            return
+        # A full disk ends the run with a sentence, which this must not drown.
+        with contextlib.suppress(OSError):
+            os.write(STDERR, (text + "\n").encode(errors="backslashreplace"))
+
+    def open(self, file: Path) -> None:
+        """Continues in a file, with all that goes to standard error without passing Python."""
+        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        sys.stderr.flush()
+        if standard_error_is(sys.stderr):
+            self._stream = sys.stderr
+            encoding, errors = sys.stderr.encoding, sys.stderr.errors
+            copy = os.dup(STDERR)
+            sys.stderr = os.fdopen(copy, "w", buffering=1, encoding=encoding, errors=errors)
+        self._terminal = os.dup(STDERR)
+        os.dup2(opened, STDERR)
+        os.close(opened)
+        self.file = file
+        for text in self.held:
+            self.write(text)
+        self.held.clear()
+        threading.Thread(target=self._cut_now_and_then, name="library log", daemon=True).start()
+
+    def end(self) -> None:
+        """Gives standard error back."""
+        self._ended.set()
+        if self._terminal is None:
+            return
+        if self._stream is not None:
+            sys.stderr.close()
+            sys.stderr = self._stream
+        os.dup2(self._terminal, STDERR)
+        os.close(self._terminal)
+        self.file = self._terminal = self._stream = None
+
+    def _cut_now_and_then(self) -> None:
+        cut(STDERR)
+        while not self._ended.wait(SECONDS_BETWEEN_CUTS):
+            cut(STDERR)
+
+
+def cut(file: int) -> None:
+    """Leaves the newer half of an open file that has grown too large."""
+    size = os.fstat(file).st_size
+    if size > LARGEST_BYTES:
+        newer = os.pread(file, LARGEST_BYTES // 2, size - LARGEST_BYTES // 2)
+        os.ftruncate(file, 0)
+        os.write(file, newer[newer.find(b"\n") + 1 :])
+
+
+def standard_error_is(stream: Any) -> bool:
+    """Whether a stream writes to the process's standard error, and not to a capture of it."""
+    try:
+        return stream.fileno() == STDERR
+    except (AttributeError, OSError, ValueError):  # a stream in memory has no number
+        return False
+
+
+_log: LibraryLog | None = None
+
+
+@contextlib.contextmanager
+def captured(debug: bool) -> Iterator[None]:
+    """While the body runs, libraries are heard in the log only; with `debug` on the terminal."""
+    global _log
+    if debug or _log is not None:  # one command may run in another, as in a demo
+        yield
+        return
+    root, _log = logging.getLogger(), LibraryLog()
+    level, thread_hook, unraisable_hook = root.level, threading.excepthook, sys.unraisablehook
+    handlers = root.handlers
+    root.handlers = [_log]  # one that a library has installed would write to the terminal
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    threading.excepthook = lambda failure: _write_exception("thread", failure.exc_value)
+    sys.unraisablehook = lambda failure: _write_exception("finalizer", failure.exc_value)
+    try:
+        yield
+    except Exception:
+        for text in _log.held:
+            print(text, file=sys.stderr)
+        raise
+    finally:
+        logging.captureWarnings(False)
+        root.handlers = handlers
+        root.setLevel(level)
+        threading.excepthook, sys.unraisablehook = thread_hook, unraisable_hook
+        _log.end()
+        _log = None
+
+
+def keep(workdir: str | os.PathLike[str], host: int) -> None:
+    """From now on the log is a file of the work folder; call it when the folder is the run's."""
+    if _log is None:
+        return
+    name = "log.txt" if host == 0 else f"log-{host}.txt"
+    _log.open(Path(workdir) / name)
+
+
+def _write_exception(where: str, error: BaseException | None) -> None:
+    if _log is not None and error is not None:
+        text = "".join(traceback.format_exception(error))
+        _log.write(f"in a {where} ({threading.current_thread().name}):\n{text}")

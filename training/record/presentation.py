@@ -1,0 +1,68 @@
+"""How a run's metrics are named and told: what is common here, the rest from its system.
+
+A system says its part in `<system>/presentation.py`, which imports nothing heavy. All of it may be
+left out: `TITLES` (the last part of a metric's name -> title and unit), `SPELLINGS` (word of a
+metric's name -> how it is written), `OPTIMIZATION` (training metrics whose charts stand with those
+of the optimizer) and `progress_lines(metrics)` (lines below a logged step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.registry import system_module, systems_with
+
+Title = tuple[str, str]  # and the unit, or nothing
+
+COMMON_TITLES: dict[str, Title] = {
+    "learning_rate": ("Learning rate", "per update"),
+    "grad_norm": ("Gradient norm", "before clipping"),
+    "clip_scale": ("Clip scale", "1 = not clipped"),
+    "update_norm": ("Update norm", ""),
+    "param_norm": ("Parameter norm", ""),
+    "ema_decay": ("EMA decay", "per update"),
+    "examples_per_second": ("Throughput", "examples/s"),
+    "data_wait_fraction": ("Waiting for data", "share of the step"),
+    "mfu": ("Model FLOPs utilization", "share of peak"),
+}
+
+
+def no_lines(metrics: Mapping[str, float]) -> list[str]:
+    """A system that shows nothing of its own."""
+    del metrics
+    return []
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """Titles and spellings by name, and the lines that follow a logged step."""
+
+    titles: Mapping[str, Title] = field(default_factory=lambda: COMMON_TITLES)
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    optimization: tuple[str, ...] = ()
+    progress_lines: Callable[[Mapping[str, float]], list[str]] = no_lines
+
+    def title(self, name: str) -> Title:
+        """Title and unit from the last part of a metric's name."""
+        last = name.split("/")[-1]
+        if last in self.titles:
+            return self.titles[last]
+        words = [self.spellings.get(word, word) for word in last.split("_")]
+        if words[0] not in self.spellings.values():
+            words[0] = words[0].capitalize()
+        return " ".join(words), ""
+
+
+def presentation_of(system: Any) -> Presentation:
+    """What is common and what a system adds; only the former for a name that is not known."""
+    if system not in systems_with("presentation"):
+        return Presentation()
+    module = system_module(system, "presentation")
+    return Presentation(
+        COMMON_TITLES | getattr(module, "TITLES", {}),
+        getattr(module, "SPELLINGS", {}),
+        getattr(module, "OPTIMIZATION", ()),
+        getattr(module, "progress_lines", no_lines),
+    )
