@@ -36,8 +36,8 @@ FAULTS = (
     Fault(
         "free slots have the quaternion zero",
         POPULATION,
-        'gaussians["quats"] = gaussians["quats"].at[old:, 0].set(1.0)',
-        'gaussians["quats"] = gaussians["quats"].at[old:, 0].set(0.0)',
+        'slots["quats"] = slots["quats"].at[count:, 0].set(1.0)',
+        'slots["quats"] = slots["quats"].at[count:, 0].set(0.0)',
         ("tests/splats/gaussians/refinement_test.py::test_new_slots_are_free_and_hold_rotations"),
     ),
     Fault(

@@ -3,6 +3,7 @@
 from tests.mutants.fault import Fault
 
 PROJECTION, HARMONICS = "splats/render/projection.py", "splats/render/harmonics.py"
+BASIS = "splats/gaussians/harmonic_basis.py"
 TILES, COMPOSITE = "splats/render/tiles.py", "splats/render/composite.py"
 LOOP = "splats/render/tile_loop.py"
 PROJECTION_TESTS = "tests/splats/render/projection_test.py"
@@ -14,8 +15,8 @@ FAULTS = (
     Fault(
         "quaternions are not normalized",
         PROJECTION,
-        "unit = quats * jnp.where(is_zero, 0.0, jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))",
-        "unit = quats * 1.0",
+        "unit = unit_vectors(quats)",
+        "unit = quats",
         ("tests/splats/render/projection_test.py::test_values_match_gsplat_torch"),
     ),
     Fault(
@@ -51,9 +52,9 @@ FAULTS = (
     ),
     Fault(
         "a function of the second band has the other sign",
-        HARMONICS,
-        "-1.092548430592079 * y * z,",
-        "1.092548430592079 * y * z,",
+        BASIS,
+        "-1.0925484305920792 * y * z,",
+        "1.0925484305920792 * y * z,",
         (
             "tests/splats/render/harmonics_test.py"
             "::test_basis_is_the_real_part_of_scipys_harmonics_in_each_band "
@@ -74,8 +75,8 @@ FAULTS = (
     Fault(
         "colors may be negative",
         HARMONICS,
-        "return jnp.maximum(evaluate(directions, coefficients, active_degree) + 0.5, 0.0)",
-        "return evaluate(directions, coefficients, active_degree) + 0.5",
+        "return jnp.maximum(evaluate(directions, coefficients, active_degree) + OFFSET, 0.0)",
+        "return evaluate(directions, coefficients, active_degree) + OFFSET",
         (
             "tests/splats/render/harmonics_test.py"
             "::test_values_and_gradients_match_gsplat_torch "
