@@ -12,25 +12,20 @@ import math
 
 from training.config import TrainConfig
 from training.errors import ConfigError
-
-ROPE_VARIANTS = ("tiled", "interleaved")
-ATTENTION_IMPLEMENTATIONS = ("auto", "plain", "chunked", "splash", "cudnn")
-DTYPES = ("float32", "bfloat16")
-REMAT_POLICIES = ("none", "save_matmuls", "save_attention", "block")
+from training.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
     """Shape of a stack of pre-norm blocks."""
 
-    dim: int  # width of the residual stream
-    depth: int  # number of blocks
-    heads: int  # attention heads; dim / heads must be an even whole number
-    mlp_ratio: float = 4.0  # hidden width of the MLP over dim
+    dim: int = setting(least=1, most=65_536)  # width of the residual stream
+    depth: int = setting(least=1, most=1000)  # number of blocks
+    # Attention heads; dim / heads must be an even whole number.
+    heads: int = setting(least=1, most=1024)
+    mlp_ratio: float = setting(4.0, above=0, most=64)  # hidden width of the MLP over dim
 
     def __post_init__(self):
-        if min(self.dim, self.depth, self.heads) < 1:
-            raise ConfigError(f"dim, depth and heads must be at least 1, got {self}; raise them")
         if self.dim % (2 * self.heads):
             raise ConfigError(
                 f"dim {self.dim} does not split into {self.heads} heads of even width; change heads"
@@ -49,32 +44,39 @@ class TransformerConfig:
 class ModelConfig:
     """Encoder, predictor and how they are computed."""
 
-    volume: tuple[int, int, int] = (64, 384, 384)  # voxels; each a multiple of patch
-    patch: tuple[int, int, int] = (4, 16, 16)  # voxels of one token
-    channels: int = 1
+    # Voxels; each a multiple of patch.
+    volume: tuple[int, int, int] = setting((64, 384, 384), least=1, most=8192)
+    patch: tuple[int, int, int] = setting((4, 16, 16), least=1, most=1024)  # voxels of one token
+    channels: int = setting(1, least=1, most=64)
     encoder: TransformerConfig = TransformerConfig(384, 12, 6)
     predictor: TransformerConfig = TransformerConfig(192, 12, 6)
-    mask_tokens: int = 2  # one learned token per mask set
-    rope: str = "tiled"  # "tiled": V-JEPA 2 checkpoints; "interleaved": V-JEPA 2.1, a true rotation
-    rope_reference_grid: int = 0  # tokens per side that height and width are rescaled to; 0: off
-    supervise_layers: tuple[int, ...] = ()  # encoder blocks whose outputs are predicted; (): last
+    mask_tokens: int = setting(2, least=1, most=64)  # one learned token per mask set
+    # "tiled": V-JEPA 2 checkpoints; "interleaved": V-JEPA 2.1, a true rotation.
+    rope: str = setting("tiled", choices=("tiled", "interleaved"))
+    # Tokens per side that height and width are rescaled to; 0: off.
+    rope_reference_grid: int = setting(0, least=0, most=8192)
+    # Encoder blocks whose outputs are predicted, rising; (): the last.
+    supervise_layers: tuple[int, ...] = setting((), least=0)
     context_head: bool = False  # second output of the predictor, for the dense loss on the context
-    dtype: str = "float32"  # of matmuls and activations; parameters, norms, softmax stay float32
+    # Of matmuls and activations; parameters, norms and softmax stay float32.
+    dtype: str = setting("float32", choices=("float32", "bfloat16"))
     # What a block's backward pass computes again instead of keeping it, from nothing to everything:
     # "none"; "save_matmuls": norms, RoPE, GELU; "save_attention": the dense layers too; "block".
-    remat: str = "none"
-    unroll: bool = False  # unroll the scan over blocks: slower to compile, slightly faster to run
-    attention: str = "auto"  # "auto" picks by backend: tpu splash, gpu cudnn, cpu chunked
+    remat: str = setting(
+        "none", choices=("none", "save_matmuls", "save_attention", "block"), resumable=True
+    )
+    # Unroll the scan over blocks: slower to compile, slightly faster to run.
+    unroll: bool = setting(False, resumable=True)
+    # "auto" picks by platform: tpu splash, gpu cudnn, cpu chunked.
+    attention: str = setting(
+        "auto", choices=("auto", "plain", "chunked", "splash", "cudnn"), resumable=True
+    )
 
     def __post_init__(self):
         if any(v < p or v % p for v, p in zip(self.volume, self.patch)):
             raise ConfigError(
                 f"volume {self.volume} is no multiple of patch {self.patch}; crop or pad the volume"
             )
-        _check_choice("rope", self.rope, ROPE_VARIANTS)
-        _check_choice("dtype", self.dtype, DTYPES)
-        _check_choice("remat", self.remat, REMAT_POLICIES)
-        _check_choice("attention", self.attention, ATTENTION_IMPLEMENTATIONS)
         layers = self.supervise_layers
         if layers != tuple(sorted(set(layers))) or any(
             not 0 <= i < self.encoder.depth for i in layers
@@ -111,46 +113,39 @@ class ModelConfig:
 class MaskConfig:
     """One mask set: union of `blocks` boxes is predicted from what lies outside."""
 
-    blocks: int = 8
-    spatial_scale: float = 0.15  # share of the height x width grid that one box covers
-    temporal_scale: tuple[float, float] = (1.0, 1.0)  # share of depth, drawn uniformly; 1: tubes
-    aspect_ratio: tuple[float, float] = (0.75, 1.5)  # height over width of a box, drawn uniformly
-    context_tokens: int = 2048  # visible tokens per volume; multiple of 128 for the TPU kernel
-    target_tokens: int = 2560  # predicted tokens per volume; multiple of 128 for the TPU kernel
-    foreground_floor: float = 0.0  # 0: boxes anywhere; else centers ~ floor + foreground fraction
+    blocks: int = setting(8, least=1, most=1024)
+    # Share of the height x width grid that one box covers.
+    spatial_scale: float = setting(0.15, above=0, most=1)
+    # Share of depth, drawn uniformly from a rising pair; 1: tubes.
+    temporal_scale: tuple[float, float] = setting((1.0, 1.0), above=0, most=1)
+    # Height over width of a box, drawn uniformly from a rising pair.
+    aspect_ratio: tuple[float, float] = setting((0.75, 1.5), above=0, most=1000)
+    # Visible and predicted tokens per volume; multiples of 128 for the TPU kernel.
+    context_tokens: int = setting(2048, least=1)
+    target_tokens: int = setting(2560, least=1)
+    # 0: boxes anywhere; else centers ~ floor + foreground fraction.
+    foreground_floor: float = setting(0.0, least=0, most=1000)
 
     def __post_init__(self):
-        if self.blocks < 1 or not 0 < self.spatial_scale <= 1:
-            raise ConfigError(
-                f"a mask set needs blocks >= 1 and spatial_scale in (0, 1], got {self.blocks} and "
-                f"{self.spatial_scale}; correct them"
-            )
-        for name, (low, high), top in (
-            ("temporal_scale", self.temporal_scale, 1.0),
-            ("aspect_ratio", self.aspect_ratio, math.inf),
-        ):
-            if not 0 < low <= high <= top:
-                raise ConfigError(
-                    f"{name} must be a rising pair in (0, {top}], got {(low, high)}; correct it"
-                )
-        if min(self.context_tokens, self.target_tokens) < 1:
-            raise ConfigError("context_tokens and target_tokens must be at least 1; raise them")
+        for name in ("temporal_scale", "aspect_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ConfigError(f"{name} must be a rising pair, got {(low, high)}; correct it")
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Distance between predicted and target features."""
 
-    exponent: float = 1.0  # 1: L1, the reference; the loss is mean |difference|^exponent / exponent
-    dense_weight: float = 0.0  # weight of the loss on context tokens; needs model.context_head
+    # 1: L1, the reference; the loss is mean |difference|^exponent / exponent.
+    exponent: float = setting(1.0, least=1, most=4)
+    # Weight of the loss on context tokens; needs model.context_head.
+    dense_weight: float = setting(0.0, least=0, most=1e6)
     dense_distance: bool = False  # divide each context token's loss by sqrt(distance to a target)
-    dense_warmup: tuple[int, int] = (0, 0)  # updates between which the weight rises from 0
-    position_decay: float = 0.99  # of the running mean target per token position (skill baseline)
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"model.{name} is {value!r}; choose one of {', '.join(allowed)}")
+    # Updates between which the weight rises from 0.
+    dense_warmup: tuple[int, int] = setting((0, 0), least=0)
+    # Of the running mean target per token position (skill baseline).
+    position_decay: float = setting(0.99, least=0, below=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,25 +189,36 @@ class PrepareSettings:
 class AugmentConfig:
     """Augmentation on the device; probability 0 or strength 0 switches one off."""
 
-    lateral_flip: float = 0.5  # probability of mirroring the fast axis
-    pitch_flip: float = 0.5  # probability of reversing the order of the B-scans
-    crop_scale: tuple[float, float] = (0.8, 1.0)  # kept share of the lateral field area
-    crop_aspect: tuple[float, float] = (0.9, 1.1)  # pitch over lateral share of the crop
-    axial_shift: float = 0.1  # largest shift as a share of the depth; never a flip
-    gamma: float = 0.2  # log-normal width of the exponent
-    contrast: float = 0.2  # largest relative change of the contrast
-    speckle: float = 0.05  # standard deviation of multiplicative noise
+    # Probabilities of mirroring the fast axis and of reversing the order of the B-scans.
+    lateral_flip: float = setting(0.5, least=0, most=1)
+    pitch_flip: float = setting(0.5, least=0, most=1)
+    # Rising pairs: kept share of the lateral field area, and pitch over lateral share of the crop.
+    crop_scale: tuple[float, float] = setting((0.8, 1.0), above=0, most=1)
+    crop_aspect: tuple[float, float] = setting((0.9, 1.1), above=0, most=10)
+    # Largest shift as a share of the depth; never a flip.
+    axial_shift: float = setting(0.1, least=0, most=1)
+    gamma: float = setting(0.2, least=0, most=2)  # log-normal width of the exponent
+    contrast: float = setting(0.2, least=0, below=1)  # largest relative change of the contrast
+    speckle: float = setting(0.05, least=0, most=1)  # standard deviation of multiplicative noise
+
+    def __post_init__(self):
+        for name in ("crop_scale", "crop_aspect"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ConfigError(f"{name} must be a rising pair, got {(low, high)}; correct it")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where the records are and what is done to them before the model."""
 
-    folder: str = ""  # output of `podvision prepare jepa3d`
+    # Output of `podvision prepare jepa3d`; what is in it is compared with the checkpoint's.
+    folder: str = setting("", resumable=True)
     train_split: str = "train"
     eval_split: str = "eval"
     scanners: tuple[str, ...] = ()  # scanner names to use; empty takes all
-    sigma_floor: float = 0.02  # lower bound of the z-score's divisor, on the 0..1 scale
+    # Lower bound of the z-score's divisor, on the 0..1 scale.
+    sigma_floor: float = setting(0.02, above=0, most=1)
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -221,7 +227,8 @@ class Config(TrainConfig):
     """A V-JEPA3D run."""
 
     model: ModelConfig = ModelConfig()
-    mask_preset: str = "default"  # default or mask06, scaled to the grid; used if masks is empty
+    # Scaled to the grid; used if masks is empty.
+    mask_preset: str = setting("default", choices=("default", "mask06"))
     masks: tuple[MaskConfig, ...] = ()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from splats.config_checks import check_config
@@ -19,38 +19,49 @@ from training.config import (
     TrainConfig,
 )
 from training.errors import ConfigError
+from training.settings import setting
 
 SYNTHETIC = "synthetic"
+LPIPS_VARIANTS = ("alex", "vgg", "vgg_unnormalized")
+MOST_GAUSSIANS = 1 << 28  # 63 GB of parameters
 
 
 @dataclass(frozen=True)
 class SceneConfig:
     """Which photographs."""
 
-    path: str = SYNTHETIC  # folder of the scene, absolute or under PODVISION_DATA
+    # Folder of the scene, absolute or under PODVISION_DATA; its content is compared at a resume.
+    path: str = setting(SYNTHETIC, resumable=True)
     images: str = "images"  # image folder inside a COLMAP scene
-    factor: int | None = None  # shrink the images by this integer
-    split: SplitConfig = field(default_factory=SplitConfig)  # held-out views are mandatory
+    factor: int | None = setting(None, least=1, most=64)  # shrink the images by this integer
+    split: SplitConfig = setting(factory=SplitConfig)  # held-out views are mandatory
     normalize: bool = True  # center, rotate and scale the world
-    scale_factor: float = 1.0  # multiplies the scene scale, and with it rates and thresholds
-    cache: str | None = None  # writable folder for undistorted and shrunk images
-    kind: str | None = None  # colmap, nerfstudio or blender, where a folder holds several
+    # Multiplies the scene scale, and with it rates and thresholds.
+    scale_factor: float = setting(1.0, above=0, most=1e6)
+    # Writable folder for undistorted and shrunk images.
+    cache: str | None = setting(None, resumable=True)
+    # Which reconstruction, where a folder holds several.
+    kind: str | None = setting(None, choices=(None, "colmap", "nerfstudio", "blender"))
     masks: str = "masks"  # folder of NAME.png masks in the scene; black pixels are ignored
-    alpha: str | None = None  # transparency: mask or white (None: white for blender only)
+    # What a transparent pixel is (None: white for blender only).
+    alpha: str | None = setting(None, choices=(None, "mask", "white"))
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The Gaussians at the start, and how many there may be."""
 
-    initialization: str = "points"  # points (of the reconstruction) or random
-    random_points: int = 100_000  # random only
-    init_opacity: float = 0.1
-    init_scale: float = 1.0  # times the distance to the three nearest points
-    sh_degree: int = 3  # of the spherical harmonics, 0 to 3
-    sh_every: int = 1000  # updates between degrees
-    initial_capacity: int = 65_536  # slots; doubled when they fill up
-    capacity: int = 1_000_000  # slots at most
+    # Points of the reconstruction or random ones.
+    initialization: str = setting("points", choices=("points", "random"))
+    random_points: int = setting(100_000, least=4, most=MOST_GAUSSIANS)  # random only
+    init_opacity: float = setting(0.1, above=0, below=1)
+    # Times the distance to the three nearest points.
+    init_scale: float = setting(1.0, above=0, most=1e6)
+    sh_degree: int = setting(3, choices=(0, 1, 2, 3))  # of the spherical harmonics
+    sh_every: int = setting(1000, least=1)  # updates between degrees
+    # Slots at the start; doubled when they fill up.
+    initial_capacity: int = setting(65_536, least=1, most=MOST_GAUSSIANS)
+    cap_max: int = setting(1_000_000, least=1, most=MOST_GAUSSIANS)  # Gaussians (slots) at most
     bilateral_grid: bool = False  # a color correction per training view
     pose_correction: bool = False  # a pose correction per training view
 
@@ -59,40 +70,48 @@ class ModelConfig:
 class LossConfig:
     """Coefficients; l1 has 1 - ssim."""
 
-    ssim: float = 0.2
-    opacity: float = 0.0  # mean opacity of the visible Gaussians
-    scale: float = 0.0  # mean linear scale of the visible Gaussians
-    depth: float = 0.0  # L1 of disparity times scene scale at reconstructed points (COLMAP scenes)
-    total_variation: float = 10.0  # of bilateral grids
+    ssim: float = setting(0.2, least=0, most=1)
+    opacity: float = setting(0.0, least=0, most=1e6)  # mean opacity of the visible Gaussians
+    scale: float = setting(0.0, least=0, most=1e6)  # mean linear scale of the visible Gaussians
+    # L1 of disparity times scene scale at reconstructed points (COLMAP scenes).
+    depth: float = setting(0.0, least=0, most=1e6)
+    total_variation: float = setting(10.0, least=0, most=1e6)  # of bilateral grids
     random_background: bool = False  # a new color behind each view
 
 
 @dataclass(frozen=True)
 class DensifyConfig:
-    """When and how Gaussians are added and removed. Lengths are fractions of the scene scale."""
+    """When and how Gaussians are added and removed; names as in gsplat's strategies.
 
-    strategy: str = "mcmc"  # mcmc, default (adaptive density control) or none
-    start: int = 500  # first refinement after this update
-    stop: int = 25_000  # no refinement from this update on
-    every: int = 100  # updates
-    minimum_opacity: float = 0.005  # dead below
-    growth: float = 1.05  # mcmc: factor per refinement
-    noise: float = 5e5  # mcmc: times the learning rate of the means
+    Lengths are fractions of the scene scale; `iter` counts updates.
+    """
+
+    # `default` is adaptive density control.
+    strategy: str = setting("mcmc", choices=("mcmc", "default", "none"))
+    refine_start_iter: int = setting(500, least=0)  # first refinement after this update
+    refine_stop_iter: int = setting(25_000, least=0)  # no refinement from this update on
+    refine_every: int = setting(100, least=1)  # updates
+    min_opacity: float = setting(0.005, above=0, below=1)  # mcmc: dead at or below
+    growth: float = setting(1.05, least=1, most=2)  # mcmc: factor per refinement
+    noise_lr: float = setting(5e5, least=0, most=1e9)  # mcmc: times the learning rate of the means
     noise_on_visible: bool = False  # mcmc: only Gaussians that the update has seen
-    gradient: float = 2e-4  # default: threshold in normalized device units
-    absolute: bool = False  # default: per-pixel absolute gradients (then gradient = 8e-4)
+    # default: threshold of the screen gradient, in normalized device units.
+    grow_grad2d: float = setting(2e-4, above=0)
+    absgrad: bool = False  # default: per-pixel absolute gradients (then grow_grad2d = 8e-4)
     revised_opacity: bool = False  # default: children get 1 - sqrt(1 - o)
-    small_scale: float = 0.01  # default: duplicate up to it, split above
-    prune_scale: float = 0.1  # default: too large, from the first reset on
-    reset_every: int = 3000  # default: opacity resets; a multiple of `every`
-    pause_after_reset: int = 0  # default: updates without refinement after a reset
+    grow_scale3d: float = setting(0.01, above=0)  # default: duplicate up to it, split above
+    prune_opa: float = setting(0.005, above=0, below=1)  # default: pruned below
+    prune_scale3d: float = setting(0.1, above=0)  # default: too large, from the first reset on
+    # default: opacity resets; a multiple of `refine_every`.
+    reset_every: int = setting(3000, least=1)
+    pause_refine_after_reset: int = setting(0, least=0)  # default: updates without refinement
 
 
 @dataclass(frozen=True)
 class MetricsConfig:
     """Scores of evaluation besides PSNR and SSIM."""
 
-    lpips: str = ""  # none, alex, vgg or vgg_unnormalized: variants that are never compared
+    lpips: str = setting("", choices=("", *LPIPS_VARIANTS))  # variants are never compared; "": none
     lpips_weights: str = ""  # safetensors file of the network, see splats/metrics/lpips_weights.py
 
 
@@ -100,15 +119,20 @@ class MetricsConfig:
 class RenderConfig:
     """How views are rendered; see `splats.render.RenderSettings`."""
 
-    tile_size: int = 0  # pixels, 8 or 16; 0 chooses by platform
+    # Pixels; 0 chooses by platform.
+    tile_size: int = setting(0, choices=(0, 8, 16), resumable=True)
     antialiased: bool = False  # compensate the screen-space blur
-    near: float = 0.01  # world units
-    backend: str = "auto"
-    pair_capacity: int = 1 << 18  # (tile, Gaussian) pairs per view at the start; doubled on need
-    chunk: int = 0  # pairs per step of the XLA compositor; 0 chooses by platform
+    near: float = setting(0.01, above=0)  # world units
+    backend: str = setting(
+        "auto", choices=("auto", "xla", "mosaic_gpu", "mosaic_gpu_interpret"), resumable=True
+    )
+    # (tile, Gaussian) pairs per view at the start; doubled on need.
+    pair_capacity: int = setting(1 << 18, least=1, most=1 << 30, resumable=True)
+    # Pairs per step of the XLA compositor; 0 chooses by platform.
+    chunk: int = setting(0, least=0, most=1 << 20, resumable=True)
     # Visible Gaussians of a view that a device has room for where they are sharded, at the start;
     # doubled on need; 0 takes a quarter of the slots, but 4096 at least.
-    exchange_capacity: int = 0
+    exchange_capacity: int = setting(0, least=0, most=1 << 30, resumable=True)
 
 
 _DECAYING = ScheduleConfig("exponential", final_fraction=0.01)
@@ -188,6 +212,12 @@ def scaled_for_batch(
     """
     factor = min(float(batch_size), largest_factor)
     root = factor**0.5
+    for name, beta in (("b1", optimizer.b1), ("b2", optimizer.b2)):
+        if factor * (1.0 - beta) > 1.0:
+            raise ConfigError(
+                f"config.optimizer.{name} = {beta:g} would be negative after config.batch_scaling "
+                f"= 'sqrt' for {batch_size} views; raise it to {1 - 1 / factor:.4g} or more"
+            )
     groups = tuple(
         group
         if group.learning_rate is None  # it has the optimizer's own rate
@@ -208,24 +238,26 @@ def scaled_for_batch(
 class Config(TrainConfig):
     """A whole run. The batch size counts views per update."""
 
-    batch_size: int = 1
-    total: Duration = field(default_factory=lambda: Duration(updates=30_000))
-    optimizer: OptimizerConfig = field(default_factory=splat_optimizer)
-    evaluation: EvaluationConfig = field(
-        default_factory=lambda: EvaluationConfig(every=Duration(updates=5000), batch_size=1)
+    batch_size: int = setting(1, least=1, most=2**20)
+    total: Duration = setting(factory=lambda: Duration(updates=30_000))
+    optimizer: OptimizerConfig = setting(factory=splat_optimizer)
+    evaluation: EvaluationConfig = setting(
+        factory=lambda: EvaluationConfig(every=Duration(updates=5000), batch_size=1),
+        resumable=True,
     )
-    log: LogConfig = field(default_factory=lambda: LogConfig(first=20))
-    scene: SceneConfig = field(default_factory=SceneConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    losses: LossConfig = field(default_factory=LossConfig)
-    densify: DensifyConfig = field(default_factory=DensifyConfig)
-    render: RenderConfig = field(default_factory=RenderConfig)
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    batch_scaling: str = "none"  # or sqrt: optimizer for batch_size views, see scaled_for_batch
+    log: LogConfig = setting(factory=lambda: LogConfig(first=20), resumable=True)
+    scene: SceneConfig = setting(factory=SceneConfig)
+    model: ModelConfig = setting(factory=ModelConfig)
+    losses: LossConfig = setting(factory=LossConfig)
+    densify: DensifyConfig = setting(factory=DensifyConfig)
+    render: RenderConfig = setting(factory=RenderConfig)
+    metrics: MetricsConfig = setting(factory=MetricsConfig, resumable=True)
+    # sqrt: optimizer for batch_size views, see scaled_for_batch.
+    batch_scaling: str = setting("none", choices=("none", "sqrt"))
     # Update only the rows that the views of the update have seen, by Adam without bias correction.
     selective_adam: bool = False
     # Gaussians and their moments lie sharded over the fsdp axis of the mesh; visible ones travel.
-    shard_gaussians: bool = False
+    shard_gaussians: bool = setting(False, resumable=True)
 
     def __post_init__(self):
         check_config(self)

@@ -36,8 +36,11 @@ def run(args: argparse.Namespace) -> int:
     """Loads the scene, which makes the cache, and prints the table; returns the exit code 0."""
     from splats.data.scene import load_scene
     from splats.data.splits import SplitConfig
+    from training.typed import build
 
-    split = SplitConfig(args.split, args.every, args.fraction, args.seed, args.split_file)
+    choice = {"mode": args.split, "every": args.every, "fraction": args.fraction}
+    choice |= {"seed": args.seed, "path": args.split_file}
+    split = build(SplitConfig, choice, "split")
     scene = load_scene(
         args.input,
         images=args.images,

@@ -131,7 +131,7 @@ class SplatTask(
         densify = self.config.densify
         if densify.strategy == "none":
             return None
-        return Cadence(densify.every, densify.start, densify.stop)
+        return Cadence(densify.refine_every, densify.refine_start_iter, densify.refine_stop_iter)
 
     @cached_property
     def scene_scale(self) -> float:
@@ -219,7 +219,7 @@ class SplatTask(
 
     @property
     def _screen_probe(self) -> str:
-        return "absgrad" if self.config.densify.absolute else "means2d"
+        return "absgrad" if self.config.densify.absgrad else "means2d"
 
     def absorb(self, model_state: SplatState, probe_gradients: dict[str, jax.Array]) -> SplatState:
         """Adds the screen gradients, of the loss of each view by itself, to the statistics."""
@@ -289,12 +289,12 @@ class SplatTask(
     def refresh(
         self, state: TrainState, context: Context, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        densify, cap = self.config.densify, self.config.model.capacity
+        densify, cap = self.config.densify, self.config.model.cap_max
         shards = gaussian_shards() if self.config.shard_gaussians else None
         return refinement.refine(state, context.update_key, densify, cap, self.scene_scale, shards)
 
     def resize_reason(self, ledger: Mapping[str, float]) -> str | None:
-        wanted = refinement.growth_wanted(dict(ledger), self.config.model.capacity)
+        wanted = refinement.growth_wanted(dict(ledger), self.config.model.cap_max)
         return sizes.FULL if wanted else None
 
     def resize(self, state: TrainState, reason: str) -> tuple[SplatTask, TrainState]:

@@ -1,32 +1,49 @@
 """Typed configuration of a run. Files give a ConfigDict; the program sees frozen dataclasses only.
 
 `TrainConfig` holds what every system shares; a system's `config.py` derives its own `Config` from
-it. Quantities that can be given in updates, epochs or examples are a `Duration`.
+it. Quantities that can be given in updates, epochs or examples are a `Duration`. A field says by
+`setting` which values it takes and whether a resumed run may change it (`resumable`).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Any
+from dataclasses import dataclass
 
 from training.errors import ConfigError
+from training.settings import readable, setting
+
+# Three times as many, over which schedules are checked, still fit 32 bits.
+MOST_UPDATES = 500_000_000
+SMALLEST = 1e-30  # of a number that must not become zero in float32
+SCHEDULE_KINDS = (
+    "warmup_cosine",
+    "constant",
+    "warmup_stable_decay",
+    "exponential",
+    "warmup_exponential",
+)
+EMA_KINDS = ("none", "constant", "linear", "cosine", "warmup")
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Exactly one of the three is set; `updates()` resolves it in the one place there is."""
+    """Exactly one of the three is set; `resolve()` turns it into updates in the one place there is.
 
-    updates: int | None = None
-    epochs: float | None = None
-    examples: int | None = None
+    In a recipe or an override, setting one of them takes the others back.
+    """
+
+    updates: int | None = setting(None, least=1, most=MOST_UPDATES)
+    epochs: float | None = setting(None, above=0)
+    examples: int | None = setting(None, least=1, most=2**62)
+
+    ALTERNATIVE = True
 
     def resolve(self, key: str, batch_size: int, train_examples: int) -> int:
         """The duration in optimizer updates (one update consumes one global batch).
 
         Raises:
-          ConfigError: not exactly one unit is set, or the result is less than one update.
+          ConfigError: not exactly one unit is set, or the result is less than one update or more
+            than any run can count.
         """
         given = {
             name: value
@@ -48,35 +65,50 @@ class Duration:
             "examples": batch_size,
             "epochs": batch_size / max(train_examples, 1),
         }[unit]
-        updates = math.floor(value / per_update + 1e-9)
-        if updates < 1:
+        # A product of decimal fractions may fall short of the whole number that was meant.
+        exact = min(value, 2**62) / per_update + 1e-9
+        context = f"(batch {batch_size}, {train_examples} training examples)"
+        if not exact >= 1:
             raise ConfigError(
-                f"config.{key}.{unit} = {value} is less than one update "
-                f"(batch {batch_size}, {train_examples} training examples); raise it"
+                f"config.{key}.{unit} = {value} is less than one update {context}; raise it"
             )
-        return updates
+        if exact > MOST_UPDATES:
+            raise ConfigError(
+                f"config.{key}.{unit} = {readable(value)} is {exact:.3g} updates {context}, and a "
+                f"run has {MOST_UPDATES:,} at most; lower it"
+            )
+        return int(exact)
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """A learning-rate schedule over applied updates; see `training.schedules`."""
 
-    # warmup_cosine, constant, warmup_stable_decay, exponential or warmup_exponential
-    kind: str = "warmup_cosine"
-    warmup_fraction: float = 0.03  # of the total updates
-    final_fraction: float = 0.1  # of the base learning rate, reached at the last update
-    decay_fraction: float = 0.2  # of the total updates; warmup_stable_decay only
-    warmup_updates: int | None = None  # instead of the fraction; at most half of the run counts
-    warmup_start: float = 0.0  # of the base learning rate, at update 0
+    kind: str = setting("warmup_cosine", choices=SCHEDULE_KINDS)
+    warmup_fraction: float = setting(0.03, least=0, most=1)  # of the total updates
+    # Of the base learning rate, reached at the last update.
+    final_fraction: float = setting(0.1, least=0, most=1)
+    # Of the total updates; warmup_stable_decay only.
+    decay_fraction: float = setting(0.2, least=1e-6, most=1)
+    # Instead of the fraction; at most half of the run counts.
+    warmup_updates: int | None = setting(None, least=1)
+    warmup_start: float = setting(0.0, least=0, most=1)  # of the base learning rate, at update 0
+
+    def __post_init__(self):
+        if self.kind.endswith("exponential") and self.final_fraction == 0.0:
+            raise ConfigError(
+                "schedule.final_fraction = 0 cannot be reached by an exponential; "
+                "set a small positive value"
+            )
 
 
 @dataclass(frozen=True)
 class GroupConfig:
-    """Overrides for one optimizer group; None takes the optimizer's own value."""
+    """Settings of one optimizer group; None takes the optimizer's own value."""
 
     name: str
-    learning_rate: float | None = None
-    weight_decay: float | None = None
+    learning_rate: float | None = setting(None, above=0, most=1e3)
+    weight_decay: float | None = setting(None, least=0, most=1e3)
     schedule: ScheduleConfig | None = None
     bias_correction: bool | None = None
 
@@ -85,15 +117,16 @@ class GroupConfig:
 class OptimizerConfig:
     """AdamW (Adam where the weight decay is 0) with a schedule per group."""
 
-    learning_rate: float = 1e-4  # base, reached after the warm-up
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.05  # decoupled, multiplied by the learning rate
-    clip_norm: float | None = 1.0  # global norm; None does not clip
+    learning_rate: float = setting(1e-4, above=0, most=1e3)  # base, reached after the warm-up
+    b1: float = setting(0.9, least=0, below=1)
+    b2: float = setting(0.999, least=0, below=1)
+    eps: float = setting(1e-8, least=SMALLEST, most=1)
+    # Decoupled, multiplied by the learning rate.
+    weight_decay: float = setting(0.05, least=0, most=1e3)
+    clip_norm: float | None = setting(1.0, least=SMALLEST)  # global norm; None does not clip
     bias_correction: bool = True  # of Adam's moments, which start at zero
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    groups: tuple[GroupConfig, ...] = ()
+    schedule: ScheduleConfig = setting(factory=ScheduleConfig)
+    groups: tuple[GroupConfig, ...] = ()  # given and addressed by name
     # Ordered (regex on the leaf path, decayed?); the first match counts, every leaf must match.
     decay_rules: tuple[tuple[str, bool], ...] = ((r"(.*/)?kernel", True), (r".*", False))
 
@@ -102,20 +135,20 @@ class OptimizerConfig:
 class EmaConfig:
     """Exponential moving average of parameters, updated once per applied update."""
 
-    kind: str = "none"  # none, constant, linear, cosine or warmup (decay * (1 - exp(-t / tau)))
-    start: float = 0.996  # decay at update 0
-    end: float = 0.9995  # decay at the last update
-    tau: float = 2000.0  # updates; warmup only
+    kind: str = setting("none", choices=EMA_KINDS)  # warmup is end * (1 - exp(-t / tau))
+    start: float = setting(0.996, least=0, most=1)  # decay at update 0
+    end: float = setting(0.9995, least=0, most=1)  # decay at the last update
+    tau: float = setting(2000.0, above=0)  # updates; warmup only
 
 
 @dataclass(frozen=True)
 class MeshConfig:
     """Device mesh; one axis may be -1 and takes the devices that are left."""
 
-    data: int = -1
-    fsdp: int = 1
-    model: int = 1
-    fsdp_min_bytes: int = 4 * 2**20  # smaller arrays stay replicated
+    data: int = setting(-1, least=-1, most=1_000_000)
+    fsdp: int = setting(1, least=-1, most=1_000_000)
+    model: int = setting(1, least=-1, most=1_000_000)
+    fsdp_min_bytes: int = setting(4 * 2**20, least=0)  # smaller arrays stay replicated
     # Ordered (regex on the leaf path, axis name per dimension or None); before the fsdp rule.
     rules: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
 
@@ -124,18 +157,20 @@ class MeshConfig:
 class LoaderConfig:
     """Host side of the example stream."""
 
-    workers: int = 4  # threads that read examples
-    processes: int = 0  # reader processes instead of threads; 0: threads
-    prefetch: int = 2  # batches kept ready on the device
-    max_replaced_fraction: float = 0.01  # of the examples read, before the run stops (exit 4)
+    workers: int = setting(4, least=1, most=1024)  # threads that read examples
+    # Reader processes instead of threads; 0: threads.
+    processes: int = setting(0, least=0, most=1024)
+    prefetch: int = setting(2, least=1, most=64)  # batches kept ready on the device
+    # Of the examples read, before the run stops (exit 4).
+    max_replaced_fraction: float = setting(0.01, least=0, most=1)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """When and how much to evaluate."""
 
-    every: Duration = field(default_factory=lambda: Duration(updates=1000))
-    batch_size: int = 32  # global
+    every: Duration = setting(factory=lambda: Duration(updates=1000))
+    batch_size: int = setting(32, least=1, most=2**20)  # global
     at_start: bool = True
 
 
@@ -143,11 +178,12 @@ class EvaluationConfig:
 class CheckpointConfig:
     """Which checkpoints are written and kept: latest, best, and every N updates."""
 
-    every: Duration = field(default_factory=lambda: Duration(updates=500))
-    keep_latest: int = 3
-    keep_every: int | None = 5000  # updates
-    best_metric: str | None = None  # name in eval/<step>.json, or None
-    best_mode: str = "max"  # max or min
+    every: Duration = setting(factory=lambda: Duration(updates=500), resumable=True)
+    keep_latest: int = setting(3, least=1, resumable=True)
+    keep_every: int | None = setting(5000, least=1, resumable=True)  # updates
+    # Name in eval/<step>.json, or None.
+    best_metric: str | None = setting(None, resumable=True)
+    best_mode: str = setting("max", choices=("max", "min"), resumable=True)
     init_from: str | None = None  # work folder of an earlier stage
     init_include: tuple[str, ...] = ()  # regexes of leaves taken over; empty takes all
     init_exclude: tuple[str, ...] = ()  # regexes of leaves left at their initialization
@@ -159,8 +195,9 @@ class CheckpointConfig:
 class LogConfig:
     """Where metrics go besides `metrics.jsonl`."""
 
-    every: int = 10  # updates
-    first: int = 1  # updates at the start of the run of which every one is logged
+    every: int = setting(10, least=1)  # updates
+    # Updates at the start of the run of which every one is logged.
+    first: int = setting(1, least=0)
     tensorboard: bool = False
     wandb: bool = False  # offline unless WANDB_API_KEY is set
     wandb_project: str = "podvision"
@@ -171,15 +208,18 @@ class GuardConfig:
     """Each guard has its own switch: name it in `off`."""
 
     off: tuple[str, ...] = ()
-    max_consecutive_skips: int = 20
-    constant_term_updates: int = 200  # a required term exactly constant or zero for so long
-    zero_gradient_updates: int = 20  # a parameter group with exactly zero gradient for so long
-    gradient_ratio: float = 1e6  # of the gradient norm to the parameter norm; above is absurd
+    max_consecutive_skips: int = setting(20, least=1)
+    # A required term exactly constant or zero for so long.
+    constant_term_updates: int = setting(200, least=1)
+    # A parameter group with exactly zero gradient for so long.
+    zero_gradient_updates: int = setting(20, least=1)
+    # Of the gradient norm to the parameter norm; above is absurd.
+    gradient_ratio: float = setting(1e6, above=0)
     spike_factor: float = 10.0  # loss above median + factor * robust scale
-    spike_patience: int = 5  # consecutive logged spikes
-    hang_factor: float = 20.0  # times the median step time
-    hang_seconds: float = 600.0  # and at least so long
-    recorder_batches: int = 8  # ids of the last K batches that are kept
+    spike_patience: int = setting(5, least=1)  # consecutive logged spikes
+    hang_factor: float = setting(20.0, least=1)  # times the median step time
+    hang_seconds: float = setting(600.0, above=0, most=1e7)  # and at least so long
+    recorder_batches: int = setting(8, least=1, most=1000)  # ids of the last K batches
 
 
 @dataclass(frozen=True)
@@ -187,50 +227,18 @@ class TrainConfig:
     """What every system's config has."""
 
     system: str
-    name: str = ""
-    seed: int = 0
-    batch_size: int = 32  # global examples per update
-    accumulation: int = 1  # micro-batches per update
-    updates_per_call: int = 1  # updates in one dispatch
-    total: Duration = field(default_factory=lambda: Duration(updates=1000))
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ema: EmaConfig = field(default_factory=EmaConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    loader: LoaderConfig = field(default_factory=LoaderConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    log: LogConfig = field(default_factory=LogConfig)
-    guards: GuardConfig = field(default_factory=GuardConfig)
-
-
-# Smallest and largest values of keys that would otherwise crash late or be ignored.
-RANGES: dict[str, tuple[float, float]] = {
-    "batch_size": (1, math.inf),
-    "accumulation": (1, math.inf),
-    "updates_per_call": (1, math.inf),
-    "optimizer.learning_rate": (0, math.inf),
-    "optimizer.b1": (0, 1),
-    "optimizer.b2": (0, 1),
-    "optimizer.eps": (0, math.inf),
-    "optimizer.weight_decay": (0, math.inf),
-    "optimizer.clip_norm": (0, math.inf),
-    "ema.start": (0, 1),
-    "ema.end": (0, 1),
-    "loader.workers": (1, math.inf),
-    "loader.processes": (0, math.inf),
-    "loader.prefetch": (1, math.inf),
-    "loader.max_replaced_fraction": (0, 1),
-    "evaluation.batch_size": (1, math.inf),
-    "checkpoint.keep_latest": (1, math.inf),
-    "checkpoint.keep_every": (1, math.inf),
-    "log.every": (1, math.inf),
-}
-
-
-def check_ranges(config: TrainConfig) -> None:
-    """Raises ConfigError for a number outside `RANGES`; None stands for "not set"."""
-    for path, (least, most) in RANGES.items():
-        value: Any = attrgetter(path)(config)
-        if value is not None and not least <= value <= most:
-            wanted = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
-            raise ConfigError(f"config.{path} = {value} must be {wanted}")
+    name: str = setting("", resumable=True)
+    seed: int = setting(0, least=0, most=2**63 - 1)
+    batch_size: int = setting(32, least=1, most=2**20)  # global examples per update
+    # Micro-batches per update.
+    accumulation: int = setting(1, least=1, most=2**20, resumable=True)
+    updates_per_call: int = setting(1, least=1, most=10_000, resumable=True)  # in one dispatch
+    total: Duration = setting(factory=lambda: Duration(updates=1000))
+    optimizer: OptimizerConfig = setting(factory=OptimizerConfig)
+    ema: EmaConfig = setting(factory=EmaConfig)
+    mesh: MeshConfig = setting(factory=MeshConfig, resumable=True)
+    loader: LoaderConfig = setting(factory=LoaderConfig, resumable=True)
+    evaluation: EvaluationConfig = setting(factory=EvaluationConfig, resumable=True)
+    checkpoint: CheckpointConfig = setting(factory=CheckpointConfig)
+    log: LogConfig = setting(factory=LogConfig, resumable=True)
+    guards: GuardConfig = setting(factory=GuardConfig, resumable=True)

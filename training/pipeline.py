@@ -14,7 +14,7 @@ from pathlib import Path
 from training.checkpoint.diff import check_resume
 from training.config import TrainConfig
 from training.errors import ConfigError
-from training.record.run_folder import DONE, resolved_config, saved_config
+from training.record.run_folder import DONE, saved_config
 
 PREVIOUS = "previous"  # of `checkpoint.init_from`: the stage before this one
 # (config of a stage, its work folder) -> "done" or "preempted"
@@ -68,8 +68,7 @@ def run_pipeline(
         if len(everything) > 1:
             if (folder / DONE).exists():
                 # What comes later was made from it: it must be what is asked for now.
-                now = resolved_config(config)
-                check_resume(saved_config(folder), now, allow=allow_config_change)
+                check_resume(saved_config(folder), config, allow_config_change)
                 say(f"stage {number} of {len(everything)}, {folder.name}: done before")
                 continue
             say(f"stage {number} of {len(everything)}, {folder.name}")

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from training.config import TrainConfig, check_ranges
+from training.config import TrainConfig
 from training.errors import ConfigError, PodvisionError
-from training.typed import apply_overrides, build, suggestion
+from training.typed import build, suggestion
 
 if TYPE_CHECKING:
     from training.task import Task  # imports jax, which a command line is parsed without
@@ -123,12 +123,14 @@ def installed() -> tuple[str, ...]:
 
 
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
-    """The typed config: values of the file, then `a.b=text` overrides in order."""
+    """The typed config: the system's defaults, under the values, under `a.b=text` overrides.
+
+    Raises:
+      ConfigError: an unknown system or key, or a value that cannot be used; see `typed.build`.
+    """
     if "system" not in values:
         raise ConfigError("config.system is missing; set it to one of " + ", ".join(SYSTEMS))
-    config = apply_overrides(build(config_class(values["system"]), values), overrides)
-    check_ranges(config)
-    return config
+    return build(config_class(values["system"]), values, overrides=overrides)
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:

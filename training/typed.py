@@ -1,7 +1,12 @@
-"""From untyped settings (a ConfigDict, command-line text) to frozen dataclasses, once and strictly.
+"""From untyped settings (a recipe, a JSON file, command-line text) to frozen dataclasses, strictly.
 
-Unknown keys get a did-you-mean; wrong types name the key, the value and the wanted type; lists
-become tuples. `--config.a.b=value` overrides are parsed by the type of the field that they set.
+Unknown keys get a did-you-mean; a value of the wrong type or outside its limits names the key, the
+value and what is wanted; lists become tuples. `--config.a.b=value` is read by its field's type.
+
+Vocabulary: a *group* is a dataclass of keys. Values of a group are *laid over* others: keys that
+they do not name keep what they had. *Named groups* are a sequence of groups with a `name`, given
+and addressed by it: `optimizer.groups.means.learning_rate`. A group that is `ALTERNATIVE` (its keys
+exclude each other, as updates and epochs of a duration do) is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -9,12 +14,14 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from training.errors import ConfigError
+from training.settings import default_of, group_type, limits_of, named_group_type
 
 T = TypeVar("T")
 
@@ -25,28 +32,98 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
-def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
-    """A dataclass of type `cls` from nested mappings.
+def build(
+    cls: type[T],
+    values: Mapping[str, Any],
+    path: str = "config",
+    overrides: Sequence[str] = (),
+) -> T:
+    """A dataclass of type `cls`: its defaults, under the values, under `a.b.c=text` overrides.
+
+    All of it is put together before anything is checked, so that keys that depend on each other may
+    be set in any order.
 
     Raises:
-      ConfigError: an unknown or missing key, or a value of the wrong type, with its full path.
+      ConfigError: an unknown or missing key, a value of the wrong type or outside its limits, with
+        its full path; or values that do not go together.
     """
-    hints = typing.get_type_hints(cls)
+    for assignment in overrides:
+        values = lay_over(cls, values, read_assignment(cls, assignment, path), path)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
+        if not isinstance(name, str):
+            raise ConfigError(f"{path} has the key {name!r}, which is no name; write it as text")
         if name not in fields:
             raise ConfigError(f"unknown key {path}.{name}{suggestion(name, list(fields))}")
-    arguments = {
-        name: convert(hints[name], value, f"{path}.{name}") for name, value in values.items()
-    }
+    arguments = {}
     for name, field in fields.items():
-        optional = (
-            field.default is not dataclasses.MISSING
-            or field.default_factory is not dataclasses.MISSING
-        )
-        if name not in arguments and not optional:
-            raise ConfigError(f"{path}.{name} is missing; set it in the config file")
-    return cls(**arguments)
+        here = f"{path}.{name}"
+        if name in values:
+            kind = _hints(cls)[name]
+            value = convert(kind, lay_over(kind, default_of(field), values[name], here), here)
+            limits_of(field).check(value, here)
+            arguments[name] = value
+        elif default_of(field) is dataclasses.MISSING:
+            raise ConfigError(f"{here} is missing; set it in the config file")
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        # A relation between the keys of a group; the group does not know where it lies.
+        raise ConfigError(f"{path}: {error}" if "." in path else str(error)) from error
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def lay_over(kind: Any, below: Any, above: Any, path: str) -> Any:
+    """Untyped values of the type `kind`: `above`, and what it leaves open from `below`.
+
+    Only groups are laid over each other; everything else, a whole dataclass too, replaces.
+    """
+    if named_group_type(kind) is not None:
+        upper = _by_name(above, path)
+        if upper is None or below is dataclasses.MISSING:
+            return above
+        lower, entry = _by_name(below, path) or {}, typing.get_args(kind)[0]
+        for name, group in upper.items():
+            lower[name] = lay_over(entry, lower.get(name), group, f"{path}.{name}")
+        return lower
+    group = group_type(kind)
+    if group is None or not isinstance(above, Mapping):
+        return above
+    # None only takes a key back; it does not choose among alternatives.
+    if getattr(group, "ALTERNATIVE", False) and any(v is not None for v in above.values()):
+        return above
+    if dataclasses.is_dataclass(below) and not isinstance(below, type):
+        below = shallow(below)
+    if not isinstance(below, Mapping):
+        return above
+    merged = dict(below)
+    for name, value in above.items():
+        if name in merged:
+            kind = _hints(group).get(name, Any)
+            value = lay_over(kind, merged[name], value, f"{path}.{name}")
+        merged[name] = value
+    return merged
+
+
+def _by_name(value: Any, path: str) -> dict[str, Any] | None:
+    """Named groups, given as a mapping or in sequence, by name; None if it is neither."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not isinstance(value, (list, tuple)):
+        return None
+    found: dict[str, Any] = {}
+    for number, entry in enumerate(value):
+        entry = shallow(entry) if dataclasses.is_dataclass(entry) else entry
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+            raise ConfigError(f"{path}[{number}] = {entry!r} must be a group of keys with a name")
+        if entry["name"] in found:
+            raise ConfigError(f"{path} names {entry['name']!r} twice; keep one of them")
+        found[entry["name"]] = {key: child for key, child in entry.items() if key != "name"}
+    return found
 
 
 def convert(kind: Any, value: Any, path: str) -> Any:
@@ -63,13 +140,32 @@ def convert(kind: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} must be a group of keys, not {value!r}")
         return build(typing.cast(type, kind), value, path)
+    if named_group_type(kind) is not None and isinstance(value, (Mapping, list, tuple)):
+        return _convert_named(arguments[0], value, path)
     if origin is tuple:
         return _convert_tuple(arguments, value, path)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{path} is larger than any float; take a smaller number") from error
     if kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
     raise ConfigError(f"{path} = {value!r} must be of type {kind.__name__}")
+
+
+def _convert_named(entry_type: Any, value: Any, path: str) -> tuple[Any, ...]:
+    entries = []
+    for name, entry in (_by_name(value, path) or {}).items():
+        here = f"{path}.{name}"
+        if dataclasses.is_dataclass(entry) and not isinstance(entry, type):
+            entry = shallow(entry)
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f"{here} must be a group of keys, not {entry!r}")
+        if entry.get("name", name) != name:
+            raise ConfigError(f"{here}.name = {entry['name']!r} must be {name!r}, as the group is")
+        entries.append(build(entry_type, {**entry, "name": name}, here))
+    return tuple(entries)
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
@@ -87,6 +183,20 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[A
 def shallow(value: Any) -> dict[str, Any]:
     """The fields of a dataclass, not descended into."""
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def plain(value: Any) -> Any:
+    """Nested dicts and lists of a dataclass, as JSON would have them; named groups by name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kinds, found = _hints(type(value)), {}
+        for name, child in shallow(value).items():
+            found[name] = plain(child)
+            if named_group_type(kinds[name]) is not None:
+                found[name] = _by_name(found[name], name)
+        return found
+    if isinstance(value, (tuple, list)):
+        return [plain(child) for child in value]
+    return value
 
 
 def parse(kind: Any, text: str, path: str) -> Any:
@@ -111,9 +221,10 @@ def parse(kind: Any, text: str, path: str) -> Any:
         text = _sequence_text(text, of_strings=not arguments or arguments[0] is str)
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         wanted = f"{kind}; write it with quotes and commas" if origin is tuple else kind.__name__
-        raise ConfigError(f"{path}={text} cannot be read as {wanted}") from error
+        shown = text if len(text) <= 80 else f"{text[:80]}..."
+        raise ConfigError(f"{path}={shown} cannot be read as {wanted}") from error
     return convert(kind, value, path)
 
 
@@ -124,48 +235,35 @@ def _sequence_text(text: str, of_strings: bool) -> str:
     return f"({text},)" if text.strip() else "()"
 
 
-def plain(value: Any) -> Any:
-    """Nested dicts and lists of a dataclass, as JSON would have them."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(child) for name, child in shallow(value).items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(child) for child in value]
-    return value
+def read_assignment(cls: type, assignment: str, path: str = "config") -> dict[str, Any]:
+    """The nested values that `a.b.c=text` stands for: `{"a": {"b": {"c": value}}}`.
 
-
-def apply_overrides(config: T, assignments: Sequence[str]) -> T:
-    """The config with all `a.b.c=text` applied together, so that keys that depend on each other
-    may be set in any order; entries of tuples are addressed by number.
+    Raises:
+      ConfigError: an unknown key, or text that cannot be read as the type of its field.
     """
-    tree = plain(config)
-    for assignment in assignments:
-        path, found, text = assignment.partition("=")
-        if not found:
-            raise ConfigError(f"--config.{path} has no value; write --config.{path}=VALUE")
-        keys = path.split(".")
-        value = _parse_at(config, keys, text, "config")
-        node = tree
-        for key in keys[:-1]:
-            node = node[int(key) if isinstance(node, list) else key]
-        node[keys[-1]] = plain(value)
-    return build(type(config), tree)
+    keys, found, text = assignment.partition("=")
+    if not found:
+        raise ConfigError(f"--{path}.{keys} has no value; write --{path}.{keys}=VALUE")
+    return _nested(cls, keys.split("."), text, path)
 
 
-def _parse_at(node: Any, keys: list[str], text: str, path: str) -> Any:
-    """The typed value of `text` for the field that `keys` lead to."""
+def _nested(cls: type, keys: list[str], text: str, path: str) -> dict[str, Any]:
     key, rest = keys[0], keys[1:]
-    if isinstance(node, tuple):
-        if not key.isdigit() or int(key) >= len(node) or not rest:
-            raise ConfigError(f"{path} is a sequence of {len(node)}; set {path} or {path}.0.KEY")
-        return _parse_at(node[int(key)], rest, text, f"{path}.{key}")
-    if not dataclasses.is_dataclass(node) or isinstance(node, type):
-        raise ConfigError(f"{path} = {node!r} has no key {key!r} in it")
-    hints = typing.get_type_hints(type(node))
+    here, hints = f"{path}.{key}", _hints(cls)
     if key not in hints:
-        raise ConfigError(f"unknown key {path}.{key}{suggestion(key, list(hints))}")
-    here, value = f"{path}.{key}", getattr(node, key)
+        raise ConfigError(f"unknown key {here}{suggestion(key, list(hints))}")
+    kind = hints[key]
+    entry, group = named_group_type(kind), group_type(kind)
+    if entry is not None:
+        if len(rest) < 2:
+            raise ConfigError(f"{here} has groups by name; set {here}.NAME.KEY=VALUE")
+        return {key: {rest[0]: _nested(entry, rest[1:], text, f"{here}.{rest[0]}")}}
+    optional = type(None) in typing.get_args(kind)
+    if group is not None and rest:
+        return {key: _nested(group, rest, text, here)}
+    if group is not None and not (optional and text in ("None", "none")):
+        names = ", ".join(field.name for field in dataclasses.fields(group))
+        raise ConfigError(f"{here} is a group of keys; set one of {names}")
     if rest:
-        return _parse_at(value, rest, text, here)
-    if dataclasses.is_dataclass(value):
-        raise ConfigError(f"{here} is a group of keys; set one of {', '.join(shallow(value))}")
-    return parse(hints[key], text, here)
+        raise ConfigError(f"{here} is a single value; it has no key {'.'.join(rest)!r}")
+    return {key: parse(kind, text, here)}

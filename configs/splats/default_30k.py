@@ -10,9 +10,6 @@ RTX, 19 minutes on an A100. This program has not been measured there.
 
 from ml_collections import ConfigDict
 
-from splats.config import splat_optimizer
-from training.typed import plain
-
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: folder of a scene."""
@@ -21,10 +18,13 @@ def get_config(arg: str = "") -> ConfigDict:
             "system": "splats",
             "total": {"updates": 30_000},
             "updates_per_call": 20,
-            "optimizer": plain(splat_optimizer()),
             "scene": {"path": arg or "splats/fox_pinhole"},
-            "model": {"initial_capacity": 65_536, "capacity": 4_194_304},
-            "densify": {"strategy": "default", "start": 500, "stop": 15_000},
+            "model": {"initial_capacity": 65_536, "cap_max": 4_194_304},
+            "densify": {
+                "strategy": "default",
+                "refine_start_iter": 500,
+                "refine_stop_iter": 15_000,
+            },
             "render": {"pair_capacity": 1 << 20},
             # 7,000 is the other customary mark; multiples of 3,000 follow an opacity reset.
             "evaluation": {"every": {"updates": 5000}, "batch_size": 1},

@@ -9,9 +9,6 @@ The photographs are licensed for research only and are not part of this package.
 
 from ml_collections import ConfigDict
 
-from splats.config import splat_optimizer
-from training.typed import plain
-
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: number of updates (2000)."""
@@ -21,10 +18,9 @@ def get_config(arg: str = "") -> ConfigDict:
             "system": "splats",
             "total": {"updates": updates},
             "updates_per_call": 10,
-            "optimizer": plain(splat_optimizer()),
             "scene": {"path": "splats/fox_pinhole", "images": "images_4"},
-            "model": {"initial_capacity": 16_384, "capacity": 65_536},
-            "densify": {"strategy": "default", "start": 300, "stop": 1800},
+            "model": {"initial_capacity": 16_384, "cap_max": 65_536},
+            "densify": {"strategy": "default", "refine_start_iter": 300, "refine_stop_iter": 1800},
             "render": {"pair_capacity": 1 << 17},
             "evaluation": {"every": {"updates": min(updates, 500)}, "batch_size": 1},
             "checkpoint": {

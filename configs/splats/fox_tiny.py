@@ -8,9 +8,6 @@ The photographs are licensed for research only and are not part of this package.
 
 from ml_collections import ConfigDict
 
-from splats.config import splat_optimizer
-from training.typed import plain
-
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: number of updates (1500)."""
@@ -20,10 +17,14 @@ def get_config(arg: str = "") -> ConfigDict:
             "system": "splats",
             "total": {"updates": updates},
             "updates_per_call": 10,
-            "optimizer": plain(splat_optimizer()),
             "scene": {"path": "splats/fox_tiny"},
-            "model": {"initial_capacity": 4096, "capacity": 8192},
-            "densify": {"strategy": "default", "start": 300, "stop": 1200, "gradient": 4e-4},
+            "model": {"initial_capacity": 4096, "cap_max": 8192},
+            "densify": {
+                "strategy": "default",
+                "refine_start_iter": 300,
+                "refine_stop_iter": 1200,
+                "grow_grad2d": 4e-4,
+            },
             "render": {"pair_capacity": 1 << 15},
             "evaluation": {"every": {"updates": min(updates, 300)}, "batch_size": 1},
             "checkpoint": {

@@ -11,9 +11,6 @@ and --config.batch_scaling=sqrt, and divide the numbers of updates by 16 (docs/s
 
 from ml_collections import ConfigDict
 
-from splats.config import splat_optimizer
-from training.typed import plain
-
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: folder of a scene."""
@@ -22,11 +19,10 @@ def get_config(arg: str = "") -> ConfigDict:
             "system": "splats",
             "total": {"updates": 30_000},
             "updates_per_call": 20,
-            "optimizer": plain(splat_optimizer()),
             "scene": {"path": arg or "splats/fox_pinhole"},
-            "model": {"capacity": 1_000_000, "init_opacity": 0.5, "init_scale": 0.1},
+            "model": {"cap_max": 1_000_000, "init_opacity": 0.5, "init_scale": 0.1},
             "losses": {"opacity": 0.01, "scale": 0.01},
-            "densify": {"strategy": "mcmc", "start": 500, "stop": 25_000},
+            "densify": {"strategy": "mcmc", "refine_start_iter": 500, "refine_stop_iter": 25_000},
             "render": {"pair_capacity": 1 << 20},
             "evaluation": {"every": {"updates": 5000}, "batch_size": 1},
             "checkpoint": {"every": {"updates": 5000}, "best_metric": "psnr", "best_mode": "max"},

@@ -11,16 +11,13 @@ and none of these settings was the cause of the failure. Hardware and time as de
 from ml_collections import ConfigDict
 
 from configs.splats import seed
-from splats.config import splat_optimizer
-from training.typed import plain
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: folder of a scene."""
     config = seed.get_config(arg)
     config.total = {"updates": 50_000}
-    config.optimizer = plain(
-        splat_optimizer(means=1e-4, scales=1e-3, quats=1e-3, opacities=1e-3, sh0=1e-3, shN=1e-3)
-    )
-    config.update({"densify": {"gradient": 1e-4, "small_scale": 0.02}})
+    rates = dict(means=1e-4, scales=1e-3, quats=1e-3, opacities=1e-3, sh0=1e-3, shN=1e-3)
+    config.optimizer = {"groups": {name: {"learning_rate": rate} for name, rate in rates.items()}}
+    config.update({"densify": {"grow_grad2d": 1e-4, "grow_scale3d": 0.02}})
     return config

@@ -9,9 +9,6 @@ downloaded: without SCENE the scene is ray cast on the spot.
 
 from ml_collections import ConfigDict
 
-from splats.config import splat_optimizer
-from training.typed import plain
-
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: folder of a scene; default is the synthetic one."""
@@ -20,16 +17,15 @@ def get_config(arg: str = "") -> ConfigDict:
             "system": "splats",
             "total": {"updates": 600},
             "updates_per_call": 10,
-            "optimizer": plain(splat_optimizer()),
             "scene": {"path": arg or "synthetic"},
-            "model": {"initial_capacity": 4096, "capacity": 8192, "sh_every": 200},
+            "model": {"initial_capacity": 4096, "cap_max": 8192, "sh_every": 200},
             "densify": {
                 "strategy": "default",
-                "start": 100,
-                "stop": 500,
-                "every": 50,
+                "refine_start_iter": 100,
+                "refine_stop_iter": 500,
+                "refine_every": 50,
                 "reset_every": 3000,
-                "gradient": 4e-4,
+                "grow_grad2d": 4e-4,
             },
             "render": {"pair_capacity": 1 << 15},
             "evaluation": {"every": {"updates": 200}, "batch_size": 1},

@@ -16,7 +16,7 @@ ATTENTION = "attention"
 
 
 def kept(remat: str) -> Callable[..., bool]:
-    """The policy for `jax.checkpoint` that a name of `config.REMAT_POLICIES` stands for."""
+    """The policy for `jax.checkpoint` that a value of `config.model.remat` stands for."""
     policies = jax.checkpoint_policies
     attention = policies.save_only_these_names(ATTENTION)
     if remat == "save_matmuls":

@@ -105,7 +105,7 @@ def _finding(metrics: Mapping[str, float]) -> tuple[str, str] | None:
         return (
             "no Gaussian was visible",
             "check the poses of the cameras, and what refinements and opacity resets have left "
-            "(the ledger, config.densify.minimum_opacity)",
+            "(the ledger, config.densify.prune_opa)",
         )
     norms = {name: metrics[f"grad_norm_data/{name}"] for name in NEEDED_GRADIENTS}
     sick = [name for name, norm in norms.items() if norm == 0 or not math.isfinite(norm)]

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from training.errors import ConfigError
-
-MODES = ("auto", "every_k", "fraction", "file")
+from training.settings import setting
 
 
 @dataclass(frozen=True)
@@ -24,19 +23,14 @@ class SplitConfig:
     `auto` takes the lists that the data set brings (Blender, nerfstudio) and `every_k` otherwise.
     """
 
-    mode: str = "auto"
-    every: int = 8  # every_k: names in sorted order, test where index % every == 0
-    fraction: float = 0.8  # fraction: share of the training views, in (0, 1)
-    seed: int = 0  # fraction: seed of the choice
+    mode: str = setting("auto", choices=("auto", "every_k", "fraction", "file"))
+    # every_k: names in sorted order, test where index % every == 0.
+    every: int = setting(8, least=2)
+    fraction: float = setting(0.8, above=0, below=1)  # fraction: share of the training views
+    seed: int = setting(0, least=0, most=2**63 - 1)  # fraction: seed of the choice
     path: str | None = None  # file: JSON {"train": [...], "test": [...]} or one test name a line
 
     def __post_init__(self):
-        if self.mode not in MODES:
-            raise ConfigError(f"split.mode is {self.mode!r}; choose one of {', '.join(MODES)}.")
-        if self.every < 2:
-            raise ConfigError(f"split.every is {self.every}; it must be at least 2.")
-        if not 0 < self.fraction < 1:
-            raise ConfigError(f"split.fraction is {self.fraction}; it must lie between 0 and 1.")
         if self.mode == "file" and not self.path:
             raise ConfigError("split.mode is 'file' and split.path is empty; name the list file.")
 

@@ -32,10 +32,10 @@ SPLIT_SHRINK = 1.6  # children are smaller than the parent by this factor (0.8 N
 class Thresholds:
     """When a Gaussian is refined. Lengths are fractions of the scene scale."""
 
-    gradient: float = 2e-4  # normalized device units; 8e-4 with absolute gradients
-    small_scale: float = 0.01  # up to it duplicate, above it split
-    prune_opacity: float = 0.005
-    prune_scale: float = 0.1
+    grow_grad2d: float = 2e-4  # normalized device units; 8e-4 with absolute gradients
+    grow_scale3d: float = 0.01  # up to it duplicate, above it split
+    prune_opa: float = 0.005
+    prune_scale3d: float = 0.1
     revised_opacity: bool = False
 
 
@@ -72,8 +72,8 @@ def refine(
     """
     alive = population.alive
     largest = jnp.max(jnp.exp(population.gaussians["scales"]), axis=1)
-    high = alive & (gradient > thresholds.gradient)
-    small = largest <= thresholds.small_scale * scene_scale
+    high = alive & (gradient > thresholds.grow_grad2d)
+    small = largest <= thresholds.grow_scale3d * scene_scale
     # Clones and splits need one slot each: of a split, one child takes over the parent's.
     births = assign_births(high, gradient, ~alive, dealt)
     cloned = births.accepted & small
@@ -138,8 +138,8 @@ def prune(
     """Frees the slots of transparent and, if `prune_large`, of too large Gaussians."""
     opacity = jax.nn.sigmoid(population.gaussians["opacities"])
     largest = jnp.max(jnp.exp(population.gaussians["scales"]), axis=1)
-    too_large = (largest > thresholds.prune_scale * scene_scale) & prune_large
-    gone = population.alive & ((opacity < thresholds.prune_opacity) | too_large)
+    too_large = (largest > thresholds.prune_scale3d * scene_scale) & prune_large
+    gone = population.alive & ((opacity < thresholds.prune_opa) | too_large)
     return replace(population, alive=population.alive & ~gone), jnp.sum(gone).astype(jnp.int32)
 
 

@@ -65,7 +65,7 @@ def stacked_integral(opacity: jax.Array, copies: jax.Array) -> jax.Array:
 
 
 def divide_among_copies(
-    opacity: jax.Array, scale: jax.Array, copies: jax.Array, minimum_opacity: float
+    opacity: jax.Array, scale: jax.Array, copies: jax.Array, min_opacity: float
 ) -> tuple[jax.Array, jax.Array]:
     """Opacity and scale of each of n copies that together replace one Gaussian.
 
@@ -80,7 +80,7 @@ def divide_among_copies(
     # Source: gsplat's and the authors' CUDA code evaluate D at o' before clamping.
     shrink = opacity / stacked_integral(new_opacity, copies)
     largest = 1.0 - float(jnp.finfo(jnp.float32).eps)  # the logit of 1 is infinite
-    return jnp.clip(new_opacity, minimum_opacity, largest), scale * shrink[:, None]
+    return jnp.clip(new_opacity, min_opacity, largest), scale * shrink[:, None]
 
 
 def draw_rows(weights: jax.Array, count: int, key: jax.Array) -> jax.Array:
@@ -138,7 +138,7 @@ def _first_above(sums: jax.Array, table: jax.Array, target: jax.Array) -> jax.Ar
 
 
 def _fill_from_sources(
-    population: Population, slots: jax.Array, sources_ok: jax.Array, minimum_opacity: float, key
+    population: Population, slots: jax.Array, sources_ok: jax.Array, min_opacity: float, key
 ) -> Population:
     """Fills `slots` (bool [N]) with copies of drawn sources, and shrinks the sources alike."""
     opacity = jax.nn.sigmoid(population.gaussians["opacities"])
@@ -146,7 +146,7 @@ def _fill_from_sources(
     # One draw per slot, filled or not, keeps shapes static; only those of `slots` are counted.
     drawn = jnp.zeros(population.capacity, jnp.int32).at[source].add(slots.astype(jnp.int32))
     new_opacity, new_scale = divide_among_copies(
-        opacity, jnp.exp(population.gaussians["scales"]), drawn + 1, minimum_opacity
+        opacity, jnp.exp(population.gaussians["scales"]), drawn + 1, min_opacity
     )
     population = update_gaussians(
         population,
@@ -164,7 +164,7 @@ def _fill_from_sources(
 
 
 def relocate(
-    population: Population, key: jax.Array, minimum_opacity: float = 0.005
+    population: Population, key: jax.Array, min_opacity: float = 0.005
 ) -> tuple[Population, jax.Array]:
     """Moves Gaussians whose opacity has died onto living ones, drawn by opacity.
 
@@ -172,10 +172,10 @@ def relocate(
       The population, and the int32 number moved (0 where no living Gaussian is left to copy).
     """
     opacity = jax.nn.sigmoid(population.gaussians["opacities"])
-    dead = population.alive & (opacity <= minimum_opacity)
+    dead = population.alive & (opacity <= min_opacity)
     sources_ok = population.alive & ~dead
     dead = dead & jnp.any(sources_ok)
-    moved = _fill_from_sources(population, dead, sources_ok, minimum_opacity, key)
+    moved = _fill_from_sources(population, dead, sources_ok, min_opacity, key)
     return moved, jnp.sum(dead).astype(jnp.int32)
 
 
@@ -184,7 +184,7 @@ def grow(
     key: jax.Array,
     cap: int,
     factor: float = 1.05,
-    minimum_opacity: float = 0.005,
+    min_opacity: float = 0.005,
     dealt: bool = False,
 ) -> tuple[Population, jax.Array]:
     """Adds Gaussians until there are min(cap, floor(factor * alive)), drawn like relocations.
@@ -192,7 +192,7 @@ def grow(
     Args:
       cap: largest number of Gaussians.
       factor: growth.
-      minimum_opacity: of a copy.
+      min_opacity: of a copy.
       dealt: fill free slots in dealt order.
 
     Returns:
@@ -204,7 +204,7 @@ def grow(
     wanted = jnp.clip(jnp.minimum(alive + extra, cap) - alive, 0)
     free = ~population.alive
     slots = free & (rank_within(free, dealt) < wanted)
-    grown = _fill_from_sources(population, slots, population.alive, minimum_opacity, key)
+    grown = _fill_from_sources(population, slots, population.alive, min_opacity, key)
     return grown, jnp.sum(slots).astype(jnp.int32)
 
 
@@ -214,18 +214,18 @@ def add_noise(
     learning_rate: jax.Array,
     key: jax.Array,
     scale: float = 5e5,
-    minimum_opacity: float = 0.005,
+    min_opacity: float = 0.005,
 ) -> jax.Array:
     """New means [N, 3] with exploration noise Sigma (n * gate(o) * scale * learning_rate).
 
-    The gate sigmoid(-100 (o - minimum_opacity)) leaves opaque Gaussians where they are.
+    The gate sigmoid(-100 (o - min_opacity)) leaves opaque Gaussians where they are.
 
     Args:
       rows: bool [N], rows that move.
       learning_rate: of the means, now, including the scene scale.
     """
     opacity = jax.nn.sigmoid(gaussians["opacities"])
-    gate = jax.nn.sigmoid(-100.0 * (opacity - minimum_opacity))
+    gate = jax.nn.sigmoid(-100.0 * (opacity - min_opacity))
     normal = jax.random.normal(key, gaussians["means"].shape)
     step = normal * (jnp.where(rows, gate, 0.0) * scale * learning_rate)[:, None]
     rotation = rotation_matrices(gaussians["quats"])

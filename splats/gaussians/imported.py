@@ -81,10 +81,10 @@ def sized_task(task: SplatTask, cloud: GaussianCloud, source: Path) -> SplatTask
     model = task.config.model
     if not len(cloud):
         raise InputError(f"{source} holds no finite Gaussian; give the file of a trained scene")
-    if len(cloud) > model.capacity:
+    if len(cloud) > model.cap_max:
         raise ConfigError(
-            f"{source} holds {len(cloud):,} Gaussians, more than config.model.capacity = "
-            f"{model.capacity:,}; raise the capacity"
+            f"{source} holds {len(cloud):,} Gaussians, more than config.model.cap_max = "
+            f"{model.cap_max:,}; raise the capacity"
         )
     if cloud.degree > model.sh_degree:
         raise ConfigError(

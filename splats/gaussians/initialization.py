@@ -55,10 +55,10 @@ def starting_points(scene: Scene, config: ModelConfig, scale: float, seed: int) 
             )
         else:
             positions, colors = random_points(config.random_points, scale, generator)
-    if len(positions) > config.capacity:
+    if len(positions) > config.cap_max:
         raise ConfigError(
-            f"the scene starts with {len(positions)} points, more than config.model.capacity = "
-            f"{config.capacity}; raise the capacity"
+            f"the scene starts with {len(positions)} points, more than config.model.cap_max = "
+            f"{config.cap_max}; raise the capacity"
         )
     return StartingPoints(
         positions.astype(np.float32),

@@ -157,11 +157,9 @@ def _sample(
     population: Population, key: jax.Array, config: DensifyConfig, cap: int, dealt: bool
 ) -> tuple[Population, Ledger]:
     relocation_key, growth_key = jax.random.split(key)
-    population, relocated = densify_mcmc.relocate(
-        population, relocation_key, config.minimum_opacity
-    )
+    population, relocated = densify_mcmc.relocate(population, relocation_key, config.min_opacity)
     population, added = densify_mcmc.grow(
-        population, growth_key, cap, config.growth, config.minimum_opacity, dealt
+        population, growth_key, cap, config.growth, config.min_opacity, dealt
     )
     return population, {"relocated": relocated, "added": added}
 
@@ -176,17 +174,17 @@ def _control_density(
 ) -> tuple[TrainState, Ledger]:
     """Adaptive density control, then, every `reset_every` updates, the opacity reset."""
     thresholds = densify_default.Thresholds(
-        config.gradient,
-        config.small_scale,
-        config.minimum_opacity,
-        config.prune_scale,
+        config.grow_grad2d,
+        config.grow_scale3d,
+        config.prune_opa,
+        config.prune_scale3d,
         config.revised_opacity,
     )
     applied = state.applied
     statistics = state.model_state.gradients
     gradient = statistics.mean()
     row = screen_gradients.masked_quantiles(gradient, population.alive & (statistics.views > 0))
-    paused = applied % config.reset_every < config.pause_after_reset
+    paused = applied % config.reset_every < config.pause_refine_after_reset
     refined, counts = densify_default.refine(
         population, gradient, key, scene_scale, applied > config.reset_every, thresholds, dealt
     )
@@ -198,8 +196,8 @@ def _control_density(
         (refined, counts, screen_gradients.empty(population.capacity)),
     )
     # Crossed since the refinement before, so that a suppressed update cannot hide the boundary.
-    due = applied // config.reset_every > (applied - config.every) // config.reset_every
-    reset = densify_default.reset_opacity(population, RESET_CEILING * config.minimum_opacity)
+    due = applied // config.reset_every > (applied - config.refine_every) // config.reset_every
+    reset = densify_default.reset_opacity(population, RESET_CEILING * config.prune_opa)
     population = jax.tree.map(lambda old, new: jnp.where(due, new, old), population, reset)
     state = with_population(state, population)
     state = replace(state, model_state=replace(state.model_state, gradients=statistics))
@@ -208,7 +206,7 @@ def _control_density(
         "split": counts.split,
         "pruned": counts.pruned,
         "dropped": counts.dropped,
-        "threshold": jnp.float32(config.gradient),
+        "threshold": jnp.float32(config.grow_grad2d),
         "opacity_reset": due,
     }
     return state, row
@@ -222,13 +220,13 @@ def explored(
     key: jax.Array,
 ) -> Gaussians:
     """After an update of MCMC: the Gaussians with noise on their means; else as they are."""
-    if config.strategy != "mcmc" or not config.noise:
+    if config.strategy != "mcmc" or not config.noise_lr:
         return gaussians
     rows = model_state.alive
     if config.noise_on_visible:
         rows = rows & model_state.visible
     means = densify_mcmc.add_noise(
-        gaussians, rows, learning_rate, key, config.noise, config.minimum_opacity
+        gaussians, rows, learning_rate, key, config.noise_lr, config.min_opacity
     )
     return gaussians | {"means": means}
 

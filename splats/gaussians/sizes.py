@@ -59,7 +59,7 @@ class Sizes:
         if EXCHANGE in reasons and rows is not None:
             sizes = replace(sizes, exchange_capacity=2 * rows)
         if FULL in reasons:
-            sizes = replace(sizes, capacity=min(2 * self.capacity, config.model.capacity))
+            sizes = replace(sizes, capacity=min(2 * self.capacity, config.model.cap_max))
         return sizes
 
     def to_metadata(self) -> dict[str, int]:
@@ -89,11 +89,11 @@ def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> in
     A third of the slots stays free, so that the first refinement has room.
     """
     if allocate_all:
-        return config.capacity
+        return config.cap_max
     capacity = config.initial_capacity
     while capacity < 1.5 * points:
         capacity *= 2
-    return min(capacity, config.capacity)
+    return min(capacity, config.cap_max)
 
 
 def replay_reasons(config: Config) -> tuple[str, ...]:
@@ -113,9 +113,9 @@ def check_shards(config: Config) -> None:
     Raises:
       ConfigError: the shards would not be equal.
     """
-    capacity, shards = config.model.capacity, gaussian_shards()
+    capacity, shards = config.model.cap_max, gaussian_shards()
     if config.shard_gaussians and capacity % shards:
         raise ConfigError(
-            f"config.model.capacity = {capacity} must be a multiple of {shards}, the devices that "
+            f"config.model.cap_max = {capacity} must be a multiple of {shards}, the devices that "
             "config.shard_gaussians spreads Gaussians over (config.mesh.fsdp)"
         )

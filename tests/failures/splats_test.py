@@ -24,6 +24,7 @@ from training.guards.book import GuardBook
 from training.guards.start import split_overlap
 from training.guards.watch import ZeroGradient
 from training.loss import LossOutput, Total
+from training.typed import build
 
 
 class NeverRenders(SplatTask):
@@ -103,7 +104,7 @@ def test_10_a_split_without_held_out_views_cannot_be_made():
     with pytest.raises(ConfigError):
         Split(names, ())
     with pytest.raises(ConfigError):
-        SplitConfig(mode="fraction", fraction=1.0)
+        build(SplitConfig, {"mode": "fraction", "fraction": 1.0}, "split")
     with pytest.raises(ConfigError):
         make_split(names[:1], SplitConfig())
 

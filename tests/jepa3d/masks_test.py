@@ -20,6 +20,7 @@ from jepa3d.masks import (
     sample_masks,
 )
 from training.errors import ConfigError
+from training.typed import build, shallow
 
 GRID = (16, 24, 24)
 TOKENS = 16 * 24 * 24
@@ -138,4 +139,4 @@ def test_presets_scale_down_to_small_grids(new_key, grid, name):
 )
 def test_senseless_settings_are_refused(changes):
     with pytest.raises(ConfigError):
-        dataclasses.replace(SHORT_RANGE, **changes)
+        build(MaskConfig, shallow(SHORT_RANGE) | changes, "masks[0]")

@@ -37,8 +37,14 @@ def small_config(**changes) -> Config:
         system="splats",
         total=Duration(updates=60),
         mesh=MeshConfig(data=1),
-        model=ModelConfig(initial_capacity=256, capacity=1024, sh_degree=1, sh_every=20),
-        densify=DensifyConfig(strategy="none", start=10, stop=50, every=10, reset_every=30),
+        model=ModelConfig(initial_capacity=256, cap_max=1024, sh_degree=1, sh_every=20),
+        densify=DensifyConfig(
+            strategy="none",
+            refine_start_iter=10,
+            refine_stop_iter=50,
+            refine_every=10,
+            reset_every=30,
+        ),
         render=RenderConfig(pair_capacity=4096),
     )
     return replace(config, **changes)
@@ -58,7 +64,14 @@ def task_of(config: Config, scene: Scene, capacity: int = 256) -> SplatTask:
 @functools.cache
 def shared_program(strategy: str) -> Program:
     """One compiled program per strategy for all tests that need nothing else."""
-    densify = DensifyConfig(strategy, start=2, stop=50, every=5, reset_every=10, gradient=1e-5)
+    densify = DensifyConfig(
+        strategy,
+        refine_start_iter=2,
+        refine_stop_iter=50,
+        refine_every=5,
+        reset_every=10,
+        grow_grad2d=1e-5,
+    )
     task = small_task(512, densify=densify, losses=losses(opacity=0.01, scale=0.01))
     return make_program(task)
 

@@ -11,7 +11,7 @@ import pytest
 from splats.checks import start as start_checks
 from splats.config import (
     DensifyConfig,
-    LossConfig,
+    MetricsConfig,
     ModelConfig,
     RenderConfig,
     scaled_for_batch,
@@ -34,7 +34,7 @@ from training.config import GroupConfig
 from training.errors import CheckpointError, ConfigError
 from training.evaluation import evaluate_state
 
-MCMC = DensifyConfig("mcmc", start=2, stop=50, every=5)
+MCMC = DensifyConfig("mcmc", refine_start_iter=2, refine_stop_iter=50, refine_every=5)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
@@ -48,7 +48,7 @@ def same(a, b):
 
 
 def test_state_takes_708_bytes_per_gaussian_within_five_percent():
-    task = small_task(model=ModelConfig(initial_capacity=4096, capacity=4096), capacity=4096)
+    task = small_task(model=ModelConfig(initial_capacity=4096, cap_max=4096), capacity=4096)
     state = make_program(task).abstract_state
     leaves = jax.tree.leaves((state.params, state.opt_state, state.model_state))
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
@@ -272,6 +272,8 @@ def test_batch_scaling_follows_the_square_root_rule_up_to_its_cap():
     assert four.groups[-1] == GroupConfig("other") and four.learning_rate == pytest.approx(2e-3)
     many = scaled_for_batch(base, 64)
     assert many.b1 == pytest.approx(1 - 8 * 0.1) and many.b1 > 0
+    with pytest.raises(ConfigError, match=r"optimizer\.b1 = 0\.8 .* raise it to 0\.875 or more"):
+        scaled_for_batch(replace(base, b1=0.8), 64)
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("sqrt", 4.0)])
@@ -312,14 +314,9 @@ def test_the_room_of_a_checkpoint_is_taken_over():
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"densify": DensifyConfig("adaptive")}, "densify.strategy"),
         ({"densify": DensifyConfig("default", reset_every=2950)}, "densify.reset_every"),
-        ({"model": ModelConfig(sh_degree=4)}, "model.sh_degree"),
-        ({"model": ModelConfig(init_opacity=1.0)}, "model.init_opacity"),
-        ({"losses": LossConfig(ssim=1.5)}, "losses.ssim"),
-        ({"densify": DensifyConfig("default", minimum_opacity=0.0019)}, "densify.minimum_opacity"),
-        ({"batch_scaling": "linear"}, "batch_scaling"),
-        ({"render": RenderConfig(exchange_capacity=-1)}, "render.exchange_capacity"),
+        ({"densify": DensifyConfig("default", prune_opa=0.0019)}, "densify.prune_opa"),
+        ({"metrics": MetricsConfig(lpips="alex")}, "metrics.lpips_weights"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(changes, key):
@@ -328,8 +325,8 @@ def test_settings_that_cannot_work_are_refused_by_name(changes, key):
 
 
 def test_more_points_than_capacity_is_refused():
-    model = ModelConfig(initial_capacity=64, capacity=64)
-    with pytest.raises(ConfigError, match=r"model\.capacity"):
+    model = ModelConfig(initial_capacity=64, cap_max=64)
+    with pytest.raises(ConfigError, match=r"model\.cap_max"):
         small_task(64, model=model).init(jax.random.key(0))
 
 

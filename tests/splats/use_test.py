@@ -48,7 +48,7 @@ def get_config(arg=""):
             "scene": {"path": arg},
             # Harmonics move fast, so that scores tell whether they are used and turned.
             "optimizer": plain(splat_optimizer(shN=5e-2)),
-            "model": {"initial_capacity": 256, "capacity": 512, "sh_degree": 1, "sh_every": 4},
+            "model": {"initial_capacity": 256, "cap_max": 512, "sh_degree": 1, "sh_every": 4},
             "densify": {"strategy": "none"},
             "render": {"pair_capacity": 4096},
             "evaluation": {"every": {"updates": 12}, "batch_size": 1},
@@ -238,7 +238,7 @@ def test_a_file_of_which_a_part_would_be_ignored_or_missing_is_refused(
     ("options", "cloud", "said"),
     [
         ([], random_cloud(40, degree=3), "config.model.sh_degree"),
-        ([], random_cloud(600, degree=0), "config.model.capacity"),
+        ([], random_cloud(600, degree=0), "config.model.cap_max"),
     ],
 )
 def test_an_import_that_does_not_fit_the_config_names_the_key(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
@@ -18,13 +19,23 @@ from training.config import (
     TrainConfig,
 )
 from training.errors import ConfigError
-from training.typed import apply_overrides, build, parse, plain
+from training.settings import setting
+from training.typed import build, parse, plain
 
+VALUES = {
+    "system": "toy",
+    "optimizer": {"groups": {"head": {}, "body": {"weight_decay": 0.0}}},
+    "mesh": {"rules": [(".*kernel", (None, "model"))]},
+}
 CONFIG = TrainConfig(
     "toy",
-    optimizer=OptimizerConfig(groups=(GroupConfig("head"), GroupConfig("body"))),
+    optimizer=OptimizerConfig(groups=(GroupConfig("head"), GroupConfig("body", weight_decay=0.0))),
     mesh=MeshConfig(rules=((".*kernel", (None, "model")),)),
 )
+
+
+def overridden(*assignments):
+    return build(TrainConfig, VALUES, overrides=assignments)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +57,31 @@ CONFIG = TrainConfig(
         ({"guards": {"off": "nonfinite"}}, "config.guards.off = 'nonfinite' must be a sequence"),
         ({"guards": {"off": [1]}}, "config.guards.off[0] = 1 must be of type str"),
         ({"mesh": {"rules": [["a"]]}}, "config.mesh.rules[0] = ['a'] must have 2 entries"),
-        ({"optimizer": {"groups": [{}]}}, "config.optimizer.groups[0].name is missing"),
+        ({"optimizer": {"groups": [{}]}}, "config.optimizer.groups[0] = {} must be a group"),
+        (
+            {"optimizer": {"groups": ["head"]}},
+            "config.optimizer.groups[0] = 'head' must be",
+        ),
+        ({"optimizer": {"groups": "head"}}, "config.optimizer.groups = 'head' must be a sequence"),
+        ({"optimizer": {"groups": {"head": 3}}}, "config.optimizer.groups.head must be a group"),
+        (
+            {"optimizer": {"groups": {"head": {"name": "body"}}}},
+            "config.optimizer.groups.head.name = 'body' must be 'head'",
+        ),
+        (
+            {"optimizer": {"groups": [{"name": "head"}, {"name": "head"}]}},
+            "config.optimizer.groups names 'head' twice",
+        ),
+        (
+            {"optimizer": {"groups": {"head": {"lr": 1.0}}}},
+            "unknown key config.optimizer.groups.head.lr",
+        ),
+        ({3: 4}, "config has the key 3, which is no name"),
+        ({"optimizer": {None: 4}}, "config.optimizer has the key None, which is no name"),
+        (
+            {"optimizer": {"learning_rate": 10**400}},
+            "config.optimizer.learning_rate is larger",
+        ),
     ],
 )
 def test_a_wrong_value_of_a_file_is_named_with_its_path(values, sentence):
@@ -90,18 +125,21 @@ def test_a_config_dict_of_lists_and_integers_becomes_tuples_and_floats():
         ("guards.off=()", "guards.off", ()),
         ("checkpoint.init_from=/some/where", "checkpoint.init_from", "/some/where"),
         ("checkpoint.init_from=None", "checkpoint.init_from", None),
-        ("optimizer.groups.1.weight_decay=0.5", "optimizer.groups.1.weight_decay", 0.5),
+        ("optimizer.groups.body.weight_decay=0.5", "optimizer.groups.1.weight_decay", 0.5),
+        ("optimizer.groups.body.learning_rate=0.5", "optimizer.groups.1.weight_decay", 0.0),
+        ("optimizer.groups.new.learning_rate=0.5", "optimizer.groups.2.name", "new"),
         ("mesh.rules=(('a',('fsdp',None)),)", "mesh.rules", (("a", ("fsdp", None)),)),
         ("mesh.rules=", "mesh.rules", ()),
         (
-            "optimizer.groups.0.schedule={'kind': 'constant'}",
+            "optimizer.groups.head.schedule.kind=constant",
             "optimizer.groups.0.schedule",
             ScheduleConfig("constant"),
         ),
+        ("optimizer.groups.head.schedule=None", "optimizer.groups.0.schedule", None),
     ],
 )
 def test_override_text_is_read_by_the_type_of_its_field(assignment, path, value):
-    node = apply_overrides(CONFIG, [assignment])
+    node = overridden(assignment)
     for key in path.split("."):
         node = node[int(key)] if isinstance(node, tuple) else getattr(node, key)
     assert node == value and type(node) is type(value)
@@ -125,30 +163,114 @@ def test_override_text_is_read_by_the_type_of_its_field(assignment, path, value)
         ("optimizer.learning_rate=(1,2)", "config.optimizer.learning_rate = (1, 2) must be"),
         ("log.wandb=1", "config.log.wandb=1 must be True or False"),
         ("optimizer=adam", "config.optimizer is a group of keys; set one of learning_rate, "),
-        ("batch_size.x=1", "config.batch_size = 32 has no key 'x' in it"),
+        ("batch_size.x=1", "config.batch_size is a single value; it has no key 'x'"),
+        ("batch_size.x.y=1", "config.batch_size is a single value; it has no key 'x.y'"),
         ("batch_size", "--config.batch_size has no value; write --config.batch_size=VALUE"),
-        ("optimizer.groups.7.name=x", "config.optimizer.groups is a sequence of 2"),
         (
-            "optimizer.groups.head.name=x",
-            "set config.optimizer.groups or config.optimizer.groups.0",
+            "optimizer.groups=()",
+            "config.optimizer.groups has groups by name; set ",
         ),
+        ("optimizer.groups.head=x", "set config.optimizer.groups.NAME.KEY=VALUE"),
+        ("optimizer.groups.head.name=x", "config.optimizer.groups.head.name = 'x' must be 'head'"),
+        ("optimizer.groups.head.lr=1", "unknown key config.optimizer.groups.head.lr"),
+        (
+            "optimizer.groups.head.schedule=linear",
+            "config.optimizer.groups.head.schedule is a",
+        ),
+        ("optimizer.groups.head.schedule.kind=linear", "must be warmup_cosine, constant, "),
+        (
+            "optimizer.schedule=None",
+            "config.optimizer.schedule is a group of keys; set one of ",
+        ),
+        ("seed=" + "9" * 5000, "config.seed=99999"),
         ("guards.off=(z,w)", "config.guards.off=(z,w) cannot be read as tuple[str, ...]"),
         ("=3", "unknown key config.;"),
     ],
 )
 def test_a_wrong_override_gives_one_sentence_with_the_path(assignment, sentence):
     with pytest.raises(ConfigError) as caught:
-        apply_overrides(CONFIG, [assignment])
+        overridden(assignment)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_overrides_that_depend_on_each_other_may_come_in_any_order():
+def test_a_unit_of_a_duration_takes_the_others_back():
     pair = ["total.updates=None", "total.epochs=2"]
-    for assignments in (pair, pair[::-1]):
-        assert apply_overrides(CONFIG, assignments).total == Duration(epochs=2.0)
-    twice = apply_overrides(CONFIG, ["seed=1", "seed=2"])
-    assert twice.seed == 2 and CONFIG.seed == 0
+    for assignments in (pair, pair[::-1], pair[1:]):
+        assert overridden(*assignments).total == Duration(epochs=2.0)
+    values = VALUES | {"total": {"examples": 7}}
+    assert build(TrainConfig, values).total == Duration(examples=7)
+    assert build(TrainConfig, values, overrides=["total.updates=2"]).total == Duration(updates=2)
+
+
+def test_the_last_of_two_overrides_counts():
+    assert overridden("seed=1", "seed=2").seed == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    width: int = setting(8, least=2)
+    depth: int = 3
+
+    def __post_init__(self):
+        if self.width % self.depth == 1:
+            raise ConfigError("width and depth do not go together")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    """Its `inner` has another default than `Inner` has."""
+
+    inner: Inner = Inner(width=6, depth=2)
+    optional: Inner | None = None
+    groups: tuple[GroupConfig, ...] = (GroupConfig("a", 0.1), GroupConfig("b", 0.2))
+    sizes: tuple[int, ...] = setting((4, 4), least=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "overrides", "expected"),
+    [
+        ({}, (), Outer()),
+        ({"inner": {"depth": 4}}, (), Outer(Inner(6, 4))),
+        ({"inner": {"depth": 4}}, ("inner.width=12",), Outer(Inner(12, 4))),
+        ({"inner": Inner(9, 3)}, (), Outer(Inner(9, 3))),
+        ({"inner": Inner(9, 3)}, ("inner.depth=9",), Outer(Inner(9, 9))),
+        ({"optional": {"depth": 4}}, (), Outer(optional=Inner(8, 4))),
+        ({}, ("optional.depth=4",), Outer(optional=Inner(8, 4))),
+        ({"optional": {"depth": 4}}, ("optional=None",), Outer()),
+        (
+            {"groups": {"b": {"weight_decay": 1.0}}},
+            (),
+            Outer(groups=(GroupConfig("a", 0.1), GroupConfig("b", 0.2, 1.0))),
+        ),
+        (
+            {"groups": [{"name": "c"}]},
+            ("groups.a.learning_rate=0.3",),
+            Outer(groups=(GroupConfig("a", 0.3), GroupConfig("b", 0.2), GroupConfig("c"))),
+        ),
+    ],
+)
+def test_a_partial_group_is_laid_over_the_default_of_its_field(values, overrides, expected):
+    assert build(Outer, values, overrides=overrides) == expected
+
+
+def test_relations_are_checked_once_everything_is_set():
+    relation = pytest.raises(
+        ConfigError, match=r"config\.inner: width and depth do not go together"
+    )
+    with relation:
+        build(Outer, {"inner": {"width": 7}})
+    assert build(Outer, {"inner": {"width": 7}}, overrides=["inner.depth=4"]).inner == Inner(7, 4)
+
+
+def test_limits_come_before_relations():
+    with pytest.raises(ConfigError, match=r"config\.inner\.width = 1 must be 2 or more"):
+        build(Outer, {"inner": {"width": 1}})
+
+
+def test_limits_of_a_sequence_hold_for_each_entry():
+    with pytest.raises(ConfigError, match=r"config\.sizes\[1\] = 0 must be 1 or more"):
+        build(Outer, {"sizes": (3, 0)})
 
 
 @given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)))
@@ -172,7 +294,9 @@ def test_every_text_is_a_string_and_alone_a_sequence_of_one(text):
 
 
 def test_plain_values_build_the_same_config_again():
+    assert build(TrainConfig, VALUES) == CONFIG
     assert build(TrainConfig, plain(CONFIG)) == CONFIG
+    assert plain(CONFIG)["optimizer"]["groups"]["body"]["weight_decay"] == 0.0
     assert dataclasses.asdict(build(TrainConfig, plain(CONFIG))) == dataclasses.asdict(CONFIG)
 
 
@@ -198,6 +322,11 @@ def test_durations_become_whole_updates(duration, updates):
         (Duration(examples=7), r"config\.total\.examples = 7 is less than one update \(batch 8"),
         (Duration(updates=0), r"config\.total\.updates = 0 is less than one update"),
         (Duration(updates=-5), r"config\.total\.updates = -5 is less than one update"),
+        (Duration(epochs=1e-300), r"config\.total\.epochs = 1e-300 is less than one update"),
+        (Duration(epochs=math.nan), r"config\.total\.epochs = nan is less than one update"),
+        (Duration(epochs=math.inf), r"config\.total\.epochs = inf is .* lower it"),
+        (Duration(epochs=1e300), r"config\.total\.epochs = 1e\+300 is .* 500,000,000 at most"),
+        (Duration(updates=10**400), r"config\.total\.updates = .* 500,000,000 at most; lower it"),
     ],
 )
 def test_a_duration_without_a_meaning_is_refused(duration, sentence):

@@ -2,9 +2,10 @@
 
 Vocabulary: a *leaf* is one array of a state, named by its path joined with "/"
 (`params/encoder/layer_0/kernel`). *Saved* is the checkpoint, *model* the state that the program
-wants. A *finding* is one leaf that cannot be restored as it is; `checkpoint_text` prints them in
-groups: numbered layers become `layer_{0..3}`, a subtree that one side lacks becomes `head/**`, and
-optimizer moments or averages that repeat the findings of their parameters are folded into one line.
+wants. A *finding* is one leaf that cannot be restored as it is; `training.checkpoint.text` prints
+them in groups: numbered layers become `layer_{0..3}`, a subtree that one side lacks becomes
+`head/**`, and optimizer moments or averages that repeat the findings of their parameters are folded
+into one line.
 """
 
 from __future__ import annotations
@@ -18,23 +19,11 @@ import jax
 import jax.numpy as jnp
 
 from training.checkpoint.text import Finding, config_line, grouped_lines
+from training.config import TrainConfig
 from training.errors import CheckpointError, ConfigError
 from training.paths import compile_pattern, named_leaves
-
-# Keys of the config that decide what is learned from which data; a resume must not change them.
-FROZEN_PREFIXES = (
-    "system",
-    "seed",
-    "batch_size",
-    "accumulation",
-    "total",
-    "model",
-    "data",
-    "ema",
-    "optimizer.schedule",
-    "optimizer.groups",
-)
-
+from training.settings import resumable
+from training.typed import plain, suggestion
 
 # Ordered (regex of a saved path, template of its new path).
 RenameRules = Sequence[tuple[str, str]]
@@ -150,7 +139,6 @@ def compare(
     saved: SavedDescription,
     abstract_state: Any,
     config: Mapping[str, Any] | None = None,
-    casts: Sequence[str] = (),
 ) -> Diff:
     """Strict comparison, for a resume: every leaf on both sides, same shape, same dtype.
 
@@ -158,13 +146,9 @@ def compare(
       saved: description of the checkpoint.
       abstract_state: tree of arrays or `jax.ShapeDtypeStruct`.
       config: current config as JSON, to report what changed; None reports nothing.
-      casts: regexes of leaves whose dtype may differ (the restore then casts).
-
-    Raises:
-      CheckpointError: an entry of `casts` matches no leaf.
     """
     model = leaf_specs(abstract_state)
-    return _diff(saved, saved.leaves, model, config, casts)
+    return _diff(saved, saved.leaves, model, config)
 
 
 def select(
@@ -203,13 +187,12 @@ def compare_subset(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     config: Mapping[str, Any] | None = None,
-    casts: Sequence[str] = (),
 ) -> Diff:
     """Comparison of the selected leaves only, for `init_from` and evaluation; see `select`."""
     chosen = set(select(saved, abstract, include, exclude))
     saved_leaves = {path: spec for path, spec in saved.leaves.items() if path in chosen}
     model = {path: spec for path, spec in leaf_specs(abstract).items() if path in chosen}
-    return _diff(saved, saved_leaves, model, config, casts)
+    return _diff(saved, saved_leaves, model, config)
 
 
 def _matching(key: str, patterns: Sequence[str], paths: Sequence[str]) -> set[str]:
@@ -234,9 +217,7 @@ def _diff(
     saved_leaves: Mapping[str, LeafSpec],
     model: Mapping[str, LeafSpec],
     config: Mapping[str, Any] | None,
-    casts: Sequence[str],
 ) -> Diff:
-    may_cast = _matching("casts", casts, sorted(model)) if casts else set()
     saved_prefixes, model_prefixes = _prefixes(saved_leaves), _prefixes(model)
     findings = []
     for path in [*model, *(path for path in saved_leaves if path not in model)]:
@@ -249,7 +230,7 @@ def _diff(
             findings.append(Finding("missing", path, None, ours, subtree))
         elif ours.shape != theirs.shape:
             findings.append(Finding("shape", path, theirs, ours))
-        elif ours.dtype != theirs.dtype and path not in may_cast:
+        elif ours.dtype != theirs.dtype:
             findings.append(Finding("dtype", path, theirs, ours))
     changes = () if config is None else tuple(config_changes(saved.config, config))
     return Diff(saved.path, tuple(findings), changes)
@@ -301,41 +282,55 @@ def config_changes(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list
 
 
 def check_resume(
-    saved_config: Mapping[str, Any],
-    current_config: Mapping[str, Any],
-    frozen: Sequence[str] = FROZEN_PREFIXES,
-    allow: Sequence[str] = (),
-) -> list[tuple]:
-    """Refuses to resume a run whose model, data or schedule changed since its checkpoint.
+    saved_config: Mapping[str, Any], config: TrainConfig, allow: Sequence[str] = ()
+) -> None:
+    """Refuses to resume a run whose config changed in anything that decides what is learned.
+
+    What may change is marked `resumable` in the fields of the config; all other keys need `allow`.
 
     Args:
       saved_config: config stored in the checkpoint, as JSON.
-      current_config: config of this command, as JSON.
-      frozen: dotted prefixes of keys that must not change.
-      allow: dotted prefixes that may change although they are frozen.
-
-    Returns:
-      The changes that are not frozen, as from `config_changes`, to be logged.
+      config: that of this command.
+      allow: dotted keys, or groups of them, that may change nevertheless. `data` also stands for
+        the examples themselves, which are compared elsewhere.
 
     Raises:
-      ConfigError: it is another system's run, or frozen keys changed; all are listed.
+      ConfigError: it is another system's run, an entry of `allow` is no key, or the config changed
+        in what must not change; all such keys are listed.
     """
-    ours, theirs = current_config.get("system"), saved_config.get("system")
-    if ours != theirs:
+    theirs = saved_config.get("system")
+    if config.system != theirs:
         raise ConfigError(
-            f"the work folder holds a run of {theirs}, not of {ours}; choose another --workdir"
+            f"the work folder holds a run of {theirs}, not of {config.system}; choose another "
+            "--workdir"
         )
-    changes = config_changes(saved_config, current_config)
+    current = plain(config)
+    changes = config_changes(saved_config, current)
+    _check_allowed(allow, [*flat_config(current), *(key for key, _, _ in changes)])
     refused = [
-        change for change in changes if _under(change[0], frozen) and not _under(change[0], allow)
+        change
+        for change in changes
+        if not resumable(type(config), change[0]) and not _under(change[0], allow)
     ]
     if refused:
-        listed = ", ".join(f"{key} {old!r} -> {new!r}" for key, old, new in refused)
+        listed = ", ".join(f"config.{key} from {old!r} to {new!r}" for key, old, new in refused)
+        keys = ",".join(key for key, _, _ in refused)
+        them = "this value" if len(refused) == 1 else "these values"
         raise ConfigError(
-            f"the run cannot be resumed because its config changed in {listed}; restore these "
-            f"values, or start in a new --workdir"
+            f"the run cannot be resumed with a change of {listed}; restore {them}, start in a new "
+            f"--workdir, or go on with the change by --allow-config-change={keys}"
         )
-    return [change for change in changes if not _under(change[0], frozen)]
+
+
+def _check_allowed(allow: Sequence[str], keys: Sequence[str]) -> None:
+    groups = {key.rsplit(".", depth)[0] for key in keys for depth in range(key.count(".") + 1)}
+    known = sorted({*keys, *groups, "data"})
+    for entry in allow:
+        if entry not in known:
+            raise ConfigError(
+                f"--allow-config-change={entry} names no key of the config"
+                f"{suggestion(entry, known)}"
+            )
 
 
 def _under(key: str, prefixes: Sequence[str]) -> bool:

@@ -66,7 +66,7 @@ def _restored(
     allow: Sequence[str],
 ) -> tuple[Program, TrainState]:
     saved = reader.describe(step)
-    check_resume(saved.config, config_json, allow=allow)
+    check_resume(saved.config, task.config, allow)
     program = Program(task.with_metadata(saved.task), layout)
     state, data = reader.restore(step, program.abstract_state, config_json)
     if "data" not in allow:

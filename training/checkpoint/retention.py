@@ -7,17 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.config import CheckpointConfig
-from training.errors import ConfigError
 
 
 class Retention:
     """Keeps a checkpoint if any rule wants it; the newest is always kept."""
 
     def __init__(self, config: CheckpointConfig):
-        if config.best_mode not in ("max", "min"):
-            raise ConfigError(
-                f"config.checkpoint.best_mode is {config.best_mode!r}; use max or min"
-            )
         self.config = config
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:

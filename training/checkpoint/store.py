@@ -104,7 +104,6 @@ class CheckpointReader:
         step: int | str,
         abstract_state: Any,
         config: Json | None = None,
-        casts: Sequence[str] = (),
     ) -> tuple[Any, dict]:
         """The whole state, laid out as `abstract_state` says, and the data position.
 
@@ -113,13 +112,12 @@ class CheckpointReader:
           abstract_state: tree of arrays or `jax.ShapeDtypeStruct` with the wanted shardings; the
             mesh and the number of processes may differ from those of the save.
           config: current config as JSON, for the message if the state does not fit.
-          casts: regexes of leaves that may change their dtype.
 
         Raises:
           CheckpointError: no such checkpoint, it does not fit, or it cannot be read.
         """
         saved = self.describe(step)
-        diff = compare(saved, abstract_state, config, casts)
+        diff = compare(saved, abstract_state, config)
         diff.require_empty("resume with the config that it was trained with")
         targets = {path: _target(path, leaf) for path, leaf in named_leaves(abstract_state).items()}
         arrays, data = self._load(saved.step, targets, with_data=True)

@@ -196,10 +196,6 @@ def test_spacing_changes_features_only_when_given():
     "changes",
     [
         {"volume": (15, 64, 64)},
-        {"rope": "spiral"},
-        {"dtype": "float16"},
-        {"attention": "flash3"},
-        {"remat": "all"},
         {"supervise_layers": (2,)},
         {"supervise_layers": (1, 0)},
     ],

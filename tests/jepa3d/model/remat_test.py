@@ -10,10 +10,11 @@ import pytest
 from jax.interpreters import partial_eval
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from jepa3d.config import REMAT_POLICIES, ModelConfig, TransformerConfig
+from jepa3d.config import ModelConfig, TransformerConfig
 from jepa3d.model.vit import stack_of_blocks
 
 SHAPE = TransformerConfig(48, 2, 2)
+POLICIES = ("none", "save_matmuls", "save_attention", "block")
 
 
 def operations(remat, attention):
@@ -67,5 +68,5 @@ def test_a_policy_repeats_what_it_says_and_no_more(remat, matmuls, erfs, attenti
 
 def test_chunked_attention_is_kept_like_the_kernel():
     """Its loops are scans: over blocks of queries, and of keys."""
-    loops = {remat: operations(remat, "chunked")["scan"] for remat in REMAT_POLICIES}
+    loops = {remat: operations(remat, "chunked")["scan"] for remat in POLICIES}
     assert loops["none"] == loops["save_matmuls"] == loops["save_attention"] < loops["block"]

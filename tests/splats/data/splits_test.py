@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from splats.data.splits import Split, SplitConfig, make_split
 from training.errors import ConfigError
+from training.typed import build
 
 NAMES = tuple(f"{i:03d}.jpg" for i in range(20))
 
@@ -86,4 +87,4 @@ def test_bad_lists_are_config_errors(tmp_path, content, problem):
 )
 def test_bad_settings_are_config_errors(settings):
     with pytest.raises(ConfigError, match=r"split\."):
-        SplitConfig(**settings)
+        build(SplitConfig, settings, "split")

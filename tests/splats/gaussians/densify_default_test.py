@@ -26,15 +26,15 @@ def reference(population, gradient, thresholds, prune_large):
     for i in np.flatnonzero(np.asarray(population.alive)):
         scales = np.exp(np.asarray(population.gaussians["scales"][i]))
         opacity = 1 / (1 + np.exp(-float(population.gaussians["opacities"][i])))
-        high = gradient[i] > thresholds.gradient
-        small = scales.max() <= thresholds.small_scale * SCENE_SCALE
+        high = gradient[i] > thresholds.grow_grad2d
+        small = scales.max() <= thresholds.grow_scale3d * SCENE_SCALE
         if high and not small:
             counts["split"] += 1
             scales = scales / 1.6
             if thresholds.revised_opacity:
                 opacity = 1 - np.sqrt(1 - opacity)
-        gone = opacity < thresholds.prune_opacity or (
-            prune_large and scales.max() > thresholds.prune_scale * SCENE_SCALE
+        gone = opacity < thresholds.prune_opa or (
+            prune_large and scales.max() > thresholds.prune_scale3d * SCENE_SCALE
         )
         copies = 2 if high else 1
         counts["cloned"] += int(high and small)
@@ -63,7 +63,7 @@ def test_refinement_equals_the_list_reference(crowd, new_key, revised, prune_lar
     before, gradient = crowd
     before = pad_population(before, 128)
     gradient = jnp.pad(gradient, (0, 64))
-    thresholds = Thresholds(revised_opacity=revised, small_scale=0.03, prune_scale=0.06)
+    thresholds = Thresholds(revised_opacity=revised, grow_scale3d=0.03, prune_scale3d=0.06)
     key = new_key()
     after, counts = jax.jit(densify_default.refine, static_argnums=(3, 5))(
         before, gradient, key, SCENE_SCALE, prune_large, thresholds

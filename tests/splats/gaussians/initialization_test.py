@@ -38,7 +38,7 @@ def test_degree_zero_has_no_higher_harmonics(new_key):
 
 
 def test_capacity_doubles_until_a_third_is_free_and_stops_at_the_cap():
-    config = ModelConfig(initial_capacity=1000, capacity=10_000)
+    config = ModelConfig(initial_capacity=1000, cap_max=10_000)
     assert initial_capacity(600, config, False) == 1000
     assert initial_capacity(700, config, False) == 2000
     assert initial_capacity(9000, config, False) == 10_000

@@ -183,7 +183,7 @@ def test_one_ledger_row_says_how_even_the_shards_are():
 def test_a_capacity_that_the_devices_do_not_divide_is_refused_before_the_first_update():
     task = small_task(
         256,
-        model=replace(small_task().config.model, capacity=1023),
+        model=replace(small_task().config.model, cap_max=1023),
         shard_gaussians=True,
         mesh=MeshConfig(data=1, fsdp=2),
     )

@@ -44,7 +44,14 @@ def anisotropic(state):
 
 @functools.cache
 def program_on(devices, mesh, shard):
-    densify = DensifyConfig("default", start=0, stop=50, every=1, reset_every=30, gradient=1.2e-3)
+    densify = DensifyConfig(
+        "default",
+        refine_start_iter=0,
+        refine_stop_iter=50,
+        refine_every=1,
+        reset_every=30,
+        grow_grad2d=1.2e-3,
+    )
     task = small_task(
         batch_size=8,
         mesh=mesh,

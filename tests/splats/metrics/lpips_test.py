@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from splats.config import MetricsConfig
-from splats.config_checks import LPIPS_VARIANTS
+from splats.config import LPIPS_VARIANTS, MetricsConfig
 from splats.evaluation import photograph, score_view, summary
 from splats.metrics.lpips import SMALLEST, VARIANTS, Lpips, check_size
 from splats.metrics.lpips_weights import LINEAR_DIGESTS, load_lpips, read_weights

@@ -5,11 +5,8 @@ from __future__ import annotations
 import random
 from types import SimpleNamespace
 
-import pytest
-
 from training.checkpoint.retention import Retention
 from training.config import CheckpointConfig
-from training.errors import ConfigError
 
 
 def survivors(config: CheckpointConfig, saves: list[tuple[int, float | None]]) -> list[int]:
@@ -59,8 +56,3 @@ def test_the_newest_and_the_best_survive_any_sequence():
         kept = survivors(config, saves)
         best = max((pair for pair in saves if pair[1] is not None), key=lambda pair: pair[1])
         assert {*steps[-2:], best[0]} <= set(kept)
-
-
-def test_a_wrong_mode_is_refused():
-    with pytest.raises(ConfigError, match=r"best_mode is 'maximum'"):
-        Retention(CheckpointConfig(best_mode="maximum"))
