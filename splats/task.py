@@ -27,15 +27,15 @@ from splats.data.scene_facts import SceneFacts
 from splats.data.views import ViewSource, view_arrays
 from splats.gaussians import refinement, screen_gradients, sizes
 from splats.gaussians.exchange import GROUP
-from splats.gaussians.initialization import (
+from splats.gaussians.population import update_rows
+from splats.gaussians.refinement import SplatState, drawable, new_splat_state
+from splats.gaussians.sizes import Sizes
+from splats.gaussians.starting_gaussians import (
     NO_POINTS,
     StartingPoints,
     initial_gaussians,
     starting_points,
 )
-from splats.gaussians.population import update_rows
-from splats.gaussians.refinement import SplatState, drawable, new_splat_state
-from splats.gaussians.sizes import Sizes
 from splats.losses import bilateral, poses, regularizers
 from splats.losses.depth import supervising_points
 from splats.losses.over_devices import batch_sums, gaussian_shards

@@ -20,7 +20,7 @@ from splats.data.normalization import camera_centers
 from splats.export import trained_cloud
 from splats.formats import FORMATS, read_cloud, write_cloud
 from splats.formats.inria_ply import read_inria_ply
-from splats.formats.ply import read_ply, write_ply
+from splats.formats.ply_container import read_ply, write_ply
 from splats.predict import common_point, orbit_of_scene, shrunk
 from splats.synthetic import SyntheticConfig, write_scene
 from splats.video.camera_path import CameraPath, path_of_capture, write_path
