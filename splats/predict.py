@@ -125,6 +125,7 @@ def orbit_of_scene(facts: SceneFacts, count: int) -> CameraPath:
     """
     poses = facts.world_to_camera.astype(np.float64)
     centers, forward = camera_centers(poses), poses[:, 2, :3]
+    # Rows are the camera's axes in the world: the second points down, the third forward.
     up = -poses[:, 1, :3].mean(axis=0)
     up /= np.linalg.norm(up)
     focus = common_point(centers, forward)
@@ -153,6 +154,7 @@ def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
     Raises:
       InputError: nearly parallel axes.
     """
+    # I - f f^T measures the distance from an axis; summed, it is singular for parallel axes.
     across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
     total = across.sum(axis=0)
     if np.linalg.eigvalsh(total)[0] < LEAST_CONVERGENCE * len(centers):

@@ -58,6 +58,7 @@ def newest_step(workdir: Path) -> int | None:
 def scores_of(workdir: Path, step: int) -> dict[str, float]:
     """Metrics of the newest evaluation up to `step`, with its own `step`; empty without one."""
     steps = [int(p.stem) for p in (workdir / "eval").glob("*.json") if p.stem.isdigit()]
+    # A checkpoint is older than the newest evaluation may be: its own or an earlier one counts.
     known = max((found for found in steps if found <= step), default=None)
     if known is None:
         return {}

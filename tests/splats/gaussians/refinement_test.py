@@ -22,9 +22,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 SLOTS, ALIVE, LARGE, BUSY = 32, 16, 3, 5
 EVERY, RESET_EVERY = 100, 300
 THRESHOLD = 2e-4
-CONFIG = DensifyConfig("default", every=EVERY, reset_every=RESET_EVERY)
+CONFIG = DensifyConfig("default", refine_every=EVERY, reset_every=RESET_EVERY)
 PAUSING = DensifyConfig(
-    "default", every=EVERY, reset_every=RESET_EVERY, pause_after_reset=2 * EVERY
+    "default", refine_every=EVERY, reset_every=RESET_EVERY, pause_refine_after_reset=2 * EVERY
 )
 
 
