@@ -126,7 +126,7 @@ def compile_update(config_file: str, overrides: list[str]) -> dict:
     from training.registry import load_config, make_task
 
     config = load_config(config_file, overrides)
-    devices = topologies.get_topology_desc(**V4_32).devices
+    devices = topologies.get_topology_desc(**V4_32).devices  # pyright: ignore
     program = Program(make_task(config), Layout(make_mesh(config.mesh, devices)))
     lowered = program.lower()
     figures: dict = {"remat": config.model.remat, "jax": jax.__version__}  # pyright: ignore

@@ -36,7 +36,9 @@ def run_demo(system: str, folder: Path) -> int:
     command; it is asked for the next one when the last has ended well.
     """
     from launch.cli import main
+    from training.record.run_folder import open_run_folder
 
+    open_run_folder(folder)
     module = system_module(system, "demo")
     say(system, (module.__doc__ or "").splitlines()[0])
     for words in module.run(folder, recipes(system)):

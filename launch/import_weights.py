@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from launch import arguments, system_commands
 from training.registry import system_module
@@ -25,7 +26,7 @@ def add_arguments_of_system(parser: argparse.ArgumentParser, argv: Sequence[str]
 
 def add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--from", dest="source", required=True, metavar="PATH", help="weights to read"
+        "--from", dest="source", required=True, type=Path, metavar="PATH", help="weights to read"
     )
     arguments.add_workdir(parser)
     arguments.add_config(parser)

@@ -34,6 +34,7 @@ def overfit(args: argparse.Namespace) -> int:
     from training.errors import EXIT_DONE, EXIT_GUARD, ConfigError
     from training.overfit import overfit as train_on_fixed
     from training.overfit import write_verdict
+    from training.record.left_as_found import left_as_found
     from training.record.run_folder import open_run_folder
     from training.registry import load_config, make_task
 
@@ -41,7 +42,8 @@ def overfit(args: argparse.Namespace) -> int:
         raise ConfigError("--examples and --updates must be at least 1")
     config = load_config(args.config, args.overrides)
     if args.workdir is not None:
-        open_run_folder(args.workdir)
+        with left_as_found(args.workdir):
+            open_run_folder(args.workdir)  # a folder that cannot be written is told at once
     verdicts = train_on_fixed(make_task(config), args.examples, args.updates, print)
     if args.workdir is not None:
         write_verdict(args.workdir, verdicts)

@@ -12,8 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from etils import epath
-
+from training import storage
 from training.errors import InputError
 from training.registry import system_module, systems_with
 
@@ -89,9 +88,10 @@ def system_of_run(workdir: str) -> str:
     Raises:
       InputError: there is no readable `config.json` with a system in it.
     """
-    path = epath.Path(workdir) / "config.json"
+    path = storage.as_path(workdir) / "config.json"
     try:
-        return str(json.loads(path.read_text())["config"]["system"])
+        with storage.explained(workdir, "give the same command again"):
+            return str(json.loads(storage.read_text(path))["config"]["system"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read, so {workdir} is not the work folder of a run; "

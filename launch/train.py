@@ -38,6 +38,7 @@ def train(args: argparse.Namespace) -> int:
     """Loads the config, makes the task and trains; the stages of a pipeline one after the other."""
     import sys
 
+    from training.config_reads import watched
     from training.loop import fit
     from training.pipeline import run_pipeline
     from training.registry import load_stages, make_task
@@ -47,7 +48,7 @@ def train(args: argparse.Namespace) -> int:
     run_pipeline(
         stages,
         args.workdir,
-        lambda config, folder: fit(make_task(config), folder, args.overrides, allowed),
+        lambda config, folder: fit(make_task(watched(config)), folder, args.overrides, allowed),
         lambda sentence: print(sentence, file=sys.stderr, flush=True),
         allowed,
     )

@@ -52,13 +52,18 @@ def watched(config: T) -> T:
     return _watched(config, "", _Record())
 
 
+def is_watched(config: Any) -> bool:
+    """Whether the config notes what is read of it."""
+    return hasattr(type(config), "reads")
+
+
 def unread(config: Any) -> list[str]:
     """Dotted paths of the leaves of a watched config that nothing has read, in its order."""
     record: _Record = type(config).reads
     return [path for path in leaves(config) if path not in record.paths]
 
 
-def verdict(config: Any, defaults: Any) -> Verdict:
+def verdict(config: Any) -> Verdict:
     """Whether every key that was set is read by something.
 
     Call it once the program has compiled, evaluated and, where it has a refresh, refreshed: what
@@ -67,8 +72,8 @@ def verdict(config: Any, defaults: Any) -> Verdict:
 
     Args:
       config: from `watched`.
-      defaults: a config of the same class with nothing set.
     """
+    defaults = type(config).plain(config.system)  # a config with nothing set
     values, chosen = leaves(config), set(_chosen(config, defaults))
     idle = [path for path in unread(config) if path in chosen]
     if not idle:

@@ -141,7 +141,9 @@ def in_a_hurry() -> bool:
 
 def interruptible() -> AbstractContextManager[None]:
     """A wait that a stop breaks off, where no other host could then wait for this one."""
-    return contextlib.nullcontext() if jax.distributed.is_initialized() else stop.interruptible()
+    if jax.distributed.is_initialized():
+        return contextlib.nullcontext()
+    return stop.interruptible()
 
 
 def interruptible_call(function: Callable[[], T]) -> T:

@@ -11,48 +11,34 @@ step and on replicated numbers only, so that every process takes them alike.
 from __future__ import annotations
 
 import contextlib
-import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import jax
 
-from training import distributed, stop
+from training import config_reads, distributed, stop
 from training.capabilities import Refreshable
-from training.checkpoint.resume import data_position, open_state, saved_facts
-from training.checkpoint.store import CheckpointReader, CheckpointStore
+from training.checkpoint.best_metric import check_best_metric
+from training.checkpoint.resume import data_position, saved_facts
 from training.errors import DataFault, GuardStop, PodvisionError
-from training.evaluation import evaluate_state, read_evaluations, write_evaluation
-from training.guards.book import EVALUATION, LOG, START, STEP, GuardBook
-from training.guards.start import run_start_guards
-from training.guards.watch import restart_scales, watches
-from training.guards.watchdog import Watchdog
+from training.evaluation import evaluate_state, write_evaluation
+from training.guards.book import EVALUATION, LOG, STEP
+from training.guards.watch import restart_scales
 from training.mesh import Layout, make_mesh
-from training.overfit import read_verdict
 from training.program import ReadMetrics, called
-from training.record import library_log
-from training.record.events import EventLog
-from training.record.metrics import MetricWriter
-from training.record.presentation import presentation_of
-from training.record.progress import Meter, Progress
-from training.record.recorder import Evidence, Recorder
-from training.record.report import write_report
+from training.record.recorder import Evidence
 from training.record.run_folder import (
     DONE,
     PREEMPTED,
     held_run_folder,
     ledger_table,
     mark,
-    read_ledger,
-    resolved_config,
-    write_config,
     write_table,
 )
 from training.resize import grow, settled
-from training.schedules import longest_warmup
 from training.step import replay_reasons
 from training.storage import PathLike
-from training.stream import Chunk, ExampleStream, prefetched
+from training.stream import Chunk, prefetched
 from training.task import Task
 from training.verdict import Verdict
 
@@ -88,86 +74,23 @@ def fit(
     return outcome
 
 
-class Run:
-    """The parts of one launch. `train` is the loop; the other methods are its steps."""
+class Run(OpenRun):
+    """One launch: `train` is the loop; the other methods are its steps."""
 
-    def __init__(
-        self,
-        task: Task,
-        workdir: PathLike,
-        layout: Layout,
-        overrides: Sequence[str],
-        allow_config_change: Sequence[str],
-    ):
-        """Opens everything; a refusal comes before anything is written to the work folder."""
-        config, main = task.config, distributed.is_main()
-        self.config, self.workdir, self.layout, self.main = config, workdir, layout, main
-        started = time.time()
-        self.config_json = resolved_config(config)
-        distributed.assert_same("the resolved config", self.config_json)
-        guards = task.guards()
-        self.book = GuardBook(config.guards, guards.names)
-        said: list[str] = []
-        reader = CheckpointReader(workdir, config.checkpoint)
-        self.program, self.state, self.resumed = open_state(
-            task, layout, reader, self.config_json, allow_config_change, said.append
-        )
-        self.plan, self.step = self.program.plan, int(self.state.step)
-        self.stream = ExampleStream(
-            task.sources().train,
-            config.seed,
-            config.batch_size,
-            layout.rows(config.batch_size),
-            config.loader,
-        )
-        self.store = CheckpointStore(workdir, config.checkpoint, self.resumed)
-        self.events = EventLog(workdir, main, started=started)
-        if main:
-            write_config(workdir, config, list(overrides), self.plan.total)
-        library_log.keep(workdir, jax.process_index())
-        self.writer = MetricWriter(
-            workdir, config.log, config.name or config.system, self.config_json, main, self.resumed
-        )
-        self.meter = Meter(
-            config.batch_size,
-            task.describe().flops_per_example,
-            layout.mesh.devices.flat[0].device_kind,
-            layout.mesh.devices.size,
-        )
-        lines = presentation_of(config.system).progress_lines
-        self.progress = Progress(self.plan.total, self.step, main, lines=lines)
-        for sentence in said:
-            self.progress.say(sentence)
-        self.recorder = Recorder(
-            workdir,
-            config.guards.recorder_batches,
-            held_batches=2 * self.plan.updates_per_call,
-            process=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        warmup = longest_warmup(config.optimizer, self.plan.total)
-        self.watches = watches(config.guards, task.loss_terms, guards, warmup)
-        self.watchdog = Watchdog(
-            workdir,
-            config.guards.hang_seconds,
-            config.guards.hang_factor,
-            jax.process_index(),
-            on_hang=self._on_hang,
-        )
-        self.evaluations = read_evaluations(workdir, self.step)
-        self.ledger = read_ledger(workdir, self.step)
-        self.saved: deque[int] = deque(maxlen=2)  # steps whose saves were begun last
-        # The call that is still running on the device; its metrics are looked at one call later.
-        self.pending: tuple[Chunk, ReadMetrics] | None = None
-        self.events.launch(self.step)
+    # The call that is still running on the device; its metrics are looked at one call later.
+    pending: tuple[Chunk, ReadMetrics] | None = None
+    # Whether it is still open which keys of the config are of no use.
+    config_unjudged: bool = False
 
     def train(self) -> str:
         """Trains until all is made, or any host is to stop. Returns "done" or "preempted"."""
         self._mark(None)
+        # A resumed run does not read what only a fresh start needs, and the start was judged.
+        self.config_unjudged = self.resumed is None and config_reads.is_watched(self.config)
         try:
             if self.step < self.plan.total:
                 distributed.raise_if_stopping()
-                self._check_before_start()
+                self.check_before_start()
             else:
                 self.progress.say(f"all {self.plan.total} updates were made before")
             self._catch_up()
@@ -204,19 +127,8 @@ class Run:
             if self._boundary(self.step):
                 self._drain()
             self._evaluate_and_save()
-
-    def close(self, outcome: str, reason: str) -> None:
-        """Ends every part and writes the report; `outcome` is done, preempted or stopped."""
-        self.stream.close()
-        self.progress.close()
-        self.events.stop(self.step, outcome, reason)
-        self.events.close()
-        self.writer.close()
-        if self.main:
-            self.book.write(self.workdir)
-            write_report(self.workdir)
-        if outcome != "stopped":
-            self.store.close()
+            if self.config_unjudged:
+                self._judge_config()
 
     def _mark(self, marker: str | None) -> None:
         if self.main:
@@ -239,30 +151,6 @@ class Run:
         due = self.step == 0 or self.plan.evaluates(self.step)
         if due and not any(row["step"] == self.step for row in self.evaluations):
             self._evaluate()
-
-    def _check_before_start(self) -> None:
-        with self.events.measure("init", self.step):
-            run_start_guards(self.book, self.program, self.stream, self.state, self.step)
-        for watch in self.watches:
-            self.book.declare(watch.name, STEP, watch.promise)
-        self.book.declare("hang", STEP, f"no step took {self.watchdog.limit:.0f} s or longer")
-        allowed = self.config.loader.max_replaced_fraction
-        kept = f"less than {allowed:.1%} of the examples had to be replaced"
-        self.book.declare("data-replaced", STEP, kept)
-        tested = read_verdict(self.workdir)
-        if tested is None:
-            self.book.declare("overfit", START, "no verdict of podvision overfit is in this folder")
-        else:
-            self.book.record(tested, START)
-        for name in self.config.guards.off:
-            self.book.declare(name, "off", "switched off by config.guards.off")
-        if self.resumed is not None:
-            fits = f"the checkpoint of step {self.step} fits the model leaf by leaf"
-            self.book.record(Verdict("checkpoint-diff", True, fits), START)
-        if self.main:
-            self.book.write(self.workdir)
-            for name, table in self.program.tables().items():
-                write_table(self.workdir, name, table)
 
     def _chunks(self):
         return prefetched(self.stream, self.plan.calls(self.step), self.layout)
@@ -298,7 +186,7 @@ class Run:
         return read
 
     @contextlib.contextmanager
-    def interlude(self, event: str):
+    def interlude(self, event: str) -> Iterator[None]:
         """Time that is not a step's: compilation, evaluation, a save."""
         with self.events.measure(event, self.step), self.meter.pause(), self.watchdog.paused():
             yield
@@ -356,11 +244,6 @@ class Run:
             checkpoint=self.store.folder.step_path(max(earlier)) if earlier else None,
         )
 
-    def _on_hang(self, sentence: str) -> None:
-        """Called by the watchdog's thread: a hang is said and noted, it does not stop the run."""
-        self.progress.say(sentence)
-        self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
-
     def _boundary(self, step: int) -> bool:
         return self.plan.evaluates(step) or self.plan.saves(step) or self.plan.refreshes(step)
 
@@ -369,6 +252,17 @@ class Run:
         metrics = self._evaluate() if self.plan.evaluates(self.step) else None
         if self.plan.saves(self.step):
             self._save(metrics)
+
+    def _judge_config(self) -> None:
+        """Names keys that are set and not read, once all that reads keys has run."""
+        if not (self.evaluations and self.saved and (self.plan.refresh is None or self.ledger)):
+            return
+        self.config_unjudged = False
+        # So late it is a warning: what was learned is not wrong, only not what somebody wanted.
+        verdict = replace(config_reads.verdict(self.config), warning=True)
+        self.book.record(verdict, LOG)
+        if not verdict.passed:
+            self.progress.say(f"{verdict.name}: {verdict.sentence}")
 
     def _refresh(self, chunk: Chunk) -> None:
         """Rewrites the state before the updates of a call."""
@@ -398,6 +292,7 @@ class Run:
         self.writer.write(self.step, {f"eval/{n}": v for n, v in result.metrics.items()})
         self.writer.write_images(self.step, result.images)
         self.progress.evaluation(self.step, result.metrics)
+        check_best_metric(self.config.checkpoint, result.metrics)
         self.evaluations.append({"step": float(self.step), **result.metrics})
         for verdict in self.program.task.guards().evaluation(self.evaluations):
             self.book.require(verdict, EVALUATION)

@@ -91,16 +91,16 @@ class Optimizer:
     def trained_labels(self) -> PyTree:
         return self.trained(self.labels)
 
-    def init(self, params: PyTree) -> optax.OptState:
-        """Moments of zero for what is trained."""
+    def init(self, params: PyTree) -> Any:
+        """Moments of zero for what is trained: an `optax.ScaleByAdamState`."""
         return self.adam.init(self.trained(params))
 
     def learning_rates(self, applied: jax.Array) -> dict[str, jax.Array]:
         return {label: schedule(applied) for label, schedule in self.schedules.items()}
 
     def update(
-        self, gradients: PyTree, opt_state: optax.OptState, trained: PyTree, applied: jax.Array
-    ) -> tuple[PyTree, optax.OptState, dict[str, jax.Array]]:
+        self, gradients: PyTree, opt_state: Any, trained: PyTree, applied: jax.Array
+    ) -> tuple[PyTree, Any, dict[str, jax.Array]]:
         """Additive updates of what is trained, the new moments, and the learning rates used."""
         rates = self.learning_rates(applied)
         directions, opt_state = self.adam.update(gradients, opt_state, trained)

@@ -215,6 +215,6 @@ def _own_rows(
 
 
 @cache
-def _mesh_of(device: jax.Device) -> jax.sharding.Mesh:
+def _mesh_of(device: Any) -> jax.sharding.Mesh:
     """A mesh of one device: under the mesh of the run, every host would have to compute alike."""
     return make_mesh(MeshConfig(), [device])

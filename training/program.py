@@ -93,8 +93,9 @@ class Program:
         labels = self.task.optimizer_groups(params)
         if jax.tree.structure(labels) != jax.tree.structure(params):
             raise ConfigError("the task's optimizer groups do not cover exactly its parameters")
-        own = isinstance(self.task, OptimizerOwner)
-        settings = self.task.optimizer() if own else self.config.optimizer
+        task, settings = self.task, self.config.optimizer
+        if isinstance(task, OptimizerOwner):
+            settings = task.optimizer()
         return build_optimizer(settings, labels, self.plan.total)
 
     def _create(self) -> TrainState:
@@ -127,7 +128,9 @@ class Program:
             self.task.resident(),
         )
 
-    def abstract_batches(self, updates: int = 1, variant: Hashable = None) -> Batch:
+    def abstract_batches(
+        self, updates: int = 1, variant: Hashable = None
+    ) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and shardings of the batches `[updates, batch, ...]` of one call."""
         keys = self.task_of(variant).describe().batch_keys | STREAM_KEYS
         sharding = NamedSharding(self.layout.mesh, PartitionSpec(None, ("data", "fsdp")))

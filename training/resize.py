@@ -7,6 +7,7 @@ same call. The capacity grows and each of them is made again, on the same batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import jax
@@ -32,9 +33,9 @@ class Growing(Protocol):
     writer: MetricWriter
     progress: Progress
 
-    def dispatch(self, chunk: Chunk) -> ReadMetrics: ...
+    def dispatch(self, chunk: Chunk, may_stop: bool = False) -> ReadMetrics: ...
 
-    def interlude(self, event: str): ...
+    def interlude(self, event: str) -> AbstractContextManager[None]: ...
 
 
 def settled(run: Growing, chunk: Chunk, rows: Rows) -> Iterator[tuple[Chunk, Rows]]:

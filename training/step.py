@@ -87,7 +87,9 @@ def _optimized(
     return replace(state, params=params, opt_state=opt_state), metrics, rates
 
 
-def _apply(task, optimizer, settings, state, g: BatchGradients) -> tuple[TrainState, Metrics]:
+def _apply(
+    task: Any, optimizer: Optimizer, settings: StepSettings, state: TrainState, g: BatchGradients
+) -> tuple[TrainState, Metrics]:
     """The state after an update that is not suppressed, and what to log of it."""
     # Measured before the clip: afterwards an exploded gradient looks like any other.
     norm = global_norm(g.gradients)

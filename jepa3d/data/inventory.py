@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etils import epath
+
 from jepa3d.config import PrepareSettings
 from jepa3d.data.dicom import DicomIdentity, read_identity
 from jepa3d.data.scanners import (
@@ -60,7 +62,7 @@ class Inventory:
     ignored_files: int = 0
 
 
-def take_inventory(root: Path, output: Path, settings: PrepareSettings) -> Inventory:
+def take_inventory(root: Path, output: epath.Path | Path, settings: PrepareSettings) -> Inventory:
     """Lists every input under `root`; `output` may lie inside and is not looked into.
 
     Raises:
@@ -132,7 +134,9 @@ def _participant_of(row: dict[str, str]) -> str:
     return next((row[c].strip() for c in _PARTICIPANT_COLUMNS if row.get(c)), "")
 
 
-def _scan(root: Path, output: Path, inventory: Inventory) -> tuple[list[str], dict[str, int]]:
+def _scan(
+    root: Path, output: epath.Path | Path, inventory: Inventory
+) -> tuple[list[str], dict[str, int]]:
     """Relative paths of DICOM-like and array files, and number of images by folder."""
     candidates: list[str] = []
     images: dict[str, int] = {}

@@ -44,12 +44,12 @@ def finish(recipe):
     systems = registry.SYSTEMS
     stopped_run.register()
 
-    def train(workdir: Path) -> dict[int, float]:
-        assert cli.main(["train", "--config", recipe, "--workdir", str(workdir)]) == 0
+    def to_the_end(workdir: Path) -> dict[int, float]:
+        assert cli.main(train(recipe, workdir)) == 0
         assert (workdir / "DONE").exists() and not (workdir / "PREEMPTED").exists()
         return losses(workdir)
 
-    yield train
+    yield to_the_end
     registry.SYSTEMS = systems
 
 
@@ -60,12 +60,21 @@ def uninterrupted(finish, tmp_path_factory) -> dict[int, float]:
     return found
 
 
+# The program without a phase that takes long.
+AS_INSTALLED = """
+import fcntl, sys, termios
+fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
+from launch.cli import start
+start()
+"""
+
+
 class StartedRun:
     """A process and all that it has printed so far; in a pseudo-terminal or with a pipe."""
 
-    def __init__(self, phase: str, recipe: str, workdir: Path, terminal: bool = False):
-        command = [sys.executable, "-m", "tests.pod.stopped_run", phase, "train"]
-        command += ["--config", recipe, "--workdir", str(workdir)]
+    def __init__(self, phase: str, words: list[str], terminal: bool = False):
+        how = ["-m", "tests.pod.stopped_run", phase] if phase else ["-c", AS_INSTALLED]
+        command = [sys.executable, *how, *words]
         here, there = pty.openpty() if terminal else os.pipe()
         self.terminal, self.reading = here if terminal else None, here
         # The process makes a terminal on its standard input its own, so that Ctrl-C reaches it.
@@ -110,6 +119,10 @@ class StartedRun:
             time.sleep(0.05)  # for the thread that reads
 
 
+def train(recipe: str, workdir: Path) -> list[str]:
+    return ["train", "--config", recipe, "--workdir", str(workdir)]
+
+
 def assert_everything_is_saved(workdir: Path) -> None:
     """The marker names the newest checkpoint, and no update was made after it."""
     marked = int((workdir / "PREEMPTED").read_text())
@@ -149,12 +162,13 @@ def test_a_stop_in_any_phase_saves_everything_and_the_run_goes_on_bit_for_bit(
 ):
     phase, number, terminal = case
     workdir = tmp_path / "run"
+    words = train(recipe, workdir)
     if phase == "restore":
-        first = StartedRun("update", recipe, workdir)
+        first = StartedRun("update", words)
         first.wait_for("in update")
         first.send(TERMINATE)
         assert first.end() == 0
-    run = StartedRun(phase, recipe, workdir, terminal)
+    run = StartedRun(phase, words, terminal)
     run.wait_for(f"in {phase}")
     run.send(number)
     assert run.end() == 0, run.output
@@ -169,7 +183,7 @@ def test_a_stop_in_any_phase_saves_everything_and_the_run_goes_on_bit_for_bit(
 def test_a_second_ctrl_c_ends_at_once_and_what_was_saved_serves(
     recipe, finish, uninterrupted, tmp_path
 ):
-    run = StartedRun("refresh", recipe, tmp_path / "run", terminal=True)
+    run = StartedRun("refresh", train(recipe, tmp_path / "run"), terminal=True)
     run.wait_for("in refresh")
     run.send(INTERRUPT)
     run.wait_for("asked to stop")
@@ -178,3 +192,40 @@ def test_a_second_ctrl_c_ends_at_once_and_what_was_saved_serves(
     assert run.end() == 130
     assert "ended at once" in run.output and "Traceback" not in run.output
     assert finish(tmp_path / "run") == uninterrupted
+
+
+SENTENCES = {INTERRUPT: (130, "ended by Ctrl-C"), TERMINATE: (143, "ended by SIGTERM")}
+
+
+@pytest.mark.parametrize("number", [pytest.param(INTERRUPT, marks=pytest.mark.slow), TERMINATE])
+@pytest.mark.parametrize("command", ["evaluate", pytest.param("overfit", marks=pytest.mark.slow)])
+def test_a_command_without_anything_to_save_ends_with_one_sentence(
+    command, number, recipe, finish, tmp_path
+):
+    workdir = tmp_path / "run"
+    words = ["overfit", "--config", recipe]
+    if command == "evaluate":
+        finish(workdir)
+        words = ["evaluate", "--workdir", str(workdir)]
+    run = StartedRun("evaluation", words, terminal=number == INTERRUPT)
+    run.wait_for("in evaluation")
+    run.send(number)
+    code, sentence = SENTENCES[number]
+    assert run.end() == code, run.output
+    assert run.output.count("podvision") == 1 and f"{sentence} before it was done" in run.output
+    assert "Traceback" not in run.output
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_preparation_and_its_processes_with_one_sentence(tmp_path):
+    from jepa3d.synthetic import write_tree
+
+    write_tree(tmp_path / "dicom", participants=12)
+    words = ["prepare", "jepa3d", "--input", f"{tmp_path / 'dicom'}", "--workers", "2"]
+    words += ["--output", f"{tmp_path / 'records'}", "--shape", "8,32,32", "--patch", "4,8,8"]
+    run = StartedRun("", words, terminal=True)
+    run.wait_for("preparing")
+    run.send(INTERRUPT)
+    assert run.end() == 130, run.output
+    assert "ended by Ctrl-C before it was done" in run.output
+    assert "Traceback" not in run.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,15 +40,13 @@ class Result:
 @pytest.fixture
 def podvision(capfd):
     """Runs `podvision ...` in this process, on its eight virtual devices."""
-    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments) -> Result:
         capfd.readouterr()
         code = cli.main([str(argument) for argument in arguments])
         return Result(code, *capfd.readouterr())
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run
 
 
 def command_environment(devices: int = 1) -> dict[str, str]:

@@ -141,7 +141,7 @@ def test_overfit_of_a_config_that_cannot_learn_ends_with_3(recipe, podvision):
 
 BAD = {
     "unknown key": (["--config.optimizer.learning_rat=1"], "did you mean learning_rate"),
-    "unknown group": (["--config.optimizer.learning_rate=1"], "did you mean optimizer"),
+    "unknown group": (["--config.optimzer.learning_rate=1"], "did you mean optimizer"),
     "wrong type": (["--config.batch_size=many"], "config.batch_size"),
     "not divisible": (["--config.accumulation=3"], "not divisible"),
     "missing folder": (["--config.data.folder=nowhere/at/all"], "nowhere/at/all"),
@@ -161,7 +161,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(case, recipe, tmp_path, podvi
     assert result.returncode == 2, result.stderr
     assert said in result.stderr
     assert "Traceback" not in result.stderr
-    assert len([line for line in result.stderr.splitlines() if line.startswith("podvision")]) == 1
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("podvision")
+    assert not (tmp_path / "run").exists(), "a refused command leaves nothing"
 
 
 def test_an_unwritable_work_folder_is_refused(recipe, tmp_path, podvision):

@@ -16,12 +16,12 @@ from pathlib import Path
 import jax
 from training.config_reads import verdict, watched
 from training.loop import fit
-from training.registry import config_class, load_config, make_task
+from training.registry import load_config, make_task
 jax.config.update("jax_disable_most_optimizations", True)
 recipe, workdir, *overrides = sys.argv[1:]
 config = watched(load_config(recipe, overrides))
 fit(make_task(config), Path(workdir))
-found = verdict(config, config_class(config.system)(config.system))
+found = verdict(config)
 print("\\n" + json.dumps([found.passed, found.sentence]))
 """
 SHORT = ["total.updates=4", "evaluation.every.updates=4", "checkpoint.every.updates=4"]

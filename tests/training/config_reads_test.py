@@ -171,12 +171,10 @@ def read_all_but(config, *left_out):
 
 
 class TestVerdict:
-    defaults = TrainConfig("toy")
-
     def of(self, config, *left_out):
         config = watched(config)
         read_all_but(config, *left_out)
-        return verdict(config, self.defaults)
+        return verdict(config)
 
     def test_a_config_that_is_read_whole_passes(self):
         assert self.of(PLAIN).passed

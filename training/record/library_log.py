@@ -5,6 +5,7 @@ warnings and the tracebacks of background threads are held back from the start o
 written once the work folder is the run's (`keep`): a refused command leaves nothing there. Then
 what native code prints goes there, too. A crash before that shows what was held back.
 
+In a bucket, where files cannot grow, it is the log of the last launch and written at its end.
 Messages of this program itself (the root logger, warnings and above) are shown in both places.
 """
 
@@ -14,12 +15,15 @@ import contextlib
 import logging
 import os
 import sys
+import tempfile
 import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+
+from training import storage
+from training.errors import InputError
 
 STDERR = 2
 HELD_RECORDS = 200
@@ -35,7 +39,8 @@ class LibraryLog(logging.Handler):
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self.held: deque[str] = deque(maxlen=HELD_RECORDS)
-        self.file: Path | None = None
+        self.file: storage.PathLike | None = None
+        self._local: str | None = None  # where the file is until it goes into a bucket
         self._terminal: int | None = None
         self._stream: Any = None
         self._ended = threading.Event()
@@ -54,27 +59,50 @@ class LibraryLog(logging.Handler):
         with contextlib.suppress(OSError):
             os.write(STDERR, (text + "\n").encode(errors="backslashreplace"))
 
-    def open(self, file: Path) -> None:
+    def open(self, file: storage.PathLike) -> None:
         """Continues in a file, with all that goes to standard error without passing Python."""
-        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._send()
+        local = os.fspath(file)
+        if storage.is_bucket(file):  # which has no files that grow: it is sent at the end
+            number, local = tempfile.mkstemp(prefix="podvision-", suffix=".txt")
+            os.close(number)
+            self._local = local
+        opened = os.open(local, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         sys.stderr.flush()
         if standard_error_is(sys.stderr):
             self._stream = sys.stderr
             encoding, errors = sys.stderr.encoding, sys.stderr.errors
             copy = os.dup(STDERR)
             sys.stderr = os.fdopen(copy, "w", buffering=1, encoding=encoding, errors=errors)
-        self._terminal = os.dup(STDERR)
+        if self._terminal is None:  # else it is the next stage of a pipeline
+            self._terminal = os.dup(STDERR)
+            cutter = threading.Thread(target=self._cut_now_and_then, name="log", daemon=True)
+            cutter.start()
         os.dup2(opened, STDERR)
         os.close(opened)
+        cut(STDERR)
         self.file = file
         for text in self.held:
             self.write(text)
         self.held.clear()
-        threading.Thread(target=self._cut_now_and_then, name="library log", daemon=True).start()
+
+    def _send(self) -> None:
+        """Copies the file into the bucket that it is for."""
+        if self._local is None or self.file is None:
+            return
+        local, self._local = self._local, None
+        try:
+            with open(local, "rb") as written, storage.explained(self.file, f"look at {local}"):
+                storage.replace_bytes(self.file, written.read())
+        except InputError as error:  # how the run itself ended has been said
+            print(f"podvision: {error}", file=sys.stderr)
+            return
+        os.remove(local)
 
     def end(self) -> None:
         """Gives standard error back."""
         self._ended.set()
+        self._send()
         if self._terminal is None:
             return
         if self._stream is not None:
@@ -85,7 +113,6 @@ class LibraryLog(logging.Handler):
         self.file = self._terminal = self._stream = None
 
     def _cut_now_and_then(self) -> None:
-        cut(STDERR)
         while not self._ended.wait(SECONDS_BETWEEN_CUTS):
             cut(STDERR)
 
@@ -140,12 +167,12 @@ def captured(debug: bool) -> Iterator[None]:
         _log = None
 
 
-def keep(workdir: str | os.PathLike[str], host: int) -> None:
+def keep(workdir: storage.PathLike, host: int) -> None:
     """From now on the log is a file of the work folder; call it when the folder is the run's."""
     if _log is None:
         return
     name = "log.txt" if host == 0 else f"log-{host}.txt"
-    _log.open(Path(workdir) / name)
+    _log.open(storage.as_path(workdir) / name)
 
 
 def _write_exception(where: str, error: BaseException | None) -> None:

@@ -14,6 +14,7 @@ from etils import epath
 from training import folder_lock, storage
 from training.config import TrainConfig
 from training.errors import InputError
+from training.record.left_as_found import left_as_found
 from training.registry import make_config, versions
 from training.storage import PathLike, read_json_object, replace_text
 from training.typed import plain
@@ -72,6 +73,7 @@ def held_run_folder(workdir: PathLike, main: bool) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(storage.explained(workdir, AGAIN))
         if main:
+            stack.enter_context(left_as_found(workdir))
             stack.enter_context(folder_lock.held(open_run_folder(workdir)))
         yield
 

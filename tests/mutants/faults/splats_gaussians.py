@@ -50,8 +50,8 @@ FAULTS = (
     Fault(
         "small Gaussians are split, large ones duplicated",
         DEFAULT,
-        "small = largest <= thresholds.small_scale * scene_scale",
-        "small = largest > thresholds.small_scale * scene_scale",
+        "small = largest <= thresholds.grow_scale3d * scene_scale",
+        "small = largest > thresholds.grow_scale3d * scene_scale",
         (
             "tests/splats/gaussians/densify_default_test.py"
             "::test_refinement_equals_the_list_reference"
@@ -80,8 +80,8 @@ FAULTS = (
     Fault(
         "large Gaussians are pruned from the start",
         DEFAULT,
-        "(largest > thresholds.prune_scale * scene_scale) & prune_large",
-        "(largest > thresholds.prune_scale * scene_scale)",
+        "(largest > thresholds.prune_scale3d * scene_scale) & prune_large",
+        "(largest > thresholds.prune_scale3d * scene_scale)",
         (
             "tests/splats/gaussians/densify_default_test.py"
             "::test_refinement_equals_the_list_reference"
@@ -100,7 +100,7 @@ FAULTS = (
     Fault(
         "the pause after an opacity reset is ignored",
         REFINEMENT,
-        "paused = applied % config.reset_every < config.pause_after_reset",
+        "paused = applied % config.reset_every < config.pause_refine_after_reset",
         "paused = applied < 0",
         (
             "tests/splats/gaussians/refinement_test.py"
@@ -200,8 +200,8 @@ FAULTS = (
     Fault(
         "opaque Gaussians are shaken most",
         MCMC,
-        "jax.nn.sigmoid(-100.0 * (opacity - minimum_opacity))",
-        "jax.nn.sigmoid(100.0 * (opacity - minimum_opacity))",
+        "jax.nn.sigmoid(-100.0 * (opacity - min_opacity))",
+        "jax.nn.sigmoid(100.0 * (opacity - min_opacity))",
         (
             "tests/splats/gaussians/densify_mcmc_test.py"
             "::test_noise_is_the_covariance_times_a_gated_normal"

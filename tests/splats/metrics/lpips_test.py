@@ -159,7 +159,6 @@ def test_no_file_and_no_safetensors_file_are_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (MetricsConfig("squeeze", "w"), "'squeeze' is no variant; use alex, vgg"),
         (MetricsConfig("vgg"), "config.metrics.lpips_weights is not"),
         (MetricsConfig("", "w"), "config.metrics.lpips is not"),
     ],

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 
 import pytest
+from etils import epath
 
 from tests.conftest import REPOSITORY
+from training import storage
 from training.record import library_log
 
 SPEAKERS = """
@@ -105,6 +109,48 @@ def test_everything_is_given_back(tmp_path):
     assert before == (root.level, root.handlers, threading.excepthook, sys.unraisablehook)
     assert sys.stderr is stream and warnings.showwarning is shown
     assert os.fstat(2).st_ino == number
+
+
+def test_in_a_bucket_the_log_is_written_whole_at_the_end(tmp_path, monkeypatch, capfd):
+    sent = {}
+    monkeypatch.setattr(storage, "as_path", lambda path: epath.Path(path))
+    monkeypatch.setattr(storage, "replace_bytes", lambda path, data: sent.update({path: data}))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with library_log.captured(debug=False):
+        library_log.keep("gs://bucket/run", 1)
+        logging.getLogger("absl").warning("a page of noise")
+        assert not sent
+    ((path, data),) = sent.items()
+    assert str(path) == "gs://bucket/run/log-1.txt" and b"a page of noise" in data
+    assert list(tmp_path.iterdir()) == [] and capfd.readouterr().err == ""
+
+
+def test_a_log_that_cannot_be_sent_is_kept_and_named(tmp_path, monkeypatch, capfd):
+    def refuse(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "as_path", lambda path: epath.Path(path))
+    monkeypatch.setattr(storage, "replace_bytes", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with library_log.captured(debug=False):
+        library_log.keep("gs://bucket/run", 0)
+        logging.getLogger("absl").warning("a page of noise")
+    (kept,) = tmp_path.iterdir()
+    assert "a page of noise" in kept.read_text()
+    assert f"look at {kept}" in capfd.readouterr().err
+
+
+def test_each_stage_of_a_pipeline_has_its_own_file_and_all_is_given_back(tmp_path, capfd):
+    with library_log.captured(debug=False):
+        for stage in ("first", "second"):
+            (tmp_path / stage).mkdir()
+            library_log.keep(tmp_path / stage, 0)
+            logging.getLogger("absl").warning("in the %s", stage)
+    os.write(2, b"the terminal again\n")
+    assert capfd.readouterr().err == "the terminal again\n"
+    texts = [(tmp_path / stage / "log.txt").read_text() for stage in ("first", "second")]
+    assert "in the first" in texts[0] and "in the second" in texts[1]
+    assert "second" not in texts[0] and "first" not in texts[1]
 
 
 def test_a_file_that_has_grown_too_large_keeps_its_newer_half_in_whole_lines(tmp_path, monkeypatch):
