@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from splats.config import DensifyConfig
-from splats.config_checks import RESET_CEILING
+from splats.config import RESET_CEILING, DensifyConfig
 from splats.gaussians import densify_default, densify_mcmc, screen_gradients
 from splats.gaussians.population import (
     Gaussians,
