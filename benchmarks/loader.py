@@ -4,7 +4,8 @@ Photographs are synthetic JPEG files of 640 x 480 pixels, decoded, resized to 64
 at random, as a detector's host side does; records are synthetic OCT volumes, written and prepared
 by the program itself. Every setting reads the same examples by the readers of the training stream;
 nothing is put on a device. Settings are measured in turn, several rounds, and the best round of
-each counts, because the machine may be busy. Processes have started before.
+each counts, because the machine may be busy. Processes have started before. "CPU ms here" is what
+an example costs the process that trains, whatever else the machine does.
 
 Run: python benchmarks/loader.py [--examples 256] [--rounds 3] [--threads 1 2 4] [--processes 1 2]
 """
@@ -88,15 +89,15 @@ def records(folder: Path) -> Any:
     return VolumeSource(folder / "records", "train")
 
 
-def seconds(readers: Readers, source: Any, examples: int) -> float:
-    """Seconds for so many examples."""
+def seconds(readers: Readers, source: Any, examples: int) -> tuple[float, float]:
+    """Wall seconds and CPU seconds of this process for so many examples."""
     groups = [range(i, i + GROUP) for i in range(0, examples, GROUP)]
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     for _ in ReadAhead(
         readers, groups, lambda position: readers.load(position % len(source), position)
     ):
         pass
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - cpu_start
 
 
 def report(name: str, source: Any, arguments: argparse.Namespace) -> None:
@@ -105,23 +106,26 @@ def report(name: str, source: Any, arguments: argparse.Namespace) -> None:
     settings += [(0, count) for count in arguments.processes]
     readers = {setting: Readers(source, *setting) for setting in settings}
     best = dict.fromkeys(settings, float("inf"))
+    cpu = dict.fromkeys(settings, float("inf"))
     for setting in settings:  # starts the processes, opens the files
         seconds(readers[setting], source, GROUP * max(setting))
     for _ in range(arguments.rounds):
         for setting in settings:
             time.sleep(arguments.pause)
-            taken = seconds(readers[setting], source, arguments.examples)
+            taken, used = seconds(readers[setting], source, arguments.examples)
             best[setting] = min(best[setting], taken)
+            cpu[setting] = min(cpu[setting], used)
     for one in readers.values():
         one.close()
     size = sum(np.asarray(value).nbytes for value in source[0].values())
     print(f"\n{name}, {size / 1e6:.2f} MB an example")
-    print(f"{'readers':<14} {'examples/s':>10} {'to one thread':>14}")
+    print(f"{'readers':<14} {'examples/s':>10} {'to one thread':>14} {'CPU ms here':>12}")
     for threads, processes in settings:
         taken = best[threads, processes]
         label = f"{processes} processes" if processes else f"{threads} threads"
         ratio = best[settings[0]] / taken
-        print(f"{label:<14} {arguments.examples / taken:>10.1f} {ratio:>13.2f}x", flush=True)
+        rate, used = arguments.examples / taken, 1e3 * cpu[threads, processes] / arguments.examples
+        print(f"{label:<14} {rate:>10.1f} {ratio:>13.2f}x {used:>12.2f}", flush=True)
 
 
 def main() -> None:

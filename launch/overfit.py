@@ -7,7 +7,6 @@ gradient, 3 if not. Nothing is written, but the verdict where --workdir asks for
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from launch import arguments
 
@@ -18,7 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--updates", type=int, default=300, help="how many updates (300)")
     parser.add_argument(
         "--workdir",
-        type=Path,
         metavar="DIR",
         help="leave the verdict in the work folder of the run to come, for its report",
     )

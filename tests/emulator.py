@@ -39,7 +39,8 @@ class Emulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{self.port}"}
+        address = f"http://127.0.0.1:{self.port}"
+        return {"STORAGE_EMULATOR_HOST": address, "TENSORSTORE_GCS_HTTP_URL": address}
 
     def __enter__(self) -> Emulator:
         self.start()

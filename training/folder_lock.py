@@ -94,6 +94,7 @@ class Lease:
             "token": secrets.token_hex(8),
         }
         self._generation = "0"
+        self._failed = False  # whether the last renewal met no answer
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -108,7 +109,9 @@ class Lease:
     def release(self) -> None:
         """Ends the renewal and removes the object, if it is still this run's."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(timeout=RENEW_SECONDS)
+        if self._thread.is_alive() or self._failed:
+            return  # The bucket does not answer; the lease ends by its age.
         try:
             if self._is_own():
                 _request(self.path, "DELETE", self._generation)
@@ -134,8 +137,10 @@ class Lease:
                         f"renew its lock for {LEASE_SECONDS:.0f} s; it ends here"
                     )
                     return
+                self._failed = False
             except (*storage.failures(), OSError) as error:
                 # The bucket may come back; if it does not, the run notices when it writes.
+                self._failed = True
                 logging.warning("%s was not renewed (%s)", self.path, error)
 
     def _take_over(self) -> None:

@@ -17,7 +17,6 @@ from dataclasses import replace
 import jax
 
 from training import config_reads, distributed, stop
-from training.capabilities import Refreshable
 from training.checkpoint.best_metric import check_best_metric
 from training.checkpoint.resume import data_position, saved_facts
 from training.errors import DataFault, GuardStop, PodvisionError
@@ -25,6 +24,7 @@ from training.evaluation import evaluate_state, write_evaluation
 from training.guards.book import EVALUATION, LOG, STEP
 from training.guards.watch import restart_scales
 from training.mesh import Layout, make_mesh
+from training.open_run import OpenRun
 from training.program import ReadMetrics, called
 from training.record.recorder import Evidence
 from training.record.run_folder import (
@@ -269,7 +269,7 @@ class Run(OpenRun):
         task = self.program.task
         batch = {name: array[0] for name, array in chunk.device.items()}
         self.state, row = self.program.refresh(self.state, batch)
-        if isinstance(task, Refreshable) and task.refresh_changes_loss:
+        if getattr(task, "refresh_changes_loss", True):
             restart_scales(self.watches)
         self.ledger.append({"step": float(self.step), **row})
         self.writer.write(self.step, row)

@@ -9,27 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+
+from etils import epath
 
 from training.checkpoint.diff import check_resume
 from training.config import TrainConfig
 from training.errors import ConfigError
 from training.record.run_folder import DONE, saved_config
+from training.storage import PathLike, as_path
 
 PREVIOUS = "previous"  # of `checkpoint.init_from`: the stage before this one
 # (config of a stage, its work folder) -> "done" or "preempted"
-RunStage = Callable[[TrainConfig, Path], str]
+RunStage = Callable[[TrainConfig, epath.Path], str]
 
 
 def linked(
-    stages: Sequence[tuple[str, TrainConfig]], workdir: Path
-) -> list[tuple[Path, TrainConfig]]:
+    stages: Sequence[tuple[str, TrainConfig]], workdir: PathLike
+) -> list[tuple[epath.Path, TrainConfig]]:
     """Folder and config of each stage, with `previous` replaced by the folder of the one before.
 
     Raises:
       ConfigError: the first stage has none before it.
     """
-    found: list[tuple[Path, TrainConfig]] = []
+    folder = as_path(workdir)
+    found: list[tuple[epath.Path, TrainConfig]] = []
     for name, config in stages:
         if config.checkpoint.init_from == PREVIOUS:
             if not found:
@@ -39,13 +42,13 @@ def linked(
                 )
             checkpoint = replace(config.checkpoint, init_from=str(found[-1][0]))
             config = replace(config, checkpoint=checkpoint)
-        found.append((workdir / name if name else workdir, config))
+        found.append((folder / name if name else folder, config))
     return found
 
 
 def run_pipeline(
     stages: Sequence[tuple[str, TrainConfig]],
-    workdir: Path,
+    workdir: PathLike,
     run: RunStage,
     say: Callable[[str], None],
     allow_config_change: Sequence[str] = (),

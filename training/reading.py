@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from training import distributed
 from training.errors import ConfigError
 from training.reader_process import ReaderProcess, load_example, pickled
 from training.source import Example, Source
@@ -54,15 +55,16 @@ class Readers:
         return self._pool.submit(read, *arguments)
 
     def close(self) -> None:
-        """Ends the pool at once: processes now, threads after the example that they are at.
+        """Ends the pool: waits for examples that threads have begun, not for processes.
 
-        Nobody waits for a thread: its storage may hang, and what is to be saved comes first.
+        Where the run is to stop it does not wait: an example may never come.
         """
         with self._lock:
             self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in self._started:
             process.stop()
+        self._pool.shutdown(wait=not distributed.in_a_hurry())
 
 
 class ReadAhead(Generic[T]):
@@ -127,7 +129,7 @@ def run_ahead(items: Iterator[T], depth: int, stop: Callable[[], None]) -> Gener
             yield item
     finally:
         stop()
-        executor.shutdown(wait=False, cancel_futures=True)  # as in `Readers.close`
+        executor.shutdown(wait=not distributed.in_a_hurry(), cancel_futures=True)
 
 
 def stack_examples(examples: Sequence[Example]) -> Example:

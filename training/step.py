@@ -45,7 +45,7 @@ class StepSettings:
     ema_decay: Schedule | None = None
 
 
-def averaged(task: Task, params: PyTree, model_state: PyTree) -> PyTree:
+def averaged(task: Any, params: PyTree, model_state: PyTree) -> PyTree:
     """What the EMA follows: all parameters, or what the task says."""
     return task.averaged(params, model_state) if isinstance(task, Averaged) else params
 

@@ -35,6 +35,8 @@ BUCKET = "gs://"
 EMULATOR = "STORAGE_EMULATOR_HOST"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
+_silent = False
+
 
 def is_bucket(path: PathLike) -> bool:
     """Whether a path lies in a bucket."""
@@ -177,6 +179,11 @@ def failures() -> tuple[type[Exception], ...]:
     )
 
 
+def is_silent() -> bool:
+    """Whether a bucket has stopped answering this process, so that `explained` has said so."""
+    return _silent
+
+
 @contextmanager
 def explained(place: PathLike, advice: str) -> Iterator[None]:
     """Turns a full disk and a bucket that does not answer into a sentence; other errors pass.
@@ -188,9 +195,11 @@ def explained(place: PathLike, advice: str) -> Iterator[None]:
     Raises:
       InputError: the disk is full or the bucket does not answer.
     """
+    global _silent
     try:
         yield
     except failures() as error:
+        _silent = True  # Nothing more is tried: each attempt would take half a minute.
         raise InputError(
             f"{place} cannot be reached ({_reason(error)}); check the network, the credentials "
             f"and the permissions on the bucket, then {advice}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,6 +15,8 @@ from splats.render import RenderSettings
 from splats.render.camera import Camera
 from training.checkpoint.restore import restored
 from training.checkpoint.store import CheckpointReader
+from training.evaluation import read_evaluations
+from training.storage import PathLike
 
 if TYPE_CHECKING:
     from splats.task import SplatTask
@@ -37,7 +37,7 @@ class Shown:
     scores: dict[str, float]
 
 
-def read_shown(workdir: Path, which: str, task: SplatTask | None = None) -> Shown:
+def read_shown(workdir: PathLike, which: str, task: SplatTask | None = None) -> Shown:
     """Restores a checkpoint; `task` of an earlier call saves reading the photographs again.
 
     Raises:
@@ -50,19 +50,15 @@ def read_shown(workdir: Path, which: str, task: SplatTask | None = None) -> Show
     return Shown(loaded, state, step, program.total_updates, cloud, scores_of(workdir, step))
 
 
-def newest_step(workdir: Path) -> int | None:
+def newest_step(workdir: PathLike) -> int | None:
     """The newest complete checkpoint, None where there is none yet."""
     return CheckpointReader(workdir).latest()
 
 
-def scores_of(workdir: Path, step: int) -> dict[str, float]:
+def scores_of(workdir: PathLike, step: int) -> dict[str, float]:
     """Metrics of the newest evaluation up to `step`, with its own `step`; empty without one."""
-    steps = [int(p.stem) for p in (workdir / "eval").glob("*.json") if p.stem.isdigit()]
-    # A checkpoint is older than the newest evaluation may be: its own or an earlier one counts.
-    known = max((found for found in steps if found <= step), default=None)
-    if known is None:
-        return {}
-    return json.loads((workdir / "eval" / f"{known}.json").read_text(encoding="utf-8"))
+    earlier = read_evaluations(workdir, step)
+    return earlier[-1] if earlier else {}
 
 
 def status(shown: Shown, total: int | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from pathlib import Path
 
 from splats.viewer.follow import newest_step, read_shown
 from splats.viewer.page import Page
@@ -13,11 +12,12 @@ from training.errors import CheckpointError
 from training.plan import make_plan
 from training.record.run_folder import read_config
 from training.registry import make_task
+from training.storage import PathLike
 
 POLL_SECONDS = 2.0
 
 
-def serve_run(workdir: Path, which: str, follow: bool, host: str, port: int) -> None:
+def serve_run(workdir: PathLike, which: str, follow: bool, host: str, port: int) -> None:
     """Serves the page until Ctrl-C or SIGTERM.
 
     Args:
@@ -45,7 +45,7 @@ def serve_run(workdir: Path, which: str, follow: bool, host: str, port: int) -> 
         page.close()
 
 
-def serve(page: Page, workdir: Path, follow: bool) -> None:
+def serve(page: Page, workdir: PathLike, follow: bool) -> None:
     """Answers browsers and, on request, takes over new checkpoints, until asked to stop."""
     looked = 0.0
     while not stop.requested():
@@ -58,7 +58,7 @@ def serve(page: Page, workdir: Path, follow: bool) -> None:
         page.wake.clear()
 
 
-def take_newest(page: Page, workdir: Path) -> None:
+def take_newest(page: Page, workdir: PathLike) -> None:
     """Shows the newest checkpoint, unless it is the one on show."""
     newest = newest_step(workdir)
     if newest is None:

@@ -53,6 +53,14 @@ class Augmenting:
         return str(index)
 
 
+class Slow(Augmenting):
+    """Each example takes half a second."""
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        time.sleep(0.5)
+        return super().__getitem__(index)
+
+
 def happens(condition, seconds=20):
     """Whether a condition comes true in time; threads end a moment after they are told to."""
     end = time.monotonic() + seconds

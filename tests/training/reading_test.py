@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -11,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.readers import Augmenting, happens
+from tests.training.readers import Augmenting, Slow
 from tests.training.toy import ToySource
+from training import distributed
 from training.config import LoaderConfig, MeshConfig
 from training.errors import ConfigError, DataFault, InputError
 from training.mesh import Layout, make_mesh
@@ -139,12 +141,13 @@ def test_a_stop_request_to_all_processes_leaves_the_readers_at_work(number):
 
 
 class Gate(ToySource):
-    """Examples that wait for the test: `begun` counts them, `open` lets them go on."""
+    """After so many examples, they wait for the test: `begun` counts, `open` lets them go on."""
 
-    def __init__(self, length, closed_from=0):
+    def __init__(self, length, closed_from):
         super().__init__(length)
         for name, value in {
             "closed_from": closed_from,
+            "count": itertools.count(),
             "begun": threading.Semaphore(0),
             "open": threading.Event(),
         }.items():
@@ -152,7 +155,7 @@ class Gate(ToySource):
 
     def __getitem__(self, index):
         self.begun.release()
-        if index >= self.closed_from:
+        if next(self.count) >= self.closed_from:
             self.open.wait(20)
         return super().__getitem__(index)
 
@@ -205,21 +208,29 @@ def test_an_error_comes_out_where_its_example_would_have():
 @pytest.mark.parametrize("processes", [0, 1])
 def test_closing_in_the_middle_is_prompt_and_leaves_nothing_behind(processes):
     threads = threading.active_count()
-    stream = open_stream(Slow(400), np.arange(2), workers=2, processes=2 * processes)
+    stream = open_stream(Slow(400), np.arange(6), workers=2, processes=2 * processes)
     chunks = prefetched(stream, [(step, 1) for step in range(9)], PartOfAPod())
     next(chunks)
     start = time.monotonic()
     chunks.close()
     stream.close()
-    # Every example takes 0.5 s, and nobody waits for one.
-    assert time.monotonic() - start < 0.4
-    assert happens(lambda: threading.active_count() == threads)
+    # Those that have begun, 0.5 s; all that were asked for would take 3 s.
+    assert time.monotonic() - start < 1.5
+    assert threading.active_count() == threads
 
 
-class Slow(Augmenting):
-    def __getitem__(self, index):
-        time.sleep(0.5)
-        return super().__getitem__(index)
+def test_closing_waits_for_no_example_where_the_run_is_to_stop(monkeypatch):
+    monkeypatch.setattr(distributed, "in_a_hurry", lambda: True)
+    source = Gate(40, closed_from=SIZE)
+    stream = ExampleStream(source, 3, SIZE, np.arange(SIZE), LoaderConfig(4))
+    chunks = prefetched(stream, [(step, 1) for step in range(9)], LAYOUT)
+    next(chunks)
+    closing = threading.Thread(target=lambda: (chunks.close(), stream.close()))
+    closing.start()
+    closing.join(10)
+    ended = not closing.is_alive()
+    source.open.set()
+    assert ended
 
 
 def test_what_a_check_at_the_start_reads_is_counted_once():

@@ -97,12 +97,15 @@ def test_a_bucket_without_the_extra_is_refused_with_what_to_install(monkeypatch)
         storage.as_path("gs://bucket/run")
 
 
-def test_a_bucket_that_does_not_answer_is_a_sentence(bucket):
+def test_a_bucket_that_does_not_answer_is_a_sentence(bucket, monkeypatch):
     import aiohttp
+
+    monkeypatch.setattr(storage, "_silent", False)
 
     sentence = rf"^{bucket} cannot be reached \(no route\).*permissions.*then wait$"
     with pytest.raises(InputError, match=sentence), storage.explained(bucket, "wait"):
         raise aiohttp.ClientError("no route\nmore")
+    assert storage.is_silent()
 
 
 def test_paths_are_absolute_in_both_places(place, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 from etils import epath
@@ -11,10 +12,11 @@ from training.errors import CheckpointError
 from training.storage import PathLike
 
 FOLDER = "checkpoints"
+METADATA, COMMITTED = "_CHECKPOINT_METADATA", "commit_success.txt"
 # All of these exist in a complete checkpoint; the commit marker is written last.
 COMPLETE = (
-    "_CHECKPOINT_METADATA",
-    "commit_success.txt",
+    METADATA,
+    COMMITTED,
     "state/_METADATA",
     "state/manifest.ocdbt",
     "data/data.json",
@@ -58,7 +60,7 @@ class CheckpointFolder:
     def clear_leftovers(self) -> None:
         """Removes unfinished saves and sets incomplete checkpoints aside; on one host only."""
         for path in storage.list_folder(self.path):
-            if ".orbax-checkpoint-tmp" in path.name:
+            if ".orbax-checkpoint-tmp" in path.name or _is_unfinished(path):
                 logging.info("removing the unfinished checkpoint %s", path)
                 path.rmtree()
         for path in self._step_folders():
@@ -79,6 +81,22 @@ class CheckpointFolder:
 
     def _step_folders(self) -> list[epath.Path]:
         return [path for path in storage.list_folder(self.path) if path.name.isdigit()]
+
+
+def _is_unfinished(path: epath.Path) -> bool:
+    """Whether a step in a bucket is a save that was killed.
+
+    On a disk such a save has another name. In a bucket, where nothing is renamed, it has its final
+    name from the start, no commit marker, and metadata that lack the time of the commit; a copy in
+    progress has metadata that name it.
+    """
+    if not storage.is_bucket(path) or (path / COMMITTED).exists():
+        return False
+    try:
+        facts = json.loads(storage.read_text(path / METADATA))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return isinstance(facts, dict) and facts.get("commit_timestamp_nsecs", 0) is None
 
 
 def _is_complete(path: epath.Path) -> bool:

@@ -91,6 +91,8 @@ class LibraryLog(logging.Handler):
         if self._local is None or self.file is None:
             return
         local, self._local = self._local, None
+        if storage.is_silent():  # The run has ended for that: another half minute helps nobody.
+            return
         try:
             with open(local, "rb") as written, storage.explained(self.file, f"look at {local}"):
                 storage.replace_bytes(self.file, written.read())

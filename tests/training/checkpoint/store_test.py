@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -233,6 +234,51 @@ def test_what_a_killed_save_left_is_never_latest_and_is_cleared_by_the_next_run(
     assert store.save(8, state, {})
     store.close()
     assert store.steps() == [7, 8]
+
+
+def test_in_a_bucket_a_killed_save_is_removed_and_a_copy_in_progress_kept(bucket, new_key):
+    state = make_state(new_key())
+    store = CheckpointStore(bucket, CONFIG)
+    for step in (1, 2):
+        store.save(step, state, {"examples": step})
+    store.close()
+    assert store.steps() == [1, 2]
+    for step in (1, 2):
+        (bucket / f"checkpoints/{step}/commit_success.txt").unlink()
+    metadata = bucket / "checkpoints/2/_CHECKPOINT_METADATA"
+    facts = json.loads(metadata.read_text())
+    assert facts["commit_timestamp_nsecs"] > facts["init_timestamp_nsecs"]
+    metadata.write_text(json.dumps(facts | {"commit_timestamp_nsecs": None}))
+
+    store = CheckpointStore(bucket, CONFIG)
+    assert store.latest() is None
+    names = [path.name for path in (bucket / "checkpoints").iterdir()]
+    assert names == ["1.incomplete"]
+    assert store.save(2, state, {"examples": 2})
+    store.close()
+    restored, data = store.restore("latest", state)
+    assert_same_bits(restored, state)
+    assert data == {"examples": 2}
+
+
+def test_a_save_that_failed_in_the_background_is_told_at_the_next_poll(saved, monkeypatch):
+    workdir, state = saved
+    store = CheckpointStore(workdir, CONFIG)
+    store.poll()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", full)  # what commits a save
+        store.save(8, state, {})
+        with pytest.raises(CheckpointError, match=r"No space left.*check free space"):
+            while True:
+                store.poll()
+    assert CheckpointReader(workdir).latest() == 7
+    assert store.save(9, state, {})  # it may be tried again
+    store.close()
+    assert store.steps() == [7, 9]
 
 
 @pytest.mark.parametrize("lost", ["commit_success.txt", "state/manifest.ocdbt", "data/data.json"])

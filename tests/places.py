@@ -1,4 +1,4 @@
-"""Places where a run may lie: a folder on a disk, and one in an emulated bucket."""
+"""Fixtures: places where a run may lie: a folder on a disk, and one in an emulated bucket."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from training import storage
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory):
-    """The storage emulator; the client of this process uses it."""
+    """The storage emulator. One for the session: clients read its address once in a process."""
     if not emulator.is_installed():
         pytest.skip(emulator.MISSING)
     with (
