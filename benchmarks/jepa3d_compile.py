@@ -30,6 +30,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # This file has the name of a package's benchmark: look for packages one folder up.
@@ -45,7 +46,7 @@ ISOLATED = {
     "TPU_LOG_DIR": "disabled",
     "JAX_ENABLE_COMPILATION_CACHE": "false",  # what is measured is a compilation
 }
-V4_32 = dict(
+V4_32: dict[str, Any] = dict(
     platform="tpu",
     topology_name="v4:2x2x4",
     chip_config_name="megacore",  # one device a chip; without it, two

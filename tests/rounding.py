@@ -3,8 +3,8 @@
 A float32 computation gives the exact result of inputs that are off by some units in the last place
 (backward error analysis, Higham 2002, chapter 1). So the result is computed again for inputs that
 are moved by one unit, up or down at random: what it moves by holds both the condition of the
-problem and the rounding inside of the computation, on this machine and for this compiler. Two
-computations of the same function that differ by several times as much differ in more than rounding.
+problem and the rounding inside of the computation, on this machine and for this compiler. The
+largest of a few such moves bounds the error of one answer, and the sum of two that of two answers.
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 DRAWS = 4
-# Largest of a few draws against a difference of two roundings whose errors add up: as far as a
-# normal deviate of a thousand entries lies above the largest of four thousand, twice, is below 3.
-FACTOR = 3.0
 
 
-def rounding_bounds(function: Callable[[Any], Any], inputs: Any) -> Any:
-    """Per output leaf, by how much at most two float32 computations of `function` may differ.
+def rounding_bounds(function: Callable[[Any], Any], inputs: Any, answers: int = 1) -> Any:
+    """Per output leaf, the largest difference that rounding explains.
 
     Args:
       function: of one tree of float32 arrays, compiled; its result is a tree of arrays.
       inputs: where it is looked at.
+      answers: 1 against an exact reference, 2 between two float32 computations.
     """
     result = function(inputs)
     leaves, structure = jax.tree.flatten(inputs)
@@ -35,13 +33,10 @@ def rounding_bounds(function: Callable[[Any], Any], inputs: Any) -> Any:
     for draw in range(DRAWS):
         keys = jax.random.split(jax.random.key(draw), len(leaves))
         other = function(structure.unflatten(_nudged(x, k) for x, k in zip(leaves, keys)))
-        change = jax.tree.map(
-            lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), result, other
-        )
-        moved = jax.tree.map(np.maximum, moved, change)
+        moved = jax.tree.map(np.maximum, moved, jax.tree.map(_largest_change, result, other))
     # A leaf that no nudge moves still has the rounding of its own last operation.
     own = jax.tree.map(lambda leaf: np.spacing(np.abs(np.asarray(leaf)).max()), result)
-    return jax.tree.map(lambda m, o: FACTOR * max(m, o), moved, own)
+    return jax.tree.map(lambda m, o: answers * max(m, o), moved, own)
 
 
 def _largest_change(a: jax.Array, b: jax.Array) -> np.ndarray:

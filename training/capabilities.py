@@ -1,6 +1,6 @@
 """What only some systems can do. A task lists its capabilities as base classes.
 
-    class SplatTask(Task, Probing, Refreshable, Resizable): ...
+    class SceneTask(Task, Probing, Refreshable, Resizable): ...
 
 The core asks `isinstance(task, Refreshable)`; a task that lacks a capability meets nothing of it.
 Every method is a pure function of its inputs and of the frozen task object.

@@ -2,9 +2,11 @@
 
     podvision train --config configs/jepa3d/v4_32.py --workdir gs://BUCKET/runs/v4_32
 
-30,000 updates of 128 volumes, about 2 mask sets and 3.8 TFLOP per volume: at 25 % of the peak about
-290 volumes/s, so near 4 hours. Parameters are replicated (0.4 GB with moments and EMA); activations
-decide the memory. Not yet run on a pod; compiled for it only.
+30,000 updates of 128 volumes, 2 mask sets and 3.9 TFLOP per volume. Not yet run on a pod. The whole
+update was compiled by libtpu for this slice without one: 10.1 of 30.75 GiB per chip, the splash
+kernel in every block, all-reduces the only traffic between chips; by the compiler's estimates at
+least 0.58 s an update, so 5 hours at best (docs/performance.md; `make parity` compiles it again).
+Parameters are replicated (0.4 GiB with moments and EMA); activations decide the memory.
 """
 
 from ml_collections import ConfigDict

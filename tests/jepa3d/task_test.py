@@ -110,8 +110,8 @@ def test_the_target_is_the_average_of_the_encoder_and_is_in_no_optimizer_group(r
     assert set(jax.tree.leaves(TASK.optimizer_groups(state.params))) == {"encoder", "predictor"}
 
 
-def test_no_gradient_reaches_the_encoder_through_the_targets():
-    """With a predictor that gives nothing, only targets could carry one."""
+def test_the_targets_are_those_of_the_average_and_carry_no_gradient():
+    """With a predictor that gives nothing, the loss is of the targets alone."""
     params, model_state = jax.jit(TASK.init)(jax.random.key(1))
     silenced = {
         **params["predictor"],
@@ -124,8 +124,11 @@ def test_no_gradient_reaches_the_encoder_through_the_targets():
         everything = {"encoder": params["encoder"], "predictor": silenced}
         return TASK.loss(everything, context, batch, jax.random.key(3)).terms["prediction"].sum
 
-    gradients = jax.jit(jax.grad(loss))(params["encoder"])
+    loss_and_gradients = jax.jit(jax.value_and_grad(loss))
+    value, gradients = loss_and_gradients(params["encoder"])
     assert all(not np.any(np.asarray(g)) for g in jax.tree.leaves(gradients))
+    other, _ = jax.jit(TASK.init)(jax.random.key(4))
+    assert loss_and_gradients(other["encoder"])[0] != value
 
 
 def test_views_and_masks_follow_the_position_in_the_stream():

@@ -146,6 +146,15 @@ def test_an_unreadable_example_is_replaced_alike_on_every_run_and_counted(capfd)
     assert all("is truncated; fetch it again" in line for line in lines)
 
 
+def test_substitutes_depend_on_position_attempt_and_seed():
+    """One that always stands in would be trained on as often as all that are unreadable."""
+    order, other = ExampleOrder(1000, 0), ExampleOrder(1000, 1)
+    drawn = [order.substitute(position, 1) for position in range(50)]
+    assert len(set(drawn)) > 40
+    assert drawn != [order.substitute(position, 2) for position in range(50)]
+    assert drawn != [other.substitute(position, 1) for position in range(50)]
+
+
 def test_too_many_replacements_stop_the_run_with_both_numbers():
     stream = open_stream(BrokenSource(50, range(5)), max_replaced_fraction=0.02)
     sentence = r"\d+ of 1\d\d examples could not be read, above config\.loader\.max_replaced"

@@ -13,7 +13,7 @@ import pytest
 from jepa3d.config import LossConfig, ModelConfig, TransformerConfig
 from jepa3d.losses import jepa_loss, start_positional_mean
 from jepa3d.masks import mask_preset, sample_masks
-from jepa3d.model.jepa import encode, init_params, normalize_targets, predict
+from jepa3d.model.jepa import encode, init_params, normalize_targets, predict, predict_targets
 from jepa3d.model.patches import patchify
 from training.errors import ConfigError
 
@@ -102,6 +102,27 @@ def test_encoding_all_tokens_by_id_equals_encoding_the_volume():
     ids = jnp.tile(jnp.arange(CONFIG.tokens), (2, 1))
     whole = ENCODE(CONFIG, params["encoder"], volumes)
     np.testing.assert_allclose(ENCODE(CONFIG, params["encoder"], volumes, ids), whole, atol=1e-5)
+
+
+def test_tokens_have_the_positions_of_their_ids_in_any_order():
+    params, _, volumes, _ = example(CONFIG)
+    ids = jnp.tile(jnp.arange(CONFIG.tokens)[::-1], (2, 1))
+    whole = ENCODE(CONFIG, params["encoder"], volumes)
+    turned = ENCODE(CONFIG, params["encoder"], volumes, ids)
+    np.testing.assert_allclose(turned[:, ::-1], whole, atol=1e-5)
+
+
+def test_every_mask_set_has_a_mask_token_of_its_own(new_key):
+    params, _, _, masks = example(CONFIG)
+    context_ids, target_ids = masks[0]
+    context = jax.random.normal(new_key(), (*context_ids.shape, CONFIG.feature_dim))
+    tokens = jax.random.normal(new_key(), params["predictor"]["mask_tokens"].shape)
+    predictor = {**params["predictor"], "mask_tokens": tokens}
+    run = jax.jit(predict_targets, static_argnums=(0, 5))
+    first, second = (
+        run(CONFIG, predictor, context, context_ids, target_ids, index)[0] for index in (0, 1)
+    )
+    assert np.abs(np.asarray(first - second)).max() > 1e-3 * np.abs(np.asarray(first)).max()
 
 
 def test_targets_have_mean_zero_and_variance_one_per_token_and_level(new_key):

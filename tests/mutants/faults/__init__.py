@@ -4,6 +4,7 @@ from tests.mutants.faults import (
     checkpoint,
     jepa_data,
     jepa_model,
+    launch,
     optimization,
     splats_data,
     splats_formats,
@@ -12,12 +13,15 @@ from tests.mutants.faults import (
     splats_render,
     training_data,
     training_run,
+    training_storage,
 )
 
 FAULTS = (
     *optimization.FAULTS,
     *training_run.FAULTS,
     *training_data.FAULTS,
+    *training_storage.FAULTS,
+    *launch.FAULTS,
     *checkpoint.FAULTS,
     *jepa_model.FAULTS,
     *jepa_data.FAULTS,

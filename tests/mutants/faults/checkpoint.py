@@ -14,7 +14,7 @@ FAULTS = (
         DIFF,
         "elif ours.shape != theirs.shape:",
         "elif sorted(ours.shape) != sorted(theirs.shape):",
-        DIFF_TESTS,
+        "tests/training/checkpoint/resume_test.py::test_transposed_array_does_not_fit",
     ),
     Fault(
         "other dtypes are accepted",

@@ -19,12 +19,7 @@ FAULTS = (
         "jepa3d/task.py",
         '{"encoder": context.ema}',
         "params",
-        (
-            "tests/jepa3d/task_test.py"
-            "::test_the_target_is_the_average_of_the_encoder_and_is_in_no_optimizer_group "
-            "tests/jepa3d/task_test.py"
-            "::test_no_gradient_reaches_the_encoder_through_the_targets"
-        ),
+        f"{TASK_TESTS}::test_the_targets_are_those_of_the_average_and_carry_no_gradient",
     ),
     Fault(
         "gradients flow into the target encoder",
@@ -65,7 +60,7 @@ FAULTS = (
         "jepa3d/model/predictor.py",
         "mask_tokens[mask_index]",
         "mask_tokens[0]",
-        JEPA_TESTS,
+        f"{JEPA_TESTS}::test_every_mask_set_has_a_mask_token_of_its_own",
     ),
     Fault(
         "residual projections of all blocks are scaled alike",
@@ -79,12 +74,7 @@ FAULTS = (
         JEPA,
         "rope = (gather_tokens(rope[0], ids), gather_tokens(rope[1], ids))\n    return",
         "rope = (rope[0][:, : ids.shape[1]], rope[1][:, : ids.shape[1]])\n    return",
-        (
-            "tests/jepa3d/model/jepa_test.py"
-            "::test_encoding_all_tokens_by_id_equals_encoding_the_volume "
-            "tests/jepa3d/model/jepa_test.py"
-            "::test_visible_features_do_not_depend_on_hidden_voxels"
-        ),
+        f"{JEPA_TESTS}::test_tokens_have_the_positions_of_their_ids_in_any_order",
     ),
     Fault(
         "keys are not rotated",

@@ -30,7 +30,7 @@ FAULTS = (
         PROJECTION,
         "row_x = scale_x[:, None] * (factors[:, 0] - clamped_u[:, None] * factors[:, 2])",
         "row_x = scale_x[:, None] * (factors[:, 0] - u[:, None] * factors[:, 2])",
-        ("tests/splats/render/projection_test.py::test_values_match_gsplat_torch"),
+        f"{PROJECTION_TESTS}::test_factored_covariance_equals_the_textbook_product",
     ),
     Fault(
         "Gaussians behind the camera are drawn",
@@ -76,12 +76,7 @@ FAULTS = (
         HARMONICS,
         "return jnp.maximum(evaluate(directions, coefficients, active_degree) + OFFSET, 0.0)",
         "return evaluate(directions, coefficients, active_degree) + OFFSET",
-        (
-            "tests/splats/render/harmonics_test.py"
-            "::test_values_and_gradients_match_gsplat_torch "
-            "tests/splats/render/renderer_test.py"
-            "::test_images_match_gsplats_cuda_kernels"
-        ),
+        f"{HARMONICS_TESTS}::test_colors_are_never_negative",
     ),
     Fault(
         "Gaussians are drawn back to front",
@@ -102,7 +97,7 @@ FAULTS = (
         TILES,
         "needed, needed > capacity)",
         "needed, needed > 2 * capacity)",
-        TILE_TESTS,
+        f"{TILE_TESTS}::test_too_small_a_capacity_is_reported_and_the_reported_need_suffices",
     ),
     Fault(
         "alpha may reach one",

@@ -119,7 +119,7 @@ FAULTS = (
     ),
     Fault(
         "the position after a resume counts applied updates",
-        LOOP,
+        "training/open_run.py",
         "int(self.state.step)\n",
         "int(self.state.applied)\n",
         RESUME_TESTS,

@@ -71,6 +71,12 @@ def test_degree_zero_round_trips_a_color_from_every_side(new_key):
     np.testing.assert_allclose(colors, rgb, atol=1e-6)
 
 
+def test_colors_are_never_negative(new_key):
+    dark = jnp.full((5, 1, 3), -10.0)
+    colors = harmonics.view_colors(jax.random.normal(new_key(), (5, 3)), jnp.ones(3), dark)
+    np.testing.assert_array_equal(colors, 0.0)
+
+
 def test_gradient_flows_through_the_direction_to_means_and_camera(new_key):
     means, center = jax.random.normal(new_key(), (6, 3)), jnp.array([0.3, 0.2, -2.0])
     coefficients = 0.1 * jax.random.normal(new_key(), (6, 16, 3))

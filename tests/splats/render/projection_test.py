@@ -83,6 +83,7 @@ def test_gradients_match_gsplat_torch(reference, model):
 
 def test_factored_covariance_equals_the_textbook_product():
     gaussians = random_gaussians(50)
+    gaussians["means"] = gaussians["means"] * jnp.array([[3.0, 3.0, 1.0]])  # also out of the image
     camera = front_camera(120, 80)
     scales = jnp.exp(gaussians["scales"])
     ours = project(gaussians["means"], gaussians["quats"], scales, camera, width=120, height=80)

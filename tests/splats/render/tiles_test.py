@@ -126,6 +126,7 @@ def test_too_small_a_capacity_is_reported_and_the_reported_need_suffices():
         assert int(pairs.pairs_needed) > capacity
         capacity = int(pairs.pairs_needed)
     assert capacity == int(enough.pairs_needed)
+    assert bool(build(gaussians, 130, 70, 16, capacity - 1).overflow)
     assert listed(pairs, 300)[0] == listed(enough, 300)[0]
 
 

@@ -327,3 +327,11 @@ def test_descriptions_are_immutable():
     saved = saved_from({"params": jnp.zeros(1)})
     with pytest.raises(dataclasses.FrozenInstanceError):
         saved.step = 3
+
+
+@pytest.mark.parametrize("pattern", ["params/sdf", "params/sdf/layer_0/kern", "sdf/.*"])
+def test_a_pattern_stands_for_whole_paths(pattern):
+    """One that matched the beginning of a path would take more than was meant."""
+    params = {"params": sdf_params(8)}
+    with pytest.raises(CheckpointError, match="matches no array"):
+        select(saved_from(params), params, include=[pattern])

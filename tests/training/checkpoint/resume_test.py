@@ -59,6 +59,18 @@ def saves_are_safe(monkeypatch):
     monkeypatch.setattr(loop, "mark", marked)
 
 
+def stop_after(step, patch):
+    """The run is asked to stop once so many updates are made, as by a signal at that moment."""
+    make = loop.Run._make
+
+    def made(run, chunk):
+        make(run, chunk)
+        if run.step == step:
+            patch.setattr(distributed, "stop_requested", lambda: True)
+
+    patch.setattr(loop.Run, "_make", made)
+
+
 def losses(workdir):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: (row["train/loss"], row["train/skipped"])
@@ -71,7 +83,7 @@ def test_stopped_run_goes_on_with_the_same_batches_and_refuses_other_data(
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     assert loop.fit(toy_task(), whole) == "done"
     with monkeypatch.context() as patch:
-        patch.setattr(distributed, "reached_preemption", lambda step: step == STOP)
+        stop_after(STOP, patch)
         assert loop.fit(toy_task(), parted) == "preempted"
     assert losses(parted)[STOP][1] == 1, "the stop comes after a suppressed update"
     others = PoisonedSource(64, 64, frozenset({13}))

@@ -140,6 +140,8 @@ def test_an_example_in_both_splits_is_refused_and_named():
     shared = Sources(ToySource(64), {"test": ToySource(10, 100), "validation": ToySource(10, 60)})
     with pytest.raises(GuardStop, match=r"4 of the identities in the split 'validation'.*'60'"):
         start(task_with(sources=lambda: shared))
+    assert not split_overlap(ToySource(64), {"validation": ToySource(10, 63)}).passed
+    assert split_overlap(ToySource(64), {"validation": ToySource(10, 64)}).passed
     assert split_overlap(ToySource(64), {}).passed
 
 

@@ -152,6 +152,13 @@ def test_a_required_term_that_never_changes_stops_the_run(value):
     assert step == 56 and f"'error' was exactly {value:g} for 50 updates" in finding.sentence
 
 
+def test_updates_without_change_are_counted_from_the_last_change():
+    def stuck(step, _):
+        return {"loss/error": 1.25 if step > 20 else step / 16}
+
+    assert first_stop(ConstantTerm(50, TERMS), 100, stuck)[0] == 69  # 20 / 16 is 1.25, too
+
+
 def test_a_term_is_watched_inside_its_window_only():
     def frozen(step, _):
         return {"loss/late": 0.0}
@@ -272,6 +279,12 @@ def test_an_absurd_gradient_norm_stops_the_run_although_clipping_hides_it():
         GradientNorm(1e6, 5), 50, lambda s, _: {"grad_norm": 6e17 if s == 20 else 1.0}
     )
     assert once == (None, None, 1)
+
+
+@pytest.mark.parametrize(("norm", "stops"), [(0.99e7, None), (1.01e7, 5)])
+def test_a_gradient_norm_is_absurd_above_its_ratio_to_the_parameters(norm, stops):
+    found = first_stop(GradientNorm(1e6, 5), 50, lambda s, m: {"grad_norm": norm})
+    assert found[0] == stops
 
 
 def test_a_gradient_norm_of_zero_stops_the_run():
