@@ -1,8 +1,9 @@
 """`podvision predict` of a V-JEPA3D run: embeddings of volumes by the target encoder.
 
-Every input goes through the function that makes training records (`jepa3d.data.convert.convert`),
-with the settings of the run's data folder, and then through the task's own normalization, so that
-the encoder sees exactly what it saw in training without augmentation.
+Every input goes through the function that makes training records (`jepa3d.data.convert.convert`)
+with the settings of the run's records, and then through the task's own normalization, so that the
+encoder sees exactly what it saw in training without augmentation. The settings come from the
+checkpoint: the records may be gone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from jepa3d.config import PrepareSettings
 from jepa3d.data.convert import Task as Conversion
 from jepa3d.data.convert import convert
 from jepa3d.data.inventory import InputItem, take_inventory
-from jepa3d.data.prepare import read_settings
 from jepa3d.data.records import features
 from training.errors import ConfigError, InputError
 from training.typed import build
@@ -104,7 +104,7 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
 
 def settings_of_run(task: JepaTask) -> PrepareSettings:
     """How the records of the run were prepared."""
-    stored = read_settings(task.config.data.folder) | {"workers": 0}
+    stored = {**task.preparation, "workers": 0}
     # A folder of mode resize has no window: null there.
     values = {name: value for name, value in stored.items() if value is not None}
     return build(PrepareSettings, values, "settings.json")

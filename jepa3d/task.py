@@ -8,6 +8,7 @@ running mean target of each token position, the honest baseline of the skill.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Self
 
@@ -63,6 +64,8 @@ class JepaTask(Task, Augmented, Averaged):
     config: Config
     masks: tuple[MaskConfig, ...]
     augmented: bool = True
+    # What a checkpoint knows of how the records were prepared; None before there is one.
+    saved_preparation: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
 
     @cached_property
     def loss_terms(self) -> dict[str, LossTerm]:  # type: ignore[override]
@@ -90,6 +93,22 @@ class JepaTask(Task, Augmented, Averaged):
 
     def sources(self) -> Sources:
         return self._sources
+
+    @property
+    def preparation(self) -> Mapping[str, Any]:
+        """How volumes became records, the JSON of `PrepareSettings`: new ones must become the same.
+
+        Of the checkpoint where there is one, so that the records may be gone.
+        """
+        if self.saved_preparation is not None:
+            return self.saved_preparation
+        return self._train_source.settings
+
+    def metadata(self) -> dict[str, Any]:
+        return {"preparation": dict(self.preparation)}
+
+    def with_metadata(self, metadata: Mapping[str, Any]) -> Self:
+        return dataclasses.replace(self, saved_preparation=metadata["preparation"])
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         model = self.config.model

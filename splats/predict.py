@@ -125,6 +125,7 @@ def orbit_of_scene(facts: SceneFacts, count: int) -> CameraPath:
     """
     poses = facts.world_to_camera.astype(np.float64)
     centers, forward = camera_centers(poses), poses[:, 2, :3]
+    # Rows are the camera's axes in the world: the second points down, the third forward.
     up = -poses[:, 1, :3].mean(axis=0)
     up /= np.linalg.norm(up)
     focus = common_point(centers, forward)
@@ -153,6 +154,7 @@ def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
     Raises:
       InputError: nearly parallel axes.
     """
+    # I - f f^T measures the distance from an axis; summed, it is singular for parallel axes.
     across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
     total = across.sum(axis=0)
     if np.linalg.eigvalsh(total)[0] < LEAST_CONVERGENCE * len(centers):
@@ -165,7 +167,9 @@ def common_point(centers: np.ndarray, forward: np.ndarray) -> np.ndarray:
 
 def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[np.ndarray]:
     """The frames of a path, uint8 [height, width, 3], one at a time."""
-    from splats.evaluation import view_renderer  # not above: it imports jax
+    # Not above: the command line is parsed without jax.
+    from splats.evaluation import view_renderer
+    from splats.gaussians.refinement import drawable
 
     cameras = {
         "world_to_camera": path.world_to_camera.astype(np.float32),
@@ -173,7 +177,7 @@ def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[n
     }
     render_view = view_renderer(
         cameras,
-        state.params["gaussians"] | {"alive": state.model_state.alive},
+        drawable(state),
         replace(task.settings, width=path.width, height=path.height, render_depth=False),
         task.active_degree(state.applied),
     )

@@ -27,19 +27,20 @@ from splats.data.scene_facts import SceneFacts
 from splats.data.views import ViewSource, view_arrays
 from splats.gaussians import refinement, screen_gradients, sizes
 from splats.gaussians.exchange import GROUP
-from splats.gaussians.initialization import (
+from splats.gaussians.population import update_rows
+from splats.gaussians.refinement import SplatState, drawable, new_splat_state
+from splats.gaussians.sizes import Sizes
+from splats.gaussians.starting_gaussians import (
     NO_POINTS,
     StartingPoints,
     initial_gaussians,
     starting_points,
 )
-from splats.gaussians.refinement import SplatState, new_splat_state
-from splats.gaussians.sizes import Sizes
 from splats.losses import bilateral, poses, regularizers
 from splats.losses.depth import supervising_points
 from splats.losses.over_devices import batch_sums, gaussian_shards
 from splats.losses.terms import loss_terms
-from splats.losses.view_sums import BatchInputs, SceneModel, ViewComparison
+from splats.losses.view_sums import BatchInputs, SceneModel, ViewComparison, random_backgrounds
 from splats.metrics.lpips import Lpips
 from splats.metrics.lpips_weights import load_lpips
 from splats.render import RenderSettings
@@ -246,8 +247,7 @@ class SplatTask(
         seen_params, probes = regularizers.apart(params, context.probes or {})
         background = jnp.zeros((views, 3))
         if self.config.losses.random_background:
-            keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
-            background = jax.vmap(lambda k: jax.random.uniform(k, (3,)))(keys)
+            background = random_backgrounds(context.update_key, batch["position"])
         sums = batch_sums(
             ViewComparison(self.settings, self.config.losses),
             SceneModel(
@@ -259,30 +259,19 @@ class SplatTask(
             BatchInputs(batch["view"], background, probes),
             self.sizes.exchange_rows(self.config),
         )
-        visible = sums.seen > 0
         terms = dict(sums.totals)
         metrics = {"pairs": terms.pop("pairs"), "visible": terms.pop("visible")}
         metrics["alive"] = Total(jnp.sum(model_state.alive.astype(jnp.float32)), jnp.float32(1.0))
         terms |= regularizers.terms(self.config.losses, params, sums.seen)
-        statistics = replace(model_state.gradients, views=model_state.gradients.views + sums.seen)
+        selective = self.config.selective_adam
+        rows = model_state.alive & (sums.seen > 0) if selective else model_state.alive
         return LossOutput(
             terms=terms,
-            model_state=SplatState(
-                model_state.alive, visible | (model_state.visible & (context.part > 0)), statistics
-            ),
+            model_state=model_state.after_views(sums.seen, context.part),
             metrics=metrics,
             suppress=sizes.suppressions(self.config, sums),
-            update_rows=self._update_rows(params, model_state.alive, visible),
+            update_rows=update_rows(params, rows),
         )
-
-    def _update_rows(self, params: dict[str, Any], alive: jax.Array, visible: jax.Array):
-        rows = alive & visible if self.config.selective_adam else alive
-        masks = {
-            name: jnp.ones(leaf.shape[0], bool)
-            for name, leaf in params.items()
-            if name != "gaussians"
-        }
-        return masks | {"gaussians": rows}
 
     def after_update(
         self,
@@ -360,7 +349,7 @@ class SplatTask(
         result = evaluation.evaluate(
             self.scene,
             views,
-            state.params["gaussians"] | {"alive": state.model_state.alive},
+            drawable(state),
             self.settings,
             self.active_degree(state.applied),
             layout,
@@ -372,19 +361,6 @@ class SplatTask(
             "capacity": float(self.sizes.capacity),
         }
         return replace(result, metrics=result.metrics | counts)
-
-    def view_renderer(self, state: TrainState) -> evaluation.RenderView:
-        """A function from a view of the scene to its rendering, float32 [H, W, 3] on the host."""
-        cameras = {
-            "world_to_camera": self.scene.world_to_camera,
-            "intrinsics": self.scene.intrinsics,
-        }
-        return evaluation.view_renderer(
-            cameras,
-            state.params["gaussians"] | {"alive": state.model_state.alive},
-            self.settings,
-            self.active_degree(state.applied),
-        )
 
     def without_augmentation(self) -> SplatTask:
         """No random background, no noise, no densification; all harmonics soon."""

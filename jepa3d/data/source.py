@@ -32,6 +32,7 @@ class VolumeSource:
       participants: name of each example's participant, in order.
       index: all rows of the folder's index, skipped files included.
       rows: the index rows of the examples, in order.
+      settings: how the folder was prepared, the JSON of `PrepareSettings`.
       shape, patch: voxels of a volume and of a token.
     """
 
@@ -54,7 +55,7 @@ class VolumeSource:
           InputError: no such folder, unfinished preparation, no volume in the split, other shape.
         """
         self.folder, self.split = storage.as_path(folder), split
-        settings = _read_settings(self.folder)
+        self.settings = settings = _read_settings(self.folder)
         self.shape = tuple(settings["shape"])
         self.patch = tuple(settings["patch"])
         if shape is not None and tuple(shape) != self.shape:

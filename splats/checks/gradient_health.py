@@ -44,6 +44,7 @@ def metrics(
         found[f"grad_norm_regularizer/{name}"] = _norm(gradients[name] - leaf)
     reached = visible & jnp.any(data["means"] != 0, axis=1)
     count = jnp.sum(visible.astype(jnp.float32))
+    # A few Gaussians hide behind others; if most do not feel the image, the renderer is cut off.
     found["reached_fraction"] = jnp.sum(reached.astype(jnp.float32)) / jnp.maximum(count, 1.0)
     return found
 

@@ -80,6 +80,7 @@ def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 def _from_colmap(folder: Path) -> Capture:
     model = read_model(find_model(folder) or folder)
+    # Sorted by name, not by number: splits go by name, and numbers change when COLMAP runs again.
     views = tuple(
         View(
             image.name,
@@ -97,6 +98,7 @@ def without_outliers(capture: Capture) -> Capture:
     One point at 1e30 would decide the principal axes of the world and overflow float32.
     """
     points = capture.points
+    # In two steps, because a median is meaningless beside values that are not finite.
     inside = np.all(np.abs(points) < FARTHEST, axis=1)  # False for NaN
     safe = np.where(inside[:, None], points, 0.0)
     near, notes = inside, list(capture.notes)

@@ -69,6 +69,7 @@ def _check(model: ColmapModel, folder: Path) -> None:
             )
         pose = np.concatenate([image.quaternion, image.translation])
         length = np.abs(image.quaternion).max()
+        # A quaternion is divided by its length, which must neither vanish nor overflow.
         if not np.isfinite(pose).all() or not 1e-12 < length < 1e12:
             raise InputError(f"The pose of {where} is not finite; register that image again.")
         if image.name in seen:

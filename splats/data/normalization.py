@@ -126,6 +126,8 @@ def transform_cameras(similarity: np.ndarray, world_to_camera: np.ndarray) -> np
     rotation = similarity[:3, :3] / scale
     centers = transform_points(similarity, camera_centers(world_to_camera))
     result = np.array(world_to_camera, np.float64)
+    # Centers are points and scale with the world; rotations stay rotations, so that depths are in
+    # units of the new world.
     result[:, :3, :3] = world_to_camera[:, :3, :3] @ rotation.T
     result[:, :3, 3] = -np.einsum("vij,vj->vi", result[:, :3, :3], centers)
     return result

@@ -151,6 +151,7 @@ def _stack(prepared: list[PreparedView]) -> tuple[np.ndarray, np.ndarray | None,
     sizes = np.array([(v.image.shape[1], v.image.shape[0]) for v in prepared], np.int32)
     width, height = sizes.max(axis=0)
     images = np.zeros((len(prepared), height, width, 3), np.uint8)
+    # Padding must not be compared: views of different sizes need a mask even if they brought none.
     masked = bool((sizes != sizes[0]).any()) or any(v.valid is not None for v in prepared)
     valid = np.zeros(images.shape[:3], bool) if masked else None
     for index, view in enumerate(prepared):

@@ -15,7 +15,7 @@ import numpy as np
 
 from splats.data.camera_models import Camera, camera_problem
 from splats.data.capture import FARTHEST, Capture, View
-from splats.formats.ply import read_ply
+from splats.formats.ply_container import read_ply
 from training.errors import InputError
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")

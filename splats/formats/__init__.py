@@ -14,7 +14,7 @@ from splats.formats.cloud import (
 from splats.formats.compressed_ply import is_compressed, read_compressed_ply, write_compressed_ply
 from splats.formats.gltf import read_glb, write_glb
 from splats.formats.inria_ply import read_inria_ply, write_inria_ply
-from splats.formats.ply import read_ply
+from splats.formats.ply_container import read_ply
 from splats.formats.spz import read_spz, write_spz
 from training.errors import ConfigError
 

@@ -28,6 +28,7 @@ def write_splat(path: Path | str, cloud: GaussianCloud) -> None:
     table["rgba"][:, :3] = np.rint(255 * np.clip(color, 0, 1))
     table["rgba"][:, 3] = np.rint(255 * opacities(cloud.opacity_logits))
     unit = normalized(cloud.quaternions)
+    # 1.0 would be 256, which a byte takes for 0.
     table["turn"] = np.clip(np.rint(128 * unit + 128), 0, 255)
     Path(path).write_bytes(table.tobytes())
 

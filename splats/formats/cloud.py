@@ -117,6 +117,7 @@ def transform(cloud: GaussianCloud, similarity: np.ndarray) -> GaussianCloud:
     scale = similarity_scale(similarity)
     rotation = similarity[:3, :3] / scale
     count = cloud.harmonics.shape[1]
+    # Colors depend on the direction in the world, so that they turn with it.
     turn = rotation_of_coefficients(rotation)[:count, :count]
     return GaussianCloud.of(
         transform_points(similarity, cloud.means.astype(np.float64)),
@@ -150,5 +151,6 @@ def opacities(logits: np.ndarray) -> np.ndarray:
 
 def logits(opacity: np.ndarray) -> np.ndarray:
     """Logits of opacities; 0 and 1 become those of 1/510 from the end, so that they stay finite."""
+    # Within the logarithms' range; the clip behind them decides.
     value = np.clip(np.asarray(opacity, np.float64), 1e-30, 1 - 1e-16)
     return np.clip(np.log(value) - np.log1p(-value), -LARGEST_LOGIT, LARGEST_LOGIT)

@@ -15,7 +15,7 @@ import numpy as np
 from splats.formats.cloud import GaussianCloud, logits, opacities
 from splats.formats.harmonics import COUNTS
 from splats.formats.morton import morton_order
-from splats.formats.ply import read_ply, write_ply
+from splats.formats.ply_container import read_ply, write_ply
 from splats.formats.quaternions import drop_largest, restore_largest
 from splats.gaussians.harmonic_basis import constant_to_rgb, rgb_to_constant
 from training.errors import InputError

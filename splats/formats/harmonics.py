@@ -24,6 +24,8 @@ def basis(directions: np.ndarray) -> np.ndarray:
 @functools.cache
 def _samples() -> tuple[np.ndarray, np.ndarray]:
     """64 spread directions [64,3] and the pseudo-inverse [16,64] of the functions there."""
+    # A spiral with the golden angle: spread evenly for any number, and four times as many as the
+    # unknowns, so that the fit is well conditioned.
     index = np.arange(64) + 0.5
     z, angle = 1 - index / 32, np.pi * (1 + np.sqrt(5)) * index
     radius = np.sqrt(1 - z * z)
@@ -39,6 +41,7 @@ def rotation_of_coefficients(rotation: np.ndarray) -> np.ndarray:
     """
     directions, inverse = _samples()
     matrix = inverse @ basis(directions @ rotation)
+    # Between bands the exact matrix is zero: what rounding left there is dropped.
     keep = np.zeros((16, 16), bool)
     for low, high in ((0, 1), (1, 4), (4, 9), (9, 16)):
         keep[low:high, low:high] = True
@@ -47,5 +50,6 @@ def rotation_of_coefficients(rotation: np.ndarray) -> np.ndarray:
 
 def axis_signs(signs: tuple[int, ...]) -> np.ndarray:
     """Signs [16] of the coefficients when the three axes are multiplied by `signs`."""
+    # Any direction at which no function is zero.
     direction = np.array([[0.31, 0.53, 0.79]]) / np.linalg.norm([0.31, 0.53, 0.79])
     return np.sign(basis(direction * np.array(signs))[0] * basis(direction)[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from splats.formats.cloud import GaussianCloud
 from splats.formats.harmonics import COUNTS
-from splats.formats.ply import read_ply, write_ply
+from splats.formats.ply_container import read_ply, write_ply
 from training.errors import InputError
 
 _REQUIRED = (

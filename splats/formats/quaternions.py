@@ -33,6 +33,7 @@ def drop_largest(quaternions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Ties go to the first component. The three lie within +-sqrt(1/2).
     """
     unit = normalized(quaternions)
+    # The largest is at least 1/2, so that its root is exact where it is computed from the others.
     largest = np.abs(unit).argmax(axis=1)
     rows = np.arange(len(unit))
     unit = unit * np.where(unit[rows, largest] < 0, -1, 1)[:, None]

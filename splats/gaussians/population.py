@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +129,16 @@ def copy_rows(leaves: Gaussians, source: jax.Array, destination: jax.Array) -> G
         return jnp.where(expand_like(destination, leaf), leaf[source], leaf)
 
     return jax.tree.map(copied, leaves)
+
+
+def update_rows(params: dict[str, Any], rows: jax.Array) -> dict[str, jax.Array]:
+    """Which rows an update may change: of the Gaussians `rows` (bool [N]), of all else every one.
+
+    Adam moves a row whose gradient is zero as long as its moments last, so that free slots would
+    drift if they were not left out.
+    """
+    others = {n: jnp.ones(leaf.shape[0], bool) for n, leaf in params.items() if n != "gaussians"}
+    return others | {"gaussians": rows}
 
 
 def clear_moments(population: Population, rows: jax.Array) -> Population:

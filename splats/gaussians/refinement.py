@@ -43,9 +43,26 @@ class SplatState:
     visible: jax.Array
     gradients: ScreenGradients
 
+    def after_views(self, seen: jax.Array, part: jax.Array | int) -> SplatState:
+        """The state after views of which `seen` [N] have each Gaussian.
+
+        Args:
+          part: number of the micro-batch in its update: from the second on, what was visible in
+            the ones before stays so.
+        """
+        visible = (seen > 0) | (self.visible & (part > 0))
+        views = replace(self.gradients, views=self.gradients.views + seen)
+        return replace(self, visible=visible, gradients=views)
+
 
 def new_splat_state(alive: jax.Array) -> SplatState:
+    """Before the first update: nothing has been seen."""
     return SplatState(alive, jnp.zeros_like(alive), screen_gradients.empty(alive.shape[0]))
+
+
+def drawable(state: TrainState) -> Gaussians:
+    """The Gaussians of a train state as the renderer takes them, with `alive`."""
+    return state.params["gaussians"] | {"alive": state.model_state.alive}
 
 
 def population_of(state: TrainState) -> Population:

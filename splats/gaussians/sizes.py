@@ -90,6 +90,7 @@ def initial_capacity(points: int, config: ModelConfig, allocate_all: bool) -> in
     """
     if allocate_all:
         return config.cap_max
+    # Doubled rather than fitted: scenes of similar size then share a compiled program.
     capacity = config.initial_capacity
     while capacity < 1.5 * points:
         capacity *= 2

@@ -70,6 +70,19 @@ class BatchInputs:
     probes: Probes
 
 
+def random_backgrounds(update_key: jax.Array, positions: jax.Array) -> jax.Array:
+    """A color [B, 3] behind each view, by its position in the stream and nothing else.
+
+    What is transparent can then not be learned as black; and the same update has the same colors
+    on any number of devices and micro-batches.
+    """
+
+    def one(position: jax.Array) -> jax.Array:
+        return jax.random.uniform(jax.random.fold_in(update_key, position), (3,))
+
+    return jax.vmap(one)(positions)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SceneModel:

@@ -24,6 +24,7 @@ def fit_affine(
     """
     inputs = rendered.reshape(-1, 3).astype(np.float64)
     targets = photograph.reshape(-1, 3).astype(np.float64)
+    # Saturated pixels say only that the true color lies beyond.
     usable = np.all((inputs > 0) & (inputs < 1) & (targets > 0) & (targets < 1), axis=1)
     if valid is not None:
         usable &= valid.reshape(-1)

@@ -1,7 +1,7 @@
 """The page in the browser, by viser: the scene, the cameras of the photographs, the controls.
 
 viser calls back in threads of its own. Callbacks only note what is wanted and wake the loop of
-`splats.view`; everything that computes happens there, in one thread.
+`splats.viewer.serving`; everything that computes happens there, in one thread.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class Page:
         self.server = viser.ViserServer(host=host, port=port, verbose=False)
         # A shared page would go through a server on the internet.
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
+        # Gaussians were trained on black: on white every faint one would show.
         self.server.scene.set_background_image(BLACK)
         self.up = geometry.up_direction(facts.world_to_camera)
         self.server.scene.set_up_direction(tuple(self.up.tolist()))

@@ -90,6 +90,26 @@ def test_a_file_is_embedded_as_its_prepared_record_is(data, workdir, tmp_path):
     assert np.prod(metadata["token_grid"]) == len(tokens)
 
 
+def test_a_model_is_used_without_its_records(data, workdir, tmp_path):
+    """From a copy of the run whose config names a folder of records that does not exist."""
+    alone = tmp_path / "run"
+    shutil.copytree(workdir, alone)
+    config = (alone / "config.json").read_text()
+    (alone / "config.json").write_text(config.replace(str(data / "records"), str(data / "gone")))
+    source = VolumeSource(data / "records", "train")
+    volume = data / "dicom" / source.rows[0]["path"]
+    found = []
+    for run in (workdir, alone):
+        target = tmp_path / run.parent.name / "one.npz"
+        arguments = ["--workdir", str(run), "--input", str(volume), "--output", str(target)]
+        assert main(["predict", *arguments]) == 0
+        found.append(embeddings(target)[0]["tokens"])
+    np.testing.assert_array_equal(*found)
+    weights = tmp_path / "weights.safetensors"
+    assert main(["export", "--workdir", str(alone), "--output", str(weights)]) == 0
+    assert read_safetensors(weights)
+
+
 def test_a_folder_gives_one_file_a_volume_and_names_what_was_skipped(
     data, workdir, tmp_path, capsys
 ):

@@ -9,9 +9,12 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from splats import evaluation
 from splats.config import Config, DensifyConfig, LossConfig, ModelConfig, RenderConfig
 from splats.data.scene import Scene, load_scene
 from splats.data.scene_access import Photographs, SceneAccess
+from splats.evaluation import RenderView
+from splats.gaussians.refinement import drawable
 from splats.gaussians.sizes import Sizes
 from splats.synthetic import SyntheticConfig, write_scene
 from splats.task import SplatTask
@@ -93,6 +96,14 @@ def batches(program: Program, steps: range):
         for step in steps
     ]
     return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *rows)
+
+
+def view_renderer(task: SplatTask, state) -> RenderView:
+    """A function from a view of the task's scene to its rendering, float32 [H, W, 3]."""
+    names = ("world_to_camera", "intrinsics")
+    cameras = {name: getattr(task.facts, name) for name in names}
+    degree = task.active_degree(state.applied)
+    return evaluation.view_renderer(cameras, drawable(state), task.settings, degree)
 
 
 def one_batch(program: Program):

@@ -302,11 +302,13 @@ def test_a_checkpoint_that_trained_on_held_out_views_is_refused():
 
 
 def test_the_room_of_a_checkpoint_is_taken_over():
-    metadata = small_task().metadata()
-    saved = metadata["sizes"] | {"capacity": 512, "pair_capacity": 64}
-    sizes = small_task().with_metadata(metadata | {"sizes": saved}).sizes
-    assert sizes.capacity == 512
-    assert sizes.pair_capacity == small_config().render.pair_capacity  # at least what is configured
+    """And for pairs at least what is configured."""
+    metadata, configured = small_task().metadata(), small_config().render.pair_capacity
+    for pairs in (64, 2 * configured):
+        saved = metadata["sizes"] | {"capacity": 512, "pair_capacity": pairs}
+        sizes = small_task().with_metadata(metadata | {"sizes": saved}).sizes
+        assert sizes.capacity == 512
+        assert sizes.pair_capacity == max(pairs, configured)
 
 
 @pytest.mark.parametrize(

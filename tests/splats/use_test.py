@@ -20,12 +20,13 @@ from splats.data.normalization import camera_centers
 from splats.export import trained_cloud
 from splats.formats import FORMATS, read_cloud, write_cloud
 from splats.formats.inria_ply import read_inria_ply
-from splats.formats.ply import read_ply, write_ply
+from splats.formats.ply_container import read_ply, write_ply
 from splats.predict import common_point, orbit_of_scene, shrunk
 from splats.synthetic import SyntheticConfig, write_scene
 from splats.video.camera_path import CameraPath, path_of_capture, write_path
 from tests.conftest import quickly_compiled
 from tests.splats.formats.clouds import random_cloud
+from tests.splats.scenes import view_renderer
 from training.checkpoint.restore import restored
 from training.checkpoint.store import CheckpointReader
 from training.errors import InputError
@@ -280,7 +281,7 @@ def test_rendered_views_of_the_scene_are_those_of_evaluation(trained, scene, tmp
     assert main(["predict", *arguments, "--output", str(tmp_path / "folder")]) == 0
     drawn = frames(tmp_path / "folder")
     program, state, _ = reopened(trained)
-    render_view = program.task.view_renderer(state)
+    render_view = view_renderer(program.task, state)
     assert len(drawn) == 10 and drawn[0].shape == (HEIGHT, WIDTH, 3)
     for number in (0, 7):
         expected = 255 * np.clip(render_view(number), 0, 1)

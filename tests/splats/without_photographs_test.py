@@ -22,7 +22,7 @@ from splats.synthetic import SyntheticConfig, write_scene
 from splats.task import SplatTask, make_task
 from splats.video.camera_path import CameraPath, write_path
 from splats.viewer.follow import read_shown
-from tests.splats.scenes import make_program, small_config
+from tests.splats.scenes import make_program, small_config, view_renderer
 from training.checkpoint.first import write_first_checkpoint
 from training.checkpoint.restore import restored
 from training.errors import CheckpointError, InputError
@@ -54,7 +54,7 @@ def run(tmp_path_factory) -> Run:
         state = program.initial_state()
     write_first_checkpoint(folder / "run", program, state, config, [])
     known = Run(
-        folder / "run", task.facts, trained_cloud(task, state).cloud, task.view_renderer(state)(3)
+        folder / "run", task.facts, trained_cloud(task, state).cloud, view_renderer(task, state)(3)
     )
     shutil.rmtree(scene)
     return known

@@ -65,4 +65,32 @@ FAULTS = (
         'return np.einsum("vji,vj->vi", rotation, translation)',
         NORMALIZATION_TESTS,
     ),
+    Fault(
+        "a scene of another world is taken",
+        "splats/data/scene_facts.py",
+        "if difference > TOLERANCE *",
+        "if difference > 1e9 *",
+        ("tests/splats/without_photographs_test.py::test_photographs_of_another_world_are_refused"),
+    ),
+    Fault(
+        "views that were trained on are held out",
+        "splats/data/scene_facts.py",
+        "    if leaked:",
+        "    if not leaked and False:",
+        ("tests/splats/task_test.py::test_a_checkpoint_that_trained_on_held_out_views_is_refused"),
+    ),
+    Fault(
+        "saved cameras lose digits",
+        "splats/data/scene_facts.py",
+        "float(str(value))",
+        "round(float(value), 4)",
+        ("tests/splats/without_photographs_test.py::test_facts_come_back_from_json_bit_by_bit"),
+    ),
+    Fault(
+        "a checkpoint's room for pairs is forgotten",
+        "splats/gaussians/sizes.py",
+        'max(metadata["pair_capacity"], config.render.pair_capacity)',
+        "config.render.pair_capacity",
+        ("tests/splats/task_test.py::test_the_room_of_a_checkpoint_is_taken_over"),
+    ),
 )

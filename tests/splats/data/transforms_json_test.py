@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from splats.data import load_scene, read_capture
-from splats.formats.ply import write_ply
+from splats.formats.ply_container import write_ply
 from splats.synthetic import SyntheticConfig, synthetic_cameras
 from training.errors import InputError
 

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 from splats.formats import FORMATS, GaussianCloud, read_cloud, write_cloud
 from splats.formats.inria_ply import write_inria_ply
 from splats.formats.morton import morton_order
-from splats.formats.ply import read_ply, write_ply
+from splats.formats.ply_container import read_ply, write_ply
 from splats.formats.spz import write_spz
 from splats.formats.zstd import compress
 from tests.splats.formats.clouds import covariances, differences, random_cloud

@@ -11,8 +11,8 @@ import pytest
 from splats.config import DensifyConfig, splat_optimizer
 from splats.gaussians import densify_default, densify_mcmc, refinement
 from splats.gaussians.densify_default import Thresholds
-from splats.gaussians.initialization import initial_gaussians
 from splats.gaussians.population import Population, dealt_order, dealt_rows, rank_within
+from splats.gaussians.starting_gaussians import initial_gaussians
 from tests.splats.populations import make_population
 from tests.splats.scenes import batches, make_program, small_task
 from training.config import MeshConfig

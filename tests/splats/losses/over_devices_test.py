@@ -16,6 +16,7 @@ from tests.splats.scenes import (
     one_batch,
     small_config,
     small_task,
+    view_renderer,
 )
 from training.checkpoint.resume import data_position, open_state
 from training.checkpoint.store import CheckpointReader, CheckpointStore
@@ -72,7 +73,7 @@ def result_on(devices, mesh, shard, folder=None):
     program = program_on(devices, mesh, shard)
     with jax.set_mesh(program.layout.mesh):
         state = anisotropic(program.initial_state())
-        image = program.task.view_renderer(state)(2)
+        image = view_renderer(program.task, state)(2)
         state, read = program.step(state, batches(program, range(1)))
         first = read()[0]
         statistics = jax.device_get(state.model_state.gradients.mean())

@@ -16,7 +16,7 @@ from splats.export import trained_cloud
 from splats.viewer import geometry
 from splats.viewer.follow import Renderings, Shown, newest_step, read_shown, scores_of, status
 from splats.viewer.serving import take_newest
-from tests.splats.scenes import POINTS, make_program, small_task
+from tests.splats.scenes import POINTS, make_program, small_task, view_renderer
 from training.checkpoint.first import write_first_checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -61,7 +61,7 @@ def test_an_exact_rendering_from_a_photographs_place_is_that_of_evaluation(shown
     assert rounded == width
     pose = geometry.pose_of_browser(wxyz, position)
     found = Renderings().render(shown, pose, intrinsics, width, height)
-    expected = shown.task.view_renderer(shown.state)(view)
+    expected = view_renderer(shown.task, shown.state)(view)
     assert expected.std() > 0.02
     assert np.abs(found - 255 * np.clip(expected, 0, 1)).max() < 1.5
 

@@ -13,7 +13,7 @@ from splats.viewer import geometry
 from splats.viewer.follow import Shown
 from splats.viewer.page import BLACK, BROWSER, EXACT, NOTHING, Page
 from splats.viewer.serving import serve
-from tests.splats.scenes import POINTS, make_program, small_scene, small_task
+from tests.splats.scenes import POINTS, make_program, small_scene, small_task, view_renderer
 from training import stop
 from training.errors import ConfigError, InputError
 
@@ -84,7 +84,7 @@ def test_an_exact_picture_is_sent_where_a_browser_moved_and_taken_back(page, bro
     (sent,) = browser.pictures
     assert sent.shape == (180, 272, 3) and sent.dtype == np.uint8
     # Shrunk, it is the rendering of evaluation from that place.
-    expected = 255 * np.clip(shown.task.view_renderer(shown.state)(5), 0, 1)
+    expected = 255 * np.clip(view_renderer(shown.task, shown.state)(5), 0, 1)
     blocks = [np.stack([a.mean() for a in np.array_split(sent.mean(2), 4, axis=0)])]
     blocks += [np.stack([a.mean() for a in np.array_split(expected.mean(2), 4, axis=0)])]
     assert np.abs(blocks[0] - blocks[1]).max() < 12

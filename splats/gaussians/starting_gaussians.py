@@ -85,7 +85,7 @@ def initial_gaussians(
     rows = {
         "means": jnp.asarray(points.positions),
         "scales": jnp.broadcast_to(log_size[:, None], (count, 3)),
-        "quats": jax.random.normal(key, (count, 4)),
+        "quats": jax.random.normal(key, (count, 4)),  # uniform over rotations once normalized
         "opacities": jnp.full(count, jax.scipy.special.logit(config.init_opacity)),
         "sh0": rgb_to_constant(jnp.asarray(points.colors))[:, None, :],
     }

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from splats.config import ModelConfig
-from splats.gaussians.initialization import initial_capacity, initial_gaussians, starting_points
+from splats.gaussians.sizes import initial_capacity
+from splats.gaussians.starting_gaussians import initial_gaussians, starting_points
 from tests.splats.scenes import POINTS, small_scene
 from training.errors import ConfigError
 

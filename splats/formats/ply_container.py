@@ -27,7 +27,7 @@ _TYPES = {
 }
 _NAMES = {"i1": "char", "u1": "uchar", "i4": "int", "u4": "uint", "f4": "float", "f8": "double"}
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "<"}
-_LONGEST_HEADER = 1 << 20
+_LONGEST_HEADER = 1 << 20  # bytes: without an end a file of gigabytes would be searched for it
 _DIGITS = re.compile("[0-9]{1,18}")
 _END = re.compile(rb"^end_header[ \t]*\r?\n", re.MULTILINE)  # a comment may hold the word
 
@@ -119,6 +119,7 @@ def read_ply(path: Path | str, *, allow_text: bool = True) -> dict[str, np.ndarr
         label = f"PLY element {element.name} ({element.count} rows)"
         if element.dtype.itemsize:
             tables[element.name] = reader.take_array(element.dtype, element.count, label)
+    # Some writers end with a newline; anything else means that the header miscounts.
     if data[reader.position :].strip():
         reader.finish("rows")
     return tables
