@@ -123,8 +123,8 @@ def split_overrides(
         if "=" not in override:
             raise ConfigError(f"--config.{override} has no value; write --config.{override}=VALUE")
     args = parser.parse_args([text for text in head if not text.startswith(prefix)] + tail)
-    if overrides and not hasattr(args, "config"):
-        parser.error("--config.KEY=VALUE is for commands with --config")
+    if overrides and not (hasattr(args, "config") or getattr(args, "takes_overrides", False)):
+        parser.error("--config.KEY=VALUE is for commands with --config, and for evaluate")
     return args, overrides
 
 

@@ -29,15 +29,16 @@ History = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Cadence:
-    """Every `every` applied updates, from `start` on and before `stop`."""
+    """Every `every` steps after `start` and before `stop`; a suppressed update counts too."""
 
     every: int
     start: int = 0
     stop: int | None = None
 
-    def due(self, applied: int) -> bool:
-        inside = applied > self.start and (self.stop is None or applied < self.stop)
-        return inside and applied % self.every == 0
+    def due(self, step: int) -> bool:
+        """Whether it is time before the update that follows `step`."""
+        inside = step > self.start and (self.stop is None or step < self.stop)
+        return inside and step % self.every == 0
 
 
 def _no_start(state: TrainState, batch: Batch, resident: PyTree) -> list[Verdict]:

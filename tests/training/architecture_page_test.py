@@ -64,3 +64,16 @@ def test_its_config_is_strict_like_every_other(linear, capsys):
     assert main(["train", "--config", recipe, "--workdir", workdir, key]) == 2
     assert "did you mean noise" in capsys.readouterr().err
     assert not (linear / "wrong").exists()
+
+def test_evaluate_takes_other_data_and_leaves_the_run_its_own(linear, capsys):
+    recipe, workdir = str(linear / "configs/linear/smoke.py:30"), str(linear / "noisy")
+    assert main(["train", "--config", recipe, "--workdir", workdir]) == 0
+    own = (linear / "noisy/eval/30.json").read_text()
+    other = ["evaluate", "--workdir", workdir, "--config.data.noise=3.0"]
+    assert main(other) == 2
+    assert "give --output DIR" in capsys.readouterr().err
+    assert main([*other, "--output", str(linear / "elsewhere")]) == 0
+    error = json.loads((linear / "elsewhere/eval/30.json").read_text())["error"]
+    # Two numbers of variance 9 each; 32 examples leave a relative deviation of a fifth.
+    assert 18 * 0.25 < error < 18 * 2
+    assert (linear / "noisy/eval/30.json").read_text() == own

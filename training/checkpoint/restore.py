@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -19,7 +20,10 @@ from training.task import Task, with_config
 
 
 def restored(
-    workdir: PathLike, which: str, task: Task | None = None
+    workdir: PathLike,
+    which: str,
+    task: Task | None = None,
+    overrides: Sequence[str] = (),
 ) -> tuple[Program, TrainState, int]:
     """Program, state and step of a checkpoint; the config is the work folder's.
 
@@ -30,12 +34,13 @@ def restored(
     Args:
       which: a step, `latest` or `best`.
       task: the task of an earlier call for this folder, with what it has loaded since.
+      overrides: `a.b=text` for the config, such as where the data is now.
 
     Raises:
       InputError: no work folder.
       CheckpointError: no such checkpoint, or it does not fit.
     """
-    config = read_config(workdir)
+    config = read_config(workdir, overrides)
     reader = CheckpointReader(workdir, config.checkpoint)
     step = reader.resolve(which)
     facts = reader.describe(step).task

@@ -125,14 +125,14 @@ def read_ledger(workdir: PathLike, before: int) -> list[dict[str, float]]:
     return [row for row in rows if row["step"] < before]
 
 
-def read_config(workdir: PathLike) -> TrainConfig:
-    """The typed config of a work folder.
+def read_config(workdir: PathLike, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The typed config of a work folder, under `a.b=text` overrides.
 
     Raises:
       InputError: there is no readable `config.json`.
       ConfigError: it does not fit this version of the program.
     """
-    return make_config(saved_config(workdir))
+    return make_config(saved_config(workdir), overrides)
 
 
 def saved_config(workdir: PathLike) -> dict[str, Any]:
