@@ -153,7 +153,7 @@ FAULTS = (
         MASKS,
         "+ jax.random.uniform(order_key, (tokens,)))",
         "+ jnp.arange(tokens) / tokens)",
-        MASK_TESTS,
+        f"{MASK_TESTS}::test_targets_are_drawn_alike_from_all_covered_tokens",
     ),
     Fault(
         "boxes ignore the foreground",
