@@ -170,7 +170,9 @@ def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[n
     # Not above: the command line is parsed without jax.
     from splats.evaluation import view_renderer
     from splats.gaussians.refinement import drawable
+    from splats.render.rasterize import check_backend
 
+    check_backend(task.config.render.backend, min(state.step.devices(), key=lambda d: d.id))
     cameras = {
         "world_to_camera": path.world_to_camera.astype(np.float32),
         "intrinsics": pinholes(path.intrinsics),

@@ -72,7 +72,6 @@ PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
 
 def make_task(config: Config) -> SplatTask:
     """The task of a config; no photograph is read yet."""
-    check_backend(config.render.backend, jax.devices()[0])
     return SplatTask(config, access(config.scene))
 
 
@@ -339,11 +338,14 @@ class SplatTask(
     def _start_guards(
         self, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
     ) -> list[Verdict]:
+        # Not where the task is made: a step may be compiled for devices that are elsewhere.
+        check_backend(self.config.render.backend, min(state.step.devices(), key=lambda d: d.id))
         _ = self.lpips  # a metric that cannot be computed is refused before training
         return start_checks.run(self, state, batch, resident)
 
     def evaluate(self, state: TrainState, source: Source, layout: Layout) -> Evaluation:
         """Scores of the source's views, and of as many training views, with the gap."""
+        check_backend(self.config.render.backend, layout.mesh.devices.flat[0])
         number = {name: index for index, name in enumerate(self.scene.names)}
         views = np.array([number[source.identity(i)] for i in range(len(source))], np.int32)
         result = evaluation.evaluate(
