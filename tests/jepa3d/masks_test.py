@@ -140,3 +140,22 @@ def test_presets_scale_down_to_small_grids(new_key, grid, name):
 def test_senseless_settings_are_refused(changes):
     with pytest.raises(ConfigError):
         build(MaskConfig, shallow(SHORT_RANGE) | changes, "masks[0]")
+
+
+def test_targets_are_drawn_alike_from_all_covered_tokens():
+    """Neither the first nor the last slices of the covered part are preferred."""
+    grid, config = (4, 8, 8), MaskConfig(blocks=2, context_tokens=32, target_tokens=32)
+
+    def one(key):
+        covered = cover_counts(jax.random.split(key)[0], grid, config) > 0
+        _, target = sample_masks(key, grid, config)
+        return covered, jnp.zeros(covered.shape, bool).at[target].set(True)
+
+    keys = jax.random.split(jax.random.key(0), 400)
+    covered, chosen = (np.asarray(x) for x in jax.jit(jax.vmap(one))(keys))
+    first, last = (
+        (chosen & covered)[:, half].sum() / covered[:, half].sum()
+        for half in (slice(None, 128), slice(128, None))
+    )
+    # Both are means of thousands of draws: their standard errors are below 0.01.
+    assert abs(first - last) < 0.05

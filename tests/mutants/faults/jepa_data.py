@@ -137,7 +137,7 @@ FAULTS = (
         FRAMES,
         "words = words & np.uint16((1 << bits) - 1)",
         "words = words & np.uint16(0xFFFF)",
-        READER_TESTS,
+        "tests/jepa3d/data/frames_test.py",
     ),
     Fault(
         "compressed pixels are read as uncompressed",

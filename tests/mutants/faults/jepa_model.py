@@ -81,14 +81,20 @@ FAULTS = (
         VIT,
         "q, k = apply_rope(q, *rope), apply_rope(k, *rope)",
         "q = apply_rope(q, *rope)",
-        JEPA_TESTS,
+        (
+            "tests/jepa3d/vjepa2_weights_test.py"
+            "::test_full_and_visible_only_encoder_give_the_recorded_features"
+        ),
     ),
     Fault(
         "the attention block has no residual",
         VIT,
         'x_BxNxD = x_BxNxD + dense(config.dim, self.dtype, "out")(mixed)',
         'x_BxNxD = dense(config.dim, self.dtype, "out")(mixed)',
-        JEPA_TESTS,
+        (
+            "tests/jepa3d/vjepa2_weights_test.py"
+            "::test_full_and_visible_only_encoder_give_the_recorded_features"
+        ),
     ),
     Fault(
         "the tiled variant is a true rotation",
@@ -153,7 +159,7 @@ FAULTS = (
         MASKS,
         "+ jax.random.uniform(order_key, (tokens,)))",
         "+ jnp.arange(tokens) / tokens)",
-        MASK_TESTS,
+        f"{MASK_TESTS}::test_targets_are_drawn_alike_from_all_covered_tokens",
     ),
     Fault(
         "boxes ignore the foreground",
