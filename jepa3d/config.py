@@ -21,7 +21,7 @@ class TransformerConfig:
 
     dim: int = setting(least=1, most=65_536)  # width of the residual stream
     depth: int = setting(least=1, most=1000)  # number of blocks
-    # Attention heads; dim / heads must be an even whole number.
+    # Attention heads; dim / heads must be an even whole number, since RoPE encodes pairs of values.
     heads: int = setting(least=1, most=1024)
     mlp_ratio: float = setting(4.0, above=0, most=64)  # hidden width of the MLP over dim
 
@@ -67,7 +67,7 @@ class ModelConfig:
     )
     # Unroll the scan over blocks: slower to compile, slightly faster to run.
     unroll: bool = setting(False, resumable=True)
-    # "auto" picks by platform: tpu splash, gpu cudnn, cpu chunked.
+    # "auto": splash on TPU, cudnn on GPU in half precision, else plain or chunked by size.
     attention: str = setting(
         "auto", choices=("auto", "plain", "chunked", "splash", "cudnn"), resumable=True
     )

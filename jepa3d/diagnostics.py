@@ -15,17 +15,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-RANK_EPSILON = 1e-7
+RANK_EPSILON = 1e-7  # added to each share, as in the paper; log(0) cannot occur then
 DEAD_STD = 1e-2
 
 
 class FeatureSpread(NamedTuple):
-    """Standard deviation of features over samples, relative to the mean norm."""
+    """How much features differ over samples: standard deviations (std) of their dimensions."""
 
     mean: jax.Array
     minimum: jax.Array
     dead_fraction: jax.Array  # share of dimensions whose std is below `DEAD_STD`
-    relative: jax.Array  # rms std over rms norm per dimension: 1 for centered, 0 for collapsed
+    relative: jax.Array  # rms std over rms value: 1 for centered features, 0 for collapsed ones
 
 
 class Cosines(NamedTuple):
@@ -111,6 +111,7 @@ def _pair_mean(unit: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
     """Mean dot product over ordered pairs of different members along `axis`, over all groups."""
     total = jnp.sum(unit.sum(axis=axis) ** 2)
     themselves = jnp.sum(unit**2)
+    # Right for weights of 0 and 1 only: a member is counted once or not at all.
     counts = weights.sum(axis=axis)
     pairs = jnp.sum(counts * (counts - 1.0))
     return jnp.where(pairs > 0, (total - themselves) / jnp.maximum(pairs, 1.0), 0.0)

@@ -40,6 +40,7 @@ def evaluate(
 ) -> Evaluation:
     """Metrics and pictures on a source; see `training.task.Task.evaluate`."""
     scanners: tuple[str, ...] = getattr(source, "scanners", ("unknown",))
+    # Rounded up: the panel gets at least PANEL_TOKENS tokens wherever the volumes have them.
     sampled = min(max(1, -(-PANEL_TOKENS // len(source))), config.model.tokens)
     pictured = volumes_to_draw(source)
     swept = over_batches(
@@ -117,7 +118,8 @@ class VolumeScores:
     def _panel_rows(
         self, features_BxNxD: jax.Array, foreground_BxN: jax.Array, keys: jax.Array, batch: Batch
     ) -> PyTree:
-        # Foreground tokens in random order, then the others: background dominates a volume.
+        # Foreground tokens in random order, then the others: background dominates a volume. The
+        # number 99 is beyond those of the mask sets (at most 64), whose keys come from `keys` too.
         order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
         noise_BxN = jax.vmap(lambda k: jax.random.uniform(k, foreground_BxN.shape[1:]))(order_keys)
         chosen_BxS = jnp.argsort(noise_BxN - 2.0 * foreground_BxN, axis=1)[:, : self.sampled]
@@ -162,6 +164,7 @@ def _panel(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
     tokens_BxSxD = jnp.asarray(rows["tokens"])
     tokens_SxD = tokens_BxSxD.reshape(-1, tokens_BxSxD.shape[-1])
     spread = diagnostics.feature_spread(tokens_SxD)
+    # Its `same_position` is of no use here: each volume's tokens were sampled at other places.
     cosines = diagnostics.cosine_statistics(tokens_BxSxD)
     values = {
         "rankme": diagnostics.rank_me(tokens_SxD, centered=False),

@@ -15,7 +15,7 @@ LIMITS_MM = ((0.001, 0.5), (0.0005, 0.02), (0.001, 0.1))
 
 
 def decode_verdict(source: VolumeSource) -> Verdict:
-    """Every input file has a row: kept, or skipped with a reason; none was kept undecoded."""
+    """Every input file that gave no volume has a reason in its row."""
     kept = [row for row in source.index if row["status"] == "ok"]
     reasons = Counter(row["reason"] for row in source.index if row["status"] != "ok")
     unexplained = reasons.pop(None, 0)
@@ -63,6 +63,7 @@ def loss_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
     """The evaluation loss is a positive number and differs from that of the step before."""
     now = history[-1]
     loss, step = now["loss"], now.get("step", 0)
+    # A step that was evaluated twice rightly gives the same loss: only earlier steps count.
     before = [row for row in history[:-1] if row.get("step", 0) < step]
     problem = ""
     if loss == 0.0:

@@ -1,7 +1,7 @@
 """Losses and reference levels of joint-embedding prediction.
 
-A JEPA loss alone says little: targets move, and collapse lowers it. Two baselines tell how much of
-the prediction is more than an average, *skill* = 1 - loss / loss of the baseline:
+A JEPA loss alone says little: targets move, and collapse lowers it. So it is compared with the loss
+of two baselines that predict an average: *skill* = 1 - loss / loss of the baseline:
 
 * `baseline_mean`: predict the mean target of the batch, one vector for all tokens;
 * `baseline_position`: predict the running mean target of each token position. OCT volumes are
@@ -60,6 +60,7 @@ def update_positional_mean(
 ) -> PositionalMean:
     """Plain average of the first updates, then exponential with `decay`."""
     seen = state.updates.astype(jnp.float32)
+    # seen / (seen + 1) gives the plain average; after about 1 / (1 - decay) updates `decay` is less.
     keep = jnp.minimum(decay, seen / (seen + 1.0))
     mean = keep * state.mean_NxD + (1.0 - keep) * batch_mean_NxD
     return PositionalMean(mean, state.updates + 1)
@@ -105,6 +106,7 @@ def jepa_loss(
         from_mean.append(_measure(wanted - mean_D[None, None], weights, config.exponent))
         average = gather_tokens(positional.mean_NxD[None], one.target_ids_BxT)
         measured = _measure(wanted - average, weights, config.exponent)
+        # Before the first update the mean is all zeros, which is no baseline: weight 0 drops it.
         known = (positional.updates > 0).astype(jnp.float32)
         from_position.append(Total(measured.sum * known, measured.weight * known))
     updated = update_positional_mean(positional, positions_NxD, config.position_decay)
@@ -145,6 +147,7 @@ def _dense_term(
     per_token = _distance(difference, config.exponent).mean(axis=-1)
     if config.dense_distance:
         nearest = jax.vmap(lambda c, t: nearest_distance(c, t, grid))
+        # Context and targets share no token (`sample_masks`), so the distance is at least 1.
         per_token = per_token * nearest(one.context_ids_BxK, one.target_ids_BxT) ** -0.5
     return Total(jnp.sum(per_token.mean(axis=1) * weights_B), weights_B.sum())
 
@@ -157,5 +160,6 @@ def nearest_distance(
         jnp.stack(jnp.unravel_index(ids, grid), axis=-1).astype(jnp.float32)
         for ids in (context_ids, target_ids)
     )
+    # One axis at a time: an array [K, T, 3] of differences would take three times the memory.
     squared = sum((here[:, None, axis] - there[None, :, axis]) ** 2 for axis in range(3))
     return jnp.sqrt(jnp.min(squared, axis=1))

@@ -114,6 +114,7 @@ def cover_counts(
         index = jnp.arange(length)
         start = start_nx3[:, axis, None]
         inside.append((index[None] >= start) & (index[None] < start + size_3[axis]))
+    # A box is a product of three intervals, so no array [n, D, H, W] need be built.
     depth, height, width = (indicator.astype(jnp.float32) for indicator in inside)
     return jnp.einsum("nd,nh,nw->dhw", depth, height, width).reshape(-1)
 
@@ -142,10 +143,12 @@ def _box_starts(
     """First token of each box along each axis, int32 [n, 3]; boxes stay inside the grid."""
     room_3 = jnp.asarray(grid) - size_3
     if config.foreground_floor > 0 and foreground is not None:
+        # The floor keeps the logarithm finite for tokens without foreground.
         logits = jnp.log(config.foreground_floor + foreground.reshape(-1))
         center = jax.random.categorical(key, logits, shape=(config.blocks,))
         center_nx3 = jnp.stack(jnp.unravel_index(center, grid), axis=-1)
         return jnp.clip(center_nx3 - size_3[None] // 2, 0, room_3[None])
     uniform = jax.random.uniform(key, (config.blocks, 3))
     start = jnp.floor(uniform * (room_3 + 1)[None]).astype(jnp.int32)
+    # uniform is below 1, but its product with room + 1 can round up to room + 1.
     return jnp.minimum(start, room_3[None])

@@ -36,6 +36,7 @@ def draw(
     visible = _spread(picture["visible"].reshape(grid)[depth], model)
     error = picture["error"].reshape(grid)
     predicted = _spread((error[depth] >= 0).astype(np.float32), model)
+    # -1 marks tokens that were not predicted; `initial` keeps the division below finite.
     top = float(error[error >= 0].max(initial=1e-6))
     heat = _heat(_spread(np.clip(error[depth] / top, 0, 1), model))
     share = masks[0].context_tokens / model.tokens
@@ -63,8 +64,10 @@ def _heat(values: np.ndarray) -> np.ndarray:
 def _components(features: np.ndarray, model: ModelConfig, depth: int) -> np.ndarray:
     """Principal components of the volume's token features as red, green and blue."""
     centered = features - features.mean(axis=0, keepdims=True)
+    # Axes from 2,048 to 4,095 tokens: the SVD of all would cost much and look the same.
     _, _, axes = np.linalg.svd(centered[:: max(1, len(centered) // 2048)], full_matrices=False)
     scores = centered @ axes[:3].T
+    # A few extreme tokens would otherwise take the whole range of colors.
     low, high = np.percentile(scores, [2, 98], axis=0)
     colors = np.clip((scores - low) / np.maximum(high - low, 1e-9), 0, 1) * 255
     plane = colors.reshape(*model.grid, -1)[depth]

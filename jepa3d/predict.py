@@ -125,6 +125,7 @@ def output_name(root: Path, item: InputItem) -> str:
 
 def prepare_one(root: Path, item: InputItem, settings: PrepareSettings) -> Prepared | str:
     """The record of an input as training would read it, or why there is none."""
+    # Any split will do: it does not enter the record.
     outcome = convert(Conversion(root, item, "eval", settings))
     row = outcome.rows[0]
     if outcome.record is None:
@@ -150,6 +151,7 @@ def make_encoder(task: JepaTask):
         volumes, foreground = model_volumes(batch, None, task.config.data)
         tokens = encode(task.config.model, encoder, volumes)[0]
         share = foreground[0].astype(jnp.float32)
+        # A TPU multiplies float32 in bfloat16 unless told otherwise.
         total = jnp.einsum("nd,n->d", tokens, share, precision="highest")
         return tokens, total / jnp.maximum(jnp.sum(share), 1.0)
 

@@ -386,7 +386,7 @@ def _write_participants(root: Path, participants: int) -> None:
 
 
 def _recommended_split(number: int) -> str:
-    """The split of participant `number`: another of each scanner's six for each scanner."""
+    """Of six participants with one scanner one is for "val" and one for "test"."""
     rank, scanner = divmod(number, len(SCANNERS))
     return {scanner % 6: "val", (scanner + 3) % 6: "test"}.get(rank % 6, "train")
 

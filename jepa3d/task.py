@@ -64,6 +64,7 @@ class JepaTask(Task, Augmented, Averaged):
     config: Config
     masks: tuple[MaskConfig, ...]
     augmented: bool = True
+    # hash=False, since a mapping has no hash.
     # What a checkpoint knows of how the records were prepared; None before there is one.
     saved_preparation: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
 
@@ -96,9 +97,10 @@ class JepaTask(Task, Augmented, Averaged):
 
     @property
     def preparation(self) -> Mapping[str, Any]:
-        """How volumes became records, the JSON of `PrepareSettings`: new ones must become the same.
+        """The settings (`PrepareSettings` as JSON) by which volumes became records.
 
-        Of the checkpoint where there is one, so that the records may be gone.
+        `podvision predict` prepares new volumes by them. A checkpoint's own come first, since the
+        records may be gone by then.
         """
         if self.saved_preparation is not None:
             return self.saved_preparation
@@ -135,6 +137,7 @@ class JepaTask(Task, Augmented, Averaged):
         )
 
     def loss(self, params: PyTree, context: Context, batch: Batch, key: jax.Array) -> LossOutput:
+        # By position in the stream: no draw depends on the mesh or on the micro-batches.
         keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
         pairs = jax.vmap(jax.random.split)(keys)
         view_keys = pairs[:, 0] if self.augmented else None
@@ -150,6 +153,8 @@ class JepaTask(Task, Augmented, Averaged):
             terms["dense"] = added([m for m in result.dense if m is not None])
         one = jnp.ones((), jnp.float32)
         metrics = {
+            # Skills are ratios and do not add up: over micro-batches their mean is logged.
+            # Evaluation divides the sums instead.
             "skill_mean": Total(skill(prediction_error, added(result.baseline_mean)), one),
             "skill_position": Total(skill(prediction_error, added(result.baseline_position)), one),
         }
@@ -163,6 +168,7 @@ class JepaTask(Task, Augmented, Averaged):
 
     def tables(self) -> dict[str, Table]:
         index = self._train_source.index
+        # The zeros do not appear in the rows.
         rows: list[tuple] = list(account_of(index, 0, 0, 0.0).rows())
         return {"account": Table("Input files by scanner", COLUMNS, rows)}
 

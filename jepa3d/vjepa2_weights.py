@@ -142,6 +142,7 @@ def _canonical(tensors: Tensors, naming: str) -> Tensors:
         raise ConfigError(f"weight naming {naming!r} is unknown; choose transformers or official")
     if naming == "transformers":
         return {re.sub(r"^vjepa2\.", "", name): value for name, value in tensors.items()}
+    # The wrappers that the authors train with leave these words in the names.
     cleaned = {re.sub(r"\b(module|backbone)\.", "", n): value for n, value in tensors.items()}
     frozen = ("encoder.pos_embed", "predictor.predictor_pos_embed")
     return {name: value for name, value in cleaned.items() if name not in frozen}

@@ -55,6 +55,7 @@ def adapt_patch_embedding(
         raise ConfigError(
             f"{len(mean)} means and {len(std)} stds for {source.channels} channels; give one each"
         )
+    # In float64, so that the sum over channels is rounded once, at the end.
     kernel = np.asarray(patch["kernel"], np.float64)
     dim = kernel.shape[-1]
     kernel = kernel.reshape(source.channels, depth, height, width, dim)

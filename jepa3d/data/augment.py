@@ -41,6 +41,7 @@ def augment(
       key: PRNG key of this example.
       volume: float32 [D, H, W], normalized.
       foreground: bool [d, h, w] token mask.
+      config: ranges and strengths that are drawn from.
 
     Returns:
       The view, float32 [D, H, W], and its token mask, moved along with it.
@@ -48,6 +49,7 @@ def augment(
     keys = jax.random.split(key, 6)
     maps = _axis_maps(keys[0], keys[1], keys[2], config)
     moved = _resample(volume, maps)
+    # The maps are in relative coordinates, so they move a token grid as they move voxels.
     tokens = _resample(foreground.astype(jnp.float32), maps) >= 0.5
     changed = _gray_levels(keys[3], moved, config)
     noise = 1.0 + config.speckle * jax.random.normal(keys[4], moved.shape)
@@ -63,12 +65,14 @@ def _axis_maps(
     low, high = config.crop_scale
     area = low + (high - low) * draws[0]
     narrow, wide = config.crop_aspect
+    # Uniform in the logarithm: a ratio and its inverse weigh the same.
     aspect = narrow * (wide / narrow) ** draws[1]
     pitch = jnp.minimum(jnp.sqrt(area * aspect), 1.0)
     lateral = jnp.minimum(jnp.sqrt(area / aspect), 1.0)
     # The crop lies anywhere inside the field.
     pitch_offset = (1.0 - pitch) * (2.0 * draws[2] - 1.0)
     lateral_offset = (1.0 - lateral) * (2.0 * draws[3] - 1.0)
+    # Factor 2: the axis runs from -1 to 1, the setting is a share of the depth.
     shift = 2.0 * config.axial_shift * jax.random.uniform(shift_key, (), minval=-1.0, maxval=1.0)
     pitch_sign = jnp.where(flips[0] < config.pitch_flip, -1.0, 1.0)
     lateral_sign = jnp.where(flips[1] < config.lateral_flip, -1.0, 1.0)

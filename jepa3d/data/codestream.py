@@ -62,6 +62,7 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
         start = data.find(_J2K_START, 0, 4096)
         if start < 0 or len(data) < start + 24:
             return None
+        # Start and SIZ markers, length and capabilities take 8 bytes before the size.
         width, height, left, top = struct.unpack(">4I", data[start + 8 : start + 24])
         return height - top, width - left
     marker = _jpeg_frame_header(data)
@@ -79,6 +80,7 @@ def _jpeg_frame_header(data: bytes) -> tuple[int, int, int] | None:
             position += 1
             continue
         if marker in _FRAME_MARKERS:
+            # Marker, length and sample precision take 5 bytes before the size.
             rows, columns = struct.unpack(">HH", data[position + 5 : position + 9])
             return marker, rows, columns
         position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]

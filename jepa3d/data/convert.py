@@ -73,6 +73,7 @@ def content_hash(root: Path, item: InputItem) -> str:
 def convert(task: Task) -> Outcome:
     """Reads, resamples and serializes one input; a `SkipVolume` becomes a row with its reason."""
     base = base_row(task.root, task.item, task.split)
+    # Of skipped inputs as well: a later run compares it to see whether to try again.
     base["sha256"] = content_hash(task.root, task.item)
     try:
         volume = _read(task)
@@ -165,6 +166,7 @@ def _source_fields(volume: Volume, base: Row) -> Row:
     data = volume.metadata
     unknown = base["scanner"] == "unknown"
     return {
+        # The manifest or folder is believed before the tags of the file.
         "scanner": data["scanner"] if unknown else base["scanner"],
         "laterality": data["laterality"],
         "protocol": data["protocol"],

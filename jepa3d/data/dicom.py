@@ -92,6 +92,7 @@ def _volume_of(
         )
     stored, notes = read_frames(header, corrupt_fraction)
     if len(stored) != header.frames:
+        # Per-frame groups are used only where there is one for each frame that is stored.
         geometry = read_geometry(dataset, len(stored))
     order, notes["frame_order"] = frame_order(geometry, len(stored))
     if not np.array_equal(order, np.arange(len(order))):
@@ -112,6 +113,7 @@ def _display(
 ) -> np.ndarray:
     pixels, notes["intensity"] = intensity.to_uint8(values)
     inverted = str(dataset.get("PhotometricInterpretation")) == "MONOCHROME1"
+    # Two inversions cancel.
     if inverted != bool(slopes[0, 0] < 0):
         notes["inverted"] = True
         return intensity.invert(pixels)
@@ -169,6 +171,7 @@ def _series_order(datasets: list[Dataset]) -> tuple[list[int], np.ndarray | None
     if all(tag is not None for tag in tags):
         positions = np.asarray(tags)
         along = positions @ geometries[0].normal
+        # Equal positions were copied from file to file and order nothing.
         if len(np.unique(along)) == len(along) > 1:
             return [int(i) for i in np.argsort(along)], positions, "plane_position"
     numbers = [int(dataset.get("InstanceNumber") or 0) for dataset in datasets]
@@ -189,6 +192,7 @@ def _rescale_per_frame(dataset: Dataset, frames: int) -> np.ndarray:
         slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
         rows.append((1.0 if slope is None else float(slope), float(intercept or 0.0)))
     table = np.asarray(rows)
+    # A slope of 0 would make every frame constant.
     usable = np.isfinite(table).all(axis=1) & (table[:, 0] != 0)
     table[~usable] = (1.0, 0.0)
     return table

@@ -28,6 +28,7 @@ from jepa3d.data.volume import (
 )
 
 OPT_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.5.4"
+# Two bytes for each voxel, 16 MiB for the header.
 _MAX_INFLATED_BYTES = 2 * MAX_VOXELS + 2**24
 
 # First bytes of formats that turn up under a .dcm name.
@@ -100,6 +101,7 @@ def read_dataset(path: Path) -> tuple[Dataset, BinaryIO, int]:
 def _check_first_bytes(path: Path) -> None:
     try:
         size = path.stat().st_size
+        # Before it is opened, since opening a pipe would wait for its writer.
         if path.exists() and not path.is_file():
             raise SkipVolume(SkipReason.UNREADABLE_FILE, "not a regular file")
         with open(path, "rb") as file:
@@ -112,6 +114,7 @@ def _check_first_bytes(path: Path) -> None:
         raise SkipVolume(SkipReason.EMPTY_FILE, "the file has 0 bytes")
     if start[128:132] == b"DICM":
         return
+    # Or group 0002 or 0008 in little endian, with which a dataset begins.
     if start[:4] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00"):
         raise SkipVolume(
             SkipReason.MISSING_PREAMBLE, "a DICOM dataset without its 128-byte preamble"
@@ -126,6 +129,7 @@ def _read_deflated(stream: BinaryIO, meta: Dataset) -> tuple[Dataset, BinaryIO, 
     """Inflates the dataset with a bound on its size, then parses it as explicit little endian."""
     # The group length counts the bytes after its own 12-byte element.
     stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+    # Negative: raw deflate without a zlib header, as DICOM PS3.5 A.5 has it.
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(stream.read(), _MAX_INFLATED_BYTES)
     stream.close()
@@ -163,6 +167,7 @@ def _checked_header(dataset: Dataset, stream: BinaryIO, offset: int) -> DicomHea
     stream_bytes = stream.seek(0, os.SEEK_END)
     check_sop_class(dataset)
     stream.seek(max(offset, 0))
+    # The tag (7FE0,0010) in either byte order.
     has_pixels = stream.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
     if "Rows" not in dataset and "Columns" not in dataset and not has_pixels:
         raise SkipVolume(SkipReason.TRUNCATED_HEADER, "the file ends inside the header")

@@ -161,10 +161,12 @@ def _words(header: DicomHeader, raw: bytes) -> np.ndarray:
 
 def _apply_sign(header: DicomHeader, words: np.ndarray) -> np.ndarray:
     bits = header.bits_stored
+    # Old files keep overlays in the unused high bits.
     if bits < 16:
         words = words & np.uint16((1 << bits) - 1)
     if int(header.dataset.get("PixelRepresentation") or 0) == 0:
         return words
+    # Moves the sign bit to the top; the arithmetic shift back repeats it.
     shift = 16 - bits
     return (words << np.uint16(shift)).view(np.int16) >> shift
 
@@ -188,6 +190,7 @@ def _encapsulated_frames(header: DicomHeader, start: int) -> list[bytes]:
     # More fragments than frames: the basic offset table, or end-of-image markers, tell.
     rebuilt = encapsulate(fragments, has_bot=False)
     if table:
+        # In place of the empty table, 8 bytes, that `encapsulate` has written.
         rebuilt = _ITEM + struct.pack("<I", len(table)) + table + rebuilt[8:]
     return [bytes(frame) for frame in generate_frames(rebuilt, number_of_frames=declared)][
         :declared
@@ -288,6 +291,7 @@ def _options(header: DicomHeader, codec: str) -> dict[str, Any]:
         "bits_stored": header.bits_stored,
         "pixel_representation": int(header.dataset.get("PixelRepresentation") or 0) & 1,
         "photometric_interpretation": str(photometric),
+        # Text, since the worker for lossless JPEG gets the options as JSON.
         "transfer_syntax_uid": str(declared if same else CODEC_SYNTAX[codec]),
         "pixel_keyword": "PixelData",
     }
@@ -315,6 +319,7 @@ def _decode_frame(header: DicomHeader, data: bytes) -> np.ndarray:
 
 def _fill_gaps(frames: list[np.ndarray | None]) -> np.ndarray:
     """Replaces missing frames by linear interpolation between their nearest neighbors."""
+    # Never empty: `corrupt_fraction` is below 1, so fewer frames than all may be broken.
     known = [index for index, frame in enumerate(frames) if frame is not None]
     first = frames[known[0]]
     assert first is not None

@@ -52,6 +52,7 @@ def read_geometry(dataset: Dataset, frames: int) -> FrameGeometry:
     """Collects the geometry tags: shared functional groups, then per frame, then top level."""
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     per_frame = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    # Another number of groups cannot be matched to the frames.
     per_frame = per_frame if len(per_frame) == frames else []
     scopes = [shared, *per_frame[:1], dataset]
     orientation = _per_frame(per_frame, shared, dataset, "PlaneOrientationSequence", _orientation)
@@ -119,6 +120,7 @@ def volume_spacing(
     frames, _, columns = shape
     nominal = protocol_spacing(protocol, frames, columns)
     fallback, fallback_source = nominal or scanner_spacing(scanner), "protocol_table"
+    # The gate of `SPACING_GATES_MM`: beyond it the number of frames does not fit the name.
     if nominal is None or not 0.005 <= nominal[0] <= 0.4:
         fallback, fallback_source = scanner_spacing(scanner), "scanner_default"
     if geometry.in_plane_mm is None:
@@ -165,6 +167,7 @@ def _localizer_pitch(lines: np.ndarray, length_mm: float) -> float:
         return 0.0
     unit = along[0] / np.linalg.norm(along[0])
     steps = np.diff(0.5 * (lines[:, :2] + lines[:, 2:]), axis=0)
+    # Only what lies across the lines: neighbors may also be shifted along them.
     across = np.abs(steps[:, 0] * unit[1] - steps[:, 1] * unit[0])
     return float(np.median(across)) * length_mm / length
 

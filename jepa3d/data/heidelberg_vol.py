@@ -29,6 +29,7 @@ _HEADER_BYTES = 2048
 _HEADER = struct.Struct("<12siiidddiiddid4sqii16s")
 _PATTERNS = {1: "line", 2: "circle", 3: "volume", 4: "fast volume", 5: "radial"}
 _RASTER_PATTERNS = (3, 4)
+# The mark is 3.4e38, the largest float32; reflectivities are at most 1.
 _INVALID_ABOVE = 1e30
 SIGNATURE = b"HSF-"
 

@@ -111,10 +111,12 @@ def _read_manifest(root: Path) -> list[dict[str, str]]:
 
 def _read_table(path: Path) -> list[dict[str, str]]:
     try:
+        # -sig: tables saved by a spreadsheet may begin with a byte order mark.
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a tab-separated table ({error})") from error
+    # Cells beyond the header come under the key None.
     return [{key: value or "" for key, value in row.items() if key} for row in rows]
 
 
@@ -162,7 +164,7 @@ def _scan(
 
 
 def _has_dicom_prefix(path: Path) -> bool:
-    if not path.is_file():  # a pipe or scanner would block
+    if not path.is_file():  # a pipe or a device would block
         return False
     try:
         with open(path, "rb") as file:
@@ -202,6 +204,7 @@ def _dicom_items(paths: list[str], root: Path, settings: PrepareSettings) -> lis
             items.append(_plain_item(root, path, settings, promising=False))
             continue
         if identity.frames <= 1 and identity.series:
+            # By folder as well: two copies of a series must not become one volume.
             key = (Path(path).parent.as_posix(), identity.series)
             series.setdefault(key, []).append((path, identity))
         else:

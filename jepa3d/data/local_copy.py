@@ -53,6 +53,7 @@ def _cache() -> epath.Path:
 
 
 def _fetch(path: epath.Path, target: epath.Path) -> None:
+    # A copy that was cut off must not pass for a whole file.
     partial = target.with_name(f"{target.name}.partial")
     path.copy(partial, overwrite=True)
     os.replace(partial, target)
@@ -62,5 +63,6 @@ def _fetch(path: epath.Path, target: epath.Path) -> None:
 def _one_at_a_time(folder: epath.Path) -> Iterator[None]:
     """Several processes of this machine may ask for the same copy: the first one makes it."""
     with open(folder / ".lock", "w", encoding="utf-8") as file:
+        # A lock of the system ends with its process: none is left behind by one that was killed.
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -37,6 +37,7 @@ def decode(frames: list[bytes], options: dict[str, Any], allowed_errors: int) ->
     while len(results) < len(frames):
         results += _run_worker(frames[len(results) :], options)
         if len(results) < len(frames):
+            # Answers come in order, so the frame after the last answer ended the worker.
             results.append("the decoder crashed on this frame")
         if sum(isinstance(result, str) for result in results) > allowed_errors:
             results += ["not tried"] * (len(frames) - len(results))
@@ -101,6 +102,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
             good, value = 0, str(error).encode()
         answers.write(_ANSWER.pack(good, len(value)) + value)
+        # At once: what was decoded before a crash must not be lost with the buffer.
         answers.flush()
 
 

@@ -86,6 +86,7 @@ def _prepare(
     _open_output(output, settings)
     _check_same_inputs(output, inventory)
     run = _one_pass(root, output, inventory, settings, {}, progress)
+    # The second pass moves volumes to another split; they are not new.
     new_volumes = run.new_volumes
     moved = _to_move(inventory, run.rows, settings)
     if moved:
@@ -104,6 +105,8 @@ def _one_pass(
 ) -> _Run:
     """Brings the folder up to date with the inventory; `moved` overrides splits."""
     plan = plan_work(root, inventory, index_files.load_known(output), settings, moved)
+    # First the rows, then the files: an interruption may leave a shard without rows, which the
+    # next run deletes, but never rows without their shard.
     index_files.write_index(output, plan.kept)
     _remove_orphans(output, plan.kept)
     journal = index_files.open_journal(output)
@@ -249,6 +252,7 @@ def plan_work(
             todo.append(item)
         else:
             members = [known[path] for path in item.members[1:]]
+            # The new time of an unchanged file is kept, or every later run would hash it again.
             kept += [row | identity_of(root, item), *members]
     return Plan(kept, [Task(root, item, splits[item.participant], settings) for item in todo])
 

@@ -93,6 +93,7 @@ def to_grid(
         )
     volume = np.full(shape, np.percentile(valid, BACKGROUND_PERCENTILE), np.uint8)
     volume[inside] = np.clip(np.rint(valid), 0, 255).astype(np.uint8)
+    # Statistics of the rounded gray levels, which are what training reads.
     kept = volume[inside]
     return GridVolume(
         volume=volume,

@@ -85,6 +85,7 @@ def foreground_tokens(
     labels, count = ndimage.label(bright)  # pyright: ignore[reportGeneralTypeIssues]
     if count > 1:
         sizes = np.bincount(labels.reshape(-1))
+        # Label 0 is everything that is not bright.
         sizes[0] = 0
         bright = labels == int(np.argmax(sizes))
     above = np.maximum.accumulate(bright, axis=1)

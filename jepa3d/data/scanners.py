@@ -10,7 +10,8 @@ import re
 
 UNKNOWN_SCANNER = "unknown"
 
-# Folder names of AI-READI, with the words that identify each scanner in tags and paths.
+# Folder names of AI-READI, with the words that identify each scanner in tags and paths. The first
+# match counts, so a maker's name alone comes after its models.
 _KNOWN = (
     ("heidelberg_spectralis", ("spectralis", "heidelberg", "heyex")),
     ("topcon_maestro2", ("maestro",)),
@@ -21,7 +22,8 @@ _KNOWN = (
     ("topcon", ("topcon",)),
 )
 
-# (words of the protocol name, slow field mm, axial pitch mm, fast field mm).
+# (words of the protocol name, slow field mm, axial spacing mm, fast field mm); the first match
+# counts.
 PROTOCOLS = (
     (("spectralis", "ppol", "mac"), 7.4, 0.00387, 8.9),
     (("spectralis", "mac", "20x20"), 5.8, 0.00387, 5.8),

@@ -103,6 +103,7 @@ class VolumeSource:
         Raises:
           InputError: the record cannot be read; names it and its file.
         """
+        # Negative indices count from the end, and IndexError ends a plain `for` loop.
         index = range(len(self.rows))[index]
         row = self.rows[index]
         try:

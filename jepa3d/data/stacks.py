@@ -86,6 +86,7 @@ def _read_image(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             if image.width * image.height > MAX_FRAME_PIXELS:
                 raise SkipVolume(SkipReason.TOO_LARGE, f"{path.name} is {image.size}")
+            # 16-bit gray images open as "I" or as "I;16", by the version of Pillow.
             if image.mode.startswith("I;16") or image.mode == "I":
                 return np.asarray(image).astype(np.uint16)
             return np.asarray(image.convert("L"))
@@ -132,6 +133,7 @@ def _load_npy(file: BinaryIO, available: int) -> np.ndarray:
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     else:
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    # Python's integers, since a damaged shape can overflow int64.
     count = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 1
     if dtype.hasobject:
         raise SkipVolume(SkipReason.UNSUPPORTED_PIXELS, "a pickled object array is never opened")

@@ -34,7 +34,9 @@ def run_all(tasks: list[Task], workers: int) -> Iterator[Outcome]:
     try:
         while waiting or running:
             try:
+                # Two for each worker, one under way and one ready: more would pile up in memory.
                 while waiting and len(running) < 2 * workers:
+                    # Off `waiting` only afterwards: a broken pool raises here, and the task stays.
                     running.append((waiting[0], _submit(pool, waiting[0])))
                     waiting.popleft()
                 outcome = running[0][1].result()

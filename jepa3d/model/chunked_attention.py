@@ -39,6 +39,7 @@ def chunked_attention(
     """
     queries, keys = q.shape[1], k.shape[1]
     query_block, key_block = min(query_block, queries), min(key_block, keys)
+    # Scaled here, outside of the custom gradient, which then knows nothing of the scale.
     q_, k_, v_ = (x.astype(jnp.float32).swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
     q_ = _pad_tokens(q_, query_block)
     k_, v_ = _pad_tokens(k_, key_block), _pad_tokens(v_, key_block)
@@ -64,6 +65,7 @@ def _attend_forward(
 
     def query_step(q_BHQh):
         shape = q_BHQh.shape[:-1]
+        # exp(-inf - top) is 0 in the first step; top is finite there, since block 0 has a real key.
         start = (jnp.full(shape, -jnp.inf), jnp.zeros(shape), jnp.zeros_like(q_BHQh))
 
         def key_step(carry, block):
@@ -90,6 +92,7 @@ def _attend_backward(keys: int, query_block: int, key_block: int, residuals: Res
     q, k, v, out, log_total_nBHQ = residuals
     k_nBHKh, v_nBHKh = _to_blocks(k, key_block), _to_blocks(v, key_block)
     bias_nK = _key_bias(k_nBHKh.shape[0], key_block, keys)
+    # Equals the sum of weights * dweights over all keys, which no single block could form.
     delta = jnp.sum(g * out, axis=-1, keepdims=True)
 
     def query_step(key_gradients, block):
@@ -97,6 +100,7 @@ def _attend_backward(keys: int, query_block: int, key_block: int, residuals: Res
 
         def key_step(dq_BHQh, block):
             k_BHKh, v_BHKh, bias_K, dk_BHKh, dv_BHKh = block
+            # Probabilities at once from the saved log-sum-exp: no running maximum is needed here.
             weights = jnp.exp(_scores(q_BHQh, k_BHKh, bias_K) - log_total_BHQ[..., None])
             dv_BHKh = dv_BHKh + jnp.einsum("BHQK,BHQh->BHKh", weights, g_BHQh)
             dweights = jnp.einsum("BHQh,BHKh->BHQK", g_BHQh, v_BHKh)

@@ -53,6 +53,7 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
     """
     encoder_key, predictor_key = jax.random.split(key)
     head, narrow = config.encoder.head_dim, config.predictor.head_dim
+    # Parameters depend on shapes only: one token and any tables will do.
     tables = (jnp.ones((1, 1, head)), jnp.zeros((1, 1, head)))
     patches = jnp.zeros((1, 1, config.patch_values))
     encoder = Encoder(config).init(encoder_key, patches, tables)["params"]
@@ -101,6 +102,7 @@ def encode(
 def _encode_patches(config, params, patches, ids, position_scale) -> jax.Array:
     rope = _tables(config, config.encoder.head_dim, position_scale)
     if ids is not None:
+        # Before the embedding, so that hidden tokens cost nothing at all.
         patches = gather_tokens(patches, ids)
         rope = (gather_tokens(rope[0], ids), gather_tokens(rope[1], ids))
     return cast(jax.Array, Encoder(config).apply({"params": params}, patches, rope))
@@ -134,6 +136,7 @@ def normalize_targets(features: jax.Array, levels: int) -> jax.Array:
     """LayerNorm without scale and bias over each level's width, float32."""
     shape = features.shape
     x = features.astype(jnp.float32).reshape(*shape[:-1], levels, shape[-1] // levels)
+    # The mean goes first: E[x²] - E[x]² would lose its digits in float32 where the mean is large.
     x = x - x.mean(axis=-1, keepdims=True)
     variance = jnp.mean(x * x, axis=-1, keepdims=True)
     return (x * jax.lax.rsqrt(variance + TARGET_EPSILON)).reshape(shape)

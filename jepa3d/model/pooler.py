@@ -32,6 +32,7 @@ class CrossBlock(nn.Module):
         normed = layer_norm("norm1")(tokens_BxNxD)
         q = dense(dim, self.dtype, "q")(query_Bx1xD).reshape(batch, 1, heads, -1)
         kv = dense(2 * dim, self.dtype, "kv")(normed).reshape(batch, -1, 2, heads, dim // heads)
+        # With one query the scores are a single row per head: nothing for a kernel to save.
         mixed = plain_attention(q, kv[:, :, 0], kv[:, :, 1]).reshape(query_Bx1xD.shape)
         query_Bx1xD = query_Bx1xD + mixed
         hidden = dense(config.hidden, self.dtype, "fc1")(layer_norm("norm2")(query_Bx1xD))
@@ -59,6 +60,7 @@ class AttentivePooler(nn.Module):
 
 def pooler_blocks(config: ModelConfig, layers: int) -> TransformerConfig:
     """Blocks of the pooler: the encoder's width and heads, MLP ratio 4 as published."""
+    # A config has at least one block; with 0 layers the stack is never built.
     return TransformerConfig(config.feature_dim, max(layers, 1), config.encoder.heads)
 
 

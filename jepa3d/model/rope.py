@@ -52,6 +52,7 @@ def rope_tables(
     positions_Nx3 = _positions(grid, reference_grid)
     scale = jnp.ones((1, 3)) if position_scale is None else position_scale.astype(jnp.float32)
     positions_BxNx3 = positions_Nx3[None] * scale[:, None]
+    # k is 0 for heads narrower than 6 values: nothing is encoded then.
     frequency = 10000.0 ** (-jnp.arange(k // 2, dtype=jnp.float32) / max(k // 2, 1))
     angle = positions_BxNx3[..., None] * frequency[None, None, None]
     if variant == "tiled":

@@ -39,6 +39,7 @@ def splash_attention(
     """
     narrow = q.shape[-1] % LANES != 0
     kernel = _kernel(q.shape[1], k.shape[1], q.shape[2], narrow, interpret)
+    # The kernel itself does not scale the scores.
     scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
     out = jax.vmap(kernel)(*(_heads_first(x, narrow) for x in (scaled, k, v)))
     return _pinned(cast(jax.Array, out), narrow).swapaxes(1, 2)
@@ -70,6 +71,7 @@ def _kernel(queries: int, keys: int, heads: int, narrow: bool, interpret: bool) 
         mask=splash_attention_mask.MultiHeadMask(
             [splash_attention_mask.FullMask((queries, keys))] * heads
         ),
+        # Devices share the batch only (`attention._over_batch`): each sees all heads and tokens.
         head_shards=1,
         q_seq_shards=1,
         interpret=interpret,

@@ -30,6 +30,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
 def layer_norm(name: str) -> nn.LayerNorm:
     """LayerNorm in float32; the next Dense casts to its compute dtype."""
+    # Fast variance, E[x²] - E[x]², loses its digits where the mean is large.
     return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
