@@ -60,7 +60,7 @@ def update_positional_mean(
 ) -> PositionalMean:
     """Plain average of the first updates, then exponential with `decay`."""
     seen = state.updates.astype(jnp.float32)
-    # seen / (seen + 1) gives the plain average; after about 1 / (1 - decay) updates `decay` is less.
+    # seen / (seen + 1) gives the plain average; it exceeds `decay` after 1 / (1 - decay) updates.
     keep = jnp.minimum(decay, seen / (seen + 1.0))
     mean = keep * state.mean_NxD + (1.0 - keep) * batch_mean_NxD
     return PositionalMean(mean, state.updates + 1)

@@ -169,6 +169,7 @@ def _difference_error(loss, gradients, gaussians, name: str, row: int) -> float:
     if step is None:  # a tenth of the Gaussian's size
         step = 0.1 * float(jnp.exp(jnp.mean(gaussians["scales"][row])))
     errors = []
+    # A long step leaves the linear range and a short one drowns in rounding: the better one counts.
     for length in (step, 0.3 * step):
         values = [
             float(loss(gaussians | {name: gaussians[name].at[row].add(sign * gradient / size)}))

@@ -70,6 +70,7 @@ def camera_problem(model: str, width: int, height: int, params: Sequence[float])
         return f"the impossible size {width} x {height}"
     if not np.isfinite(params).all():
         return "parameters that are not finite"
+    # Its parameters repeat the size, which is checked already.
     if model == "EQUIRECTANGULAR":
         return None
     focals = 1 if MODEL_BY_NAME[model].single_focal else 2
@@ -102,6 +103,7 @@ class Camera:
         """True when the camera has no distortion at all."""
         if self.model in ("PINHOLE", "SIMPLE_PINHOLE"):
             return True
+        # Only these: a fisheye with zeros still bends, since its radius is the angle.
         polynomial = self.model in ("SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
         return polynomial and not any(self.distortion)
 

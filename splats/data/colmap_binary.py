@@ -59,6 +59,7 @@ def read_images(path: Path) -> dict[int, ColmapImage]:
         keypoints = reader.take_array(_KEYPOINT, count, f"keypoints of {record}")
         if number in images:
             raise reader.fail(f"{record} repeats the image number {number}")
+        # Copies of the keypoints: views of the bytes would keep the whole file in memory.
         images[number] = ColmapImage(
             name,
             camera_id,

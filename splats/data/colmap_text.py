@@ -24,6 +24,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         text = read_whole(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; export the model again.") from error
+    # Not splitlines, which ends lines at characters that names of images may hold.
     numbered = enumerate(text.split("\n"), 1)
     return [(number, line.strip()) for number, line in numbered if not line.startswith("#")]
 
@@ -82,6 +83,7 @@ def read_images(path: Path) -> dict[int, ColmapImage]:
     """Images by number."""
     images = {}
     for number, first, second in _pairs(path):
+        # The name comes last and may hold spaces.
         words = first.split(maxsplit=9)
         if len(words) < 10:
             raise _fail(path, number, "an image needs an id, a pose, a camera and a name")
@@ -110,6 +112,7 @@ def read_points(path: Path) -> ColmapPoints:
         try:
             ids.append(np.uint64(int(words[0])))
             positions.append([float(word) for word in words[1:4]])
+            # NumPy refuses integers beyond a byte with OverflowError.
             colors.append([np.uint8(int(word)) for word in words[4:7]])
             errors.append(float(words[7]))
             tracks.append(np.array(words[8:], np.int32).reshape(-1, 2))
@@ -131,6 +134,7 @@ def write_cameras(path: Path, cameras: dict[int, Camera]) -> None:
     """Inverse of `read_cameras`."""
     lines = ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]"]
     for number, camera in cameras.items():
+        # repr gives the shortest decimals that are read back as the same float64.
         params = " ".join(repr(float(value)) for value in camera.params)
         lines.append(f"{number} {camera.model} {camera.width} {camera.height} {params}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

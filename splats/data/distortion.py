@@ -19,7 +19,7 @@ Distort = Callable[[np.ndarray, tuple[float, ...]], np.ndarray]
 
 
 def distort(camera: Camera, plane: np.ndarray) -> np.ndarray:
-    """The lens of `camera` applied to `plane`; InputError for models that no pinhole contains."""
+    """The lens of `camera` applied to `plane`; InputError for models that see no pinhole image."""
     if camera.model in ("PINHOLE", "SIMPLE_PINHOLE"):
         return np.asarray(plane, np.float64)
     if camera.model not in _DISTORT:
@@ -110,6 +110,7 @@ def _aria_fisheye(plane: np.ndarray, parameters: tuple[float, ...]) -> np.ndarra
     p0, p1, s0, s1, s2, s3 = parameters[6:]
     square = _square_radius(radial)[..., None]
     prism = square * np.array([s0, s2]) + square**2 * np.array([s1, s3])
+    # Swapped, since Aria's p0 has the place of OpenCV's p2.
     return radial + _tangential(radial, p1, p0) + prism
 
 
@@ -170,6 +171,7 @@ def undistort_points(camera: Camera, image: np.ndarray, iterations: int = 30) ->
         # The derivative by differences, so that no lens needs one of its own.
         value = distort(camera, plane)
         columns = [distort(camera, plane + np.array(d)) - value for d in ([step, 0], [0, step])]
+        # Columns of the derivative [[a, b], [c, d]].
         (a, c), (b, d) = (np.moveaxis(column, -1, 0) / step for column in columns)
         determinant = a * d - b * c
         determinant = np.where(np.abs(determinant) < 1e-12, np.nan, determinant)

@@ -39,6 +39,7 @@ def decode_image(path: Path | epath.Path, declared: tuple[int, int] | None = Non
     """
     try:
         with warnings.catch_warnings():
+            # Large photographs are no attack; twice Pillow's limit stays an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with path.open("rb") as file, Image.open(file) as opened:
                 opened.load()
@@ -85,6 +86,7 @@ def decode_mask(path: Path, width: int, height: int) -> np.ndarray:
     """[height,width] bool, True where pixels count; resized by nearest neighbor if needed."""
     decoded = decode_image(path)
     mask = decoded.color.max(axis=2)
+    # An alpha channel that is opaque everywhere says nothing.
     if decoded.alpha is not None and decoded.alpha.min() < 255:
         mask = decoded.alpha
     if mask.shape != (height, width):

@@ -40,10 +40,11 @@ def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def similarity_from_cameras(world_to_camera: np.ndarray) -> np.ndarray:
     """Up to +z, the focus point to the origin, the median camera distance to 1.
 
-    The focus is the median over cameras of the point of each optical axis nearest to the origin,
-    so that it is only the point looked at where the world's origin lies near the scene, as COLMAP's
-    does; it decides the scale alone once the points' median becomes the origin. In georeferenced
-    worlds, whose origin is far away, the middle of the cameras takes the origin's place.
+    The focus is the median, over cameras, of the point of each optical axis nearest to the origin.
+    It is the point looked at only where the world's origin lies near the scene, as COLMAP's does.
+    In georeferenced worlds, whose origin is far away, the middle of the cameras takes the origin's
+    place. Where `normalize_world` then moves the origin to the points' median, the focus decides
+    nothing but the scale.
     """
     centers = camera_centers(world_to_camera)
     middle = np.median(centers, axis=0)
@@ -104,7 +105,8 @@ def normalize_world(world_to_camera: np.ndarray, points: np.ndarray) -> np.ndarr
         return similarity
     similarity = principal_axes(transform_points(similarity, points)) @ similarity
     height = transform_points(similarity, points)[:, 2]
-    # Outliers lie below the ground more often than above: a long upper tail means upside down.
+    # Most points lie near the ground and the tail is above it, so that the mean exceeds the median.
+    # Where it does not, the world is taken for upside down (gsplat's rule).
     if np.median(height) > np.mean(height):
         similarity = np.diag([1.0, -1.0, -1.0, 1.0]) @ similarity
     return similarity

@@ -203,6 +203,7 @@ def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
         [(stat.st_size, stat.st_mtime_ns) for stat in stats],
     ]
     digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+    # Cut, since file systems bound the length of a name.
     return f"{Path(view.name).stem[:60]}_{file.shrink}_{digest}"
 
 

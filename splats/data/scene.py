@@ -171,6 +171,7 @@ def _stack(prepared: list[PreparedView]) -> tuple[np.ndarray, np.ndarray | None,
 
 def _digest(arrays: dict[str, np.ndarray | None], names: tuple[str, ...], split: Split) -> str:
     """128 bits: few enough to be read out, far too many for two scenes to share by chance."""
+    # No name is empty, so that "" separates the lists.
     words = (*names, "", *split.train, "", *split.test)
     digest = hashlib.blake2b("\n".join(words).encode(), digest_size=16)
     for label, array in arrays.items():

@@ -23,6 +23,7 @@ def write_splat(path: Path | str, cloud: GaussianCloud) -> None:
     """Writes `cloud`; harmonics above the constant are left out."""
     table = np.zeros(len(cloud), _ROW)
     table["mean"] = cloud.means
+    # e^-80 and e^80 still fit float32.
     table["scale"] = np.exp(np.clip(cloud.log_scales, -80, 80))
     color = constant_to_rgb(cloud.harmonics[:, 0])
     table["rgba"][:, :3] = np.rint(255 * np.clip(color, 0, 1))
@@ -45,6 +46,7 @@ def read_splat(path: Path | str) -> GaussianCloud:
     rgba = table["rgba"] / 255.0
     turn = (table["turn"].astype(np.float64) - 128) / 128
     with np.errstate(divide="ignore", invalid="ignore"):
+        # The sign of a size does not change its Gaussian.
         sizes = np.maximum(np.log(np.abs(table["scale"].astype(np.float64))), -80)
     return GaussianCloud.of(
         table["mean"],

@@ -58,6 +58,7 @@ class ByteReader:
         """A u64 count of records of at least `smallest` bytes each, checked against the file."""
         (count,) = self.take(_U64, f"the number of {record}")
         if count * smallest > self.remaining:
+            # Back to the count, whose place the message names.
             self.position -= _U64.size
             raise self.fail(
                 f"it claims {count} {record} of at least {smallest} bytes each and only "

@@ -79,6 +79,7 @@ def write_compressed_ply(path: Path | str, cloud: GaussianCloud) -> None:
     rgba = np.concatenate([color, opacities(cloud.opacity_logits)[:, None]], axis=1)
     vertex = np.zeros(len(cloud), [(name, "<u4") for name in _WORDS])
     vertex["packed_position"] = _pack(position, _BITS_111011)
+    # From +-sqrt(1/2) to 0..1.
     turn = _pack(others * np.sqrt(0.5) + 0.5, (10, 10, 10))
     vertex["packed_rotation"] = turn | (largest.astype(np.uint32) << np.uint32(30))
     vertex["packed_scale"] = _pack(scale, _BITS_111011)
@@ -91,6 +92,7 @@ def write_compressed_ply(path: Path | str, cloud: GaussianCloud) -> None:
 
 def _harmonics_table(cloud: GaussianCloud) -> np.ndarray:
     rest = cloud.harmonics[:, 1:].transpose(0, 2, 1).reshape(len(cloud), -1)
+    # Coefficients from -4 to 4 in steps of 1/32.
     codes = np.clip(np.trunc((rest / 8 + 0.5) * 256), 0, 255).astype(np.uint8)
     table = np.zeros(len(cloud), [(f"f_rest_{i}", "u1") for i in range(codes.shape[1])])
     for name, column in zip(table.dtype.names or (), codes.T):

@@ -23,6 +23,7 @@ from training.errors import InputError
 
 _EXTENSION = "KHR_gaussian_splatting"
 _HEADER, _CHUNK = struct.Struct("<4sII"), struct.Struct("<II")
+# "JSON" and "BIN" as little-endian words; then OpenGL's numbers, which glTF uses.
 _JSON, _BINARY = 0x4E4F534A, 0x004E4942
 _FLOAT, _BYTE, _ARRAY_BUFFER = 5126, 5121, 34962
 _WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
@@ -66,6 +67,7 @@ def write_glb(path: Path | str, cloud: GaussianCloud) -> None:
             }
         )
         accessors.append(_accessor(name, array, len(accessors)))
+        # An accessor of floats must start at a multiple of 4 bytes.
         blocks.append(block + b"\0" * (-len(block) % 4))
         start += len(blocks[-1])
     document = {
@@ -80,6 +82,7 @@ def write_glb(path: Path | str, cloud: GaussianCloud) -> None:
         "meshes": [{"primitives": [_primitive(list(attributes))]}],
     }
     text = json.dumps(document, separators=(",", ":")).encode()
+    # Chunks are multiples of 4 bytes too; JSON is filled with spaces.
     text += b" " * (-len(text) % 4)
     chunks = [_CHUNK.pack(len(text), _JSON), text, _CHUNK.pack(start, _BINARY), *blocks]
     total = _HEADER.size + sum(len(chunk) for chunk in chunks)
@@ -95,6 +98,7 @@ def _accessor(name: str, array: np.ndarray, view: int) -> dict[str, Any]:
         "count": len(array),
         "type": kind,
     }
+    # glTF demands the bounds of positions, so that viewers can frame them unread.
     if name == "POSITION":
         accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
     if array.dtype == np.uint8:
@@ -143,6 +147,7 @@ def read_glb(path: Path | str) -> GaussianCloud:
         raise InputError(f"{path} has Gaussian attributes of different lengths.")
     means, scales, turns, opacity = parts
     with np.errstate(divide="ignore", invalid="ignore"):
+        # The sign of a size does not change its Gaussian.
         sizes = np.maximum(np.log(np.abs(scales.astype(np.float64))), -80)
     alpha = np.clip(opacity[:, 0].astype(np.float64), 0, 1)
     cloud = GaussianCloud.of(

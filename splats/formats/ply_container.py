@@ -66,6 +66,7 @@ def read_header(data: bytes, source: str) -> PlyHeader:
         if words[0] == "format" and len(words) >= 2 and words[1] in _ORDERS:
             encoding = words[1]
         elif (
+            # isdigit alone also takes characters such as ², which int refuses.
             words[0] == "element" and len(words) == 3 and words[2].isascii() and words[2].isdigit()
         ):
             tables.append((words[1], int(words[2]), []))

@@ -16,6 +16,7 @@ def normalized(quaternions: np.ndarray) -> np.ndarray:
 
 def from_rotation(rotation: np.ndarray) -> np.ndarray:
     """Unit quaternion [4] of a rotation matrix [3,3]."""
+    # SciPy puts w last.
     x, y, z, w = Rotation.from_matrix(rotation).as_quat()
     return np.array([w, x, y, z])
 

@@ -29,7 +29,7 @@ _HEADER = struct.Struct("<4sIIBBBB")
 _HEADER_4 = struct.Struct("<4sIIBBBBI12x")
 _STREAM = struct.Struct("<QQ")
 _FLAG_EXTENSIONS = 2
-_MOST_POINTS = 100_000_000
+_MOST_POINTS = 100_000_000  # bounds what a damaged header can make `decompress` allocate
 
 
 def write_spz(path: Path | str, cloud: GaussianCloud, version: int = 3) -> None:

@@ -44,6 +44,7 @@ def decompress(data: bytes, size: int, name: str, path: Path | str) -> bytes:
       InputError: `name` of `path` is damaged or of another size, or there is no Zstandard here.
     """
     module = require_zstd(f"{path} of version 4")
+    # One byte more than expected is asked for: it shows a frame that holds too much.
     try:
         if module.__name__ == "zstandard":
             with module.ZstdDecompressor().stream_reader(data) as stream:

@@ -31,7 +31,7 @@ class Population:
 
     Attributes:
       gaussians: means [N, 3], scales [N, 3] (log), quats [N, 4] (wxyz), opacities [N] (logit),
-        sh0 [N, 1, 3], shN [N, 15, 3]; float32.
+        sh0 [N, 1, 3], shN [N, B - 1, 3] for B harmonics (absent where B is 1); float32.
       mu: first Adam moments, structured like `gaussians`.
       nu: second Adam moments.
       alive: bool [N].

@@ -121,6 +121,7 @@ def deal(state: TrainState) -> TrainState:
 def shard_imbalance(alive: jax.Array, shards: int) -> jax.Array:
     """Living Gaussians of the fullest shard over their mean; 1 if balanced, `shards` at worst."""
     counts = jnp.sum(alive.reshape(shards, -1).astype(jnp.float32), axis=1)
+    # At least the mean of a single Gaussian: where none is alive the result is 0, not 0 / 0.
     return jnp.max(counts) / jnp.maximum(jnp.mean(counts), 1.0 / shards)
 
 

@@ -70,6 +70,7 @@ def _exchanged_views(
 
 def _added_over(axes: tuple[str, ...], sums: ViewSums, seen_axes: tuple[str, ...]) -> ViewSums:
     def any_of(flag: jax.Array) -> jax.Array:
+        # Flags are added as integers: any device's is everybody's.
         return jax.lax.psum(flag.astype(jnp.int32), axes) > 0
 
     return ViewSums(

@@ -127,6 +127,7 @@ def _blur_last_axis(rows: jax.Array, padding: str) -> jax.Array:
     before = WINDOW // 2 if padding == "same" else 0
     outputs = width + 2 * before - (WINDOW - 1)
     blocks = -(-outputs // BLOCK)
+    # One block more than there are outputs: the last window reaches 10 values into it.
     rows = jnp.pad(rows, ((0, 0), (before, (blocks + 1) * BLOCK - width - before)))
     own = rows[:, : blocks * BLOCK].reshape(count, blocks, BLOCK)
     following = rows[:, BLOCK:].reshape(count, blocks, BLOCK)[:, :, : WINDOW - 1]

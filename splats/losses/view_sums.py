@@ -183,6 +183,7 @@ def sum_over_views(one: Callable[[Any], ViewSums], inputs: Any) -> ViewSums:
     One view after the other, because side by side their pixels would need memory for all of them.
     """
     views = jax.tree.leaves(inputs)[0].shape[0]
+    # The first view is the start of the sum: zeros would have to be shaped like its result.
     first = one(jax.tree.map(lambda leaf: leaf[0], inputs))
     if views == 1:
         return first

@@ -54,6 +54,7 @@ def backward_tiles(plan, packed, tile_offsets, image_cotangent, alpha_cotangent,
 
 def kernel_inputs(plan, tile_offsets):
     """What both kernels read first: order of the tiles [T], pixels [4, Q] and offsets [T + 1]."""
+    # Minus the counts, so that the busiest tile comes first.
     order = jnp.argsort(tile_offsets[:-1] - tile_offsets[1:], stable=True).astype(jnp.int32)
     x, y = layout.pixel_offsets(plan)
     pixels = jnp.asarray(np.stack([x, y, np.zeros_like(x), np.ones_like(x)]))

@@ -195,6 +195,7 @@ def backward(
             sums_out[column, pl.ds(reached + index * CHUNK, CHUNK)] = nothing
         return carry
 
+    # Pairs behind the stop have no gradient, and nobody else writes their columns.
     jax.lax.fori_loop(0, (end - reached) // CHUNK, clear, jnp.int32(0))
 
 

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from splats.render import layout
 
+# By default accelerators may multiply float32 with fewer bits.
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -63,6 +64,7 @@ def _evaluate_chunk(plan, packed, tile, position, end, running) -> _Chunk:
     steps = jnp.arange(plan.chunk, dtype=jnp.int32)
     slots = position[None, :] + steps[:, None]
     valid = slots < end[None, :]
+    # Never out of range, by the rows that `pack` adds; "clip" saves the pass that filling takes.
     rows = packed.at[slots].get(mode="clip")
     center_x, center_y = layout.tile_centers(plan, tile)
     x, y = layout.pixel_offsets(plan)
@@ -112,6 +114,7 @@ class _Schedule(NamedTuple):
 def _schedule(plan, tile_offsets) -> _Schedule:
     table = deal_tiles(tile_offsets, plan.lanes)
     tiles = tile_offsets.shape[0] - 1
+    # One more turn: a lane that has finished stays at the imaginary tile T, which is empty.
     table = jnp.pad(table, ((0, 0), (0, 1)), constant_values=tiles)
     return _Schedule(table, jnp.pad(tile_offsets, (0, 1), mode="edge"))
 
@@ -132,6 +135,7 @@ def forward_tiles(plan, packed, tile_offsets):
         accepted = chunk.after > layout.STOP_TRANSMITTANCE
         # Weight = alpha T with T the transmittance before the pair, which is after / (1 - alpha).
         weights = jnp.where(accepted, chunk.alpha * (chunk.after / (1.0 - chunk.alpha)), 0.0)
+        # V never rises, so the smallest accepted one is that of the last accepted pair.
         left = jnp.minimum(left, jnp.min(jnp.where(accepted, chunk.after, 1.0), axis=0))
         color = color + jnp.sum(weights[:, :, None, :] * chunk.colors[:, :, :, None], axis=0)
         running = chunk.after[-1]
@@ -165,6 +169,7 @@ def backward_tiles(plan, packed, tile_offsets, image_cotangent, alpha_cotangent,
     channels = plan.channels
     capacity = packed.shape[0] - plan.chunk
     basis = jnp.asarray(layout.moment_basis(plan))
+    # A row for the imaginary tile T, at which finished lanes compute what nobody reads.
     pad = ((0, 1), (0, 0))
     image_cotangent = jnp.pad(image_cotangent, (*pad, (0, 0)))
     alpha_cotangent, total = jnp.pad(alpha_cotangent, pad), jnp.pad(total, pad)

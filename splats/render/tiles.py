@@ -125,6 +125,7 @@ def _row_extremes(ellipse, row, tile_size):
     def extreme(side):
         # The unconstrained extreme is at y = -side * (b / c) * extent_x.
         y = jnp.clip(-side * b / c * extent_x, top, jnp.maximum(top, bottom))
+        # Widened extents are positive, so this never divides by 0.
         inside = jnp.maximum(1.0 - (y / extent_y) ** 2, 0.0)
         half_width = _widen(jnp.sqrt(level / a * inside))
         return -b / a * y + side * half_width
@@ -153,6 +154,7 @@ def _sort_by_tile(tile, gaussian, tiles):
     """Stable sort by tile; one packed key where it fits 32 bits, which sorts three times faster."""
     slots = jnp.arange(tile.shape[0], dtype=jnp.uint32)
     if (tiles + 1) * tile.shape[0] < PACKED_KEY_LIMIT:
+        # Slots make the keys unique: an unstable sort has the same result.
         packed = jax.lax.sort(
             tile.astype(jnp.uint32) * jnp.uint32(tile.shape[0]) + slots, is_stable=False
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-SMALLEST_SQUARE = 1e-30  # below it the reciprocal square root leaves float32
+SMALLEST_SQUARE = 1e-30  # shorter vectors (1e-15) have no direction and count as zero
 
 
 def unit_vectors(vectors: jax.Array) -> jax.Array:
