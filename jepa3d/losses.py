@@ -1,7 +1,7 @@
 """Losses and reference levels of joint-embedding prediction.
 
 A JEPA loss alone says little: targets move, and collapse lowers it. So it is compared with the loss
-of two baselines that predict an average: *skill* = 1 - loss / loss of the baseline:
+of two baselines that predict an average; *skill* is 1 - loss / loss of the baseline:
 
 * `baseline_mean`: predict the mean target of the batch, one vector for all tokens;
 * `baseline_position`: predict the running mean target of each token position. OCT volumes are

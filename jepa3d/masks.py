@@ -150,5 +150,5 @@ def _box_starts(
         return jnp.clip(center_nx3 - size_3[None] // 2, 0, room_3[None])
     uniform = jax.random.uniform(key, (config.blocks, 3))
     start = jnp.floor(uniform * (room_3 + 1)[None]).astype(jnp.int32)
-    # uniform is below 1, but its product with room + 1 can round up to room + 1.
+    # Boxes stay inside of the grid whatever the rounding of the product.
     return jnp.minimum(start, room_3[None])

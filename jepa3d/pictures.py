@@ -64,7 +64,7 @@ def _heat(values: np.ndarray) -> np.ndarray:
 def _components(features: np.ndarray, model: ModelConfig, depth: int) -> np.ndarray:
     """Principal components of the volume's token features as red, green and blue."""
     centered = features - features.mean(axis=0, keepdims=True)
-    # Axes from 2,048 to 4,095 tokens: the SVD of all would cost much and look the same.
+    # Axes from 4,095 tokens at most: the SVD of all would cost much and look the same.
     _, _, axes = np.linalg.svd(centered[:: max(1, len(centered) // 2048)], full_matrices=False)
     scores = centered @ axes[:3].T
     # A few extreme tokens would otherwise take the whole range of colors.

@@ -64,8 +64,8 @@ class JepaTask(Task, Augmented, Averaged):
     config: Config
     masks: tuple[MaskConfig, ...]
     augmented: bool = True
-    # hash=False, since a mapping has no hash.
-    # What a checkpoint knows of how the records were prepared; None before there is one.
+    # What a checkpoint knows of how the records were prepared; None before there is one. Not part
+    # of the hash, since a mapping has none.
     saved_preparation: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
 
     @cached_property

@@ -182,11 +182,13 @@ def splat_optimizer(
         learning_rate=1e-3,
         b1=0.9,
         b2=0.999,
+        # INRIA's, since the gradient of a single Gaussian can be below the usual 1e-8.
         eps=1e-15,
         weight_decay=0.0,
         clip_norm=None,
         schedule=constant,
         groups=tuple(groups),
+        # Only pose corrections decay, toward no correction, as in gsplat.
         decay_rules=((r"poses", True), (r".*", False)),
     )
 
@@ -264,6 +266,7 @@ class Config(TrainConfig):
         if self.densify.strategy == "default":
             _check_resets(self.densify)
         _check_metrics(self.metrics)
+        # The class is frozen; what is set here is what everything else reads.
         object.__setattr__(self, "optimizer", fitting_optimizer(self.optimizer, self.model))
 
 

@@ -77,6 +77,7 @@ def _surfaces(points: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _intersect(origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance [R] along unit rays [R,3] from `origin` [3], inf on a miss, and the surface hit."""
+    # A ray along a plane meets it at infinity, which the comparisons below sort out.
     with np.errstate(divide="ignore", invalid="ignore"):
         plane = -origin[2] / direction[:, 2]
         spot = np.abs(origin[:2] + plane[:, None] * direction[:, :2]).max(axis=1)
@@ -116,6 +117,7 @@ def render_view(world_to_camera: np.ndarray, camera: Camera, samples: int = 2) -
     x, y = np.meshgrid((columns - cx) / fx, (rows - cy) / fy)
     rays = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3)
     rotation = world_to_camera[:3, :3]
+    # Rows times the world-to-camera rotation: its transpose takes camera to world.
     rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)) @ rotation
     color = cast(-rotation.T @ world_to_camera[:3, 3], rays)
     color = color.reshape(camera.height, samples, camera.width, samples, 3).mean(axis=(1, 3))
@@ -169,6 +171,7 @@ def write_scene(
     for number, pose in enumerate(poses, 1):
         name = f"{number:04d}.png"
         Image.fromarray(render_view(pose, camera, config.samples)).save(folder / "images" / name)
+        # SciPy puts w last.
         x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
         images[number] = ColmapImage(name, 1, np.array([w, x, y, z]), pose[:3, 3])
     generator = np.random.default_rng(config.seed)

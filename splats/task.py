@@ -241,6 +241,7 @@ class SplatTask(
         self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
     ) -> LossOutput:
         model_state: SplatState = context.model_state
+        # While it is traced: only the mesh of the moment says how many shards there are.
         sizes.check_shards(self.config)
         views = batch["view"].shape[0]
         seen_params, probes = regularizers.apart(params, context.probes or {})
@@ -372,6 +373,7 @@ class SplatTask(
             losses=replace(self.config.losses, random_background=False),
             densify=replace(self.config.densify, strategy="none"),
         )
+        # Sizes follow from the strategy, which is another one now; the state has those of before.
         return replace(self, config=config, given_sizes=self.sizes)
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:

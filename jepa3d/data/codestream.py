@@ -31,6 +31,7 @@ CODEC_PLUGIN = {
     "jpeg_ls": "pyjpegls",
     "jpeg2000": "pylibjpeg",
 }
+# By the last number of the UID, 1.2.840.10008.1.2.4.X.
 _CODEC_OF_SYNTAX = {
     "50": "jpeg",
     "51": "jpeg",

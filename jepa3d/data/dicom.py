@@ -171,7 +171,7 @@ def _series_order(datasets: list[Dataset]) -> tuple[list[int], np.ndarray | None
     if all(tag is not None for tag in tags):
         positions = np.asarray(tags)
         along = positions @ geometries[0].normal
-        # Equal positions were copied from file to file and order nothing.
+        # Equal positions, as of a tag that was copied from file to file, order nothing.
         if len(np.unique(along)) == len(along) > 1:
             return [int(i) for i in np.argsort(along)], positions, "plane_position"
     numbers = [int(dataset.get("InstanceNumber") or 0) for dataset in datasets]

@@ -59,6 +59,7 @@ def _run_worker(frames: list[bytes], options: dict[str, Any]) -> list[Any]:
             check=False,
         ).stdout
     except subprocess.TimeoutExpired as error:
+        # What was answered before the time ran out counts; the next frame is taken to have hung.
         answer = error.stdout or b""
     return _parse(answer, options)
 

@@ -124,6 +124,7 @@ def _to_move(inventory: Inventory, rows: list[Row], settings: PrepareSettings) -
     """A participant to move when chance left train or eval without a volume, in a small set."""
     kept = {row["participant"]: row["split"] for row in rows if row["status"] == "ok"}
     free = [name for name in kept if name not in inventory.recommended]
+    # As if the share for eval were changed: the lowest score is the first to go there.
     free.sort(key=lambda name: split_score(name, settings.split_seed))
     if free and "train" not in kept.values():
         return {free[-1]: "train"}

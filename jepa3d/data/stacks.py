@@ -175,6 +175,7 @@ def _finish(
     spacing_mm: Spacing | None,
     notes: dict[str, Any],
 ) -> Volume:
+    # Signed by its type only: the rules for unsigned words apply.
     if stack.dtype.kind == "i" and stack.size and stack.min() >= 0:
         stack = stack.astype(np.uint16 if stack.max() < 2**16 else np.float32)
     if stack.dtype == np.uint16 and stack.size and stack.max() < 256:

@@ -67,6 +67,7 @@ def _one_at_a_time(running: Iterable[tuple[Task, Future[Outcome]]]) -> Iterator[
     try:
         for task, future in running:
             if future.done() and not future.cancelled() and future.exception() is None:
+                # Done before the pool broke.
                 yield future.result()
                 continue
             try:

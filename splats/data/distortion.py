@@ -19,7 +19,7 @@ Distort = Callable[[np.ndarray, tuple[float, ...]], np.ndarray]
 
 
 def distort(camera: Camera, plane: np.ndarray) -> np.ndarray:
-    """The lens of `camera` applied to `plane`; InputError for models that see no pinhole image."""
+    """The lens of `camera` applied to `plane`; InputError for a model without a plane to map to."""
     if camera.model in ("PINHOLE", "SIMPLE_PINHOLE"):
         return np.asarray(plane, np.float64)
     if camera.model not in _DISTORT:

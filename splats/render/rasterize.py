@@ -16,8 +16,8 @@ from splats.render.layout import Plan
 from training.errors import ConfigError
 from training.mesh import platform
 
-# From this jax on the kernel is refused. It is written for 0.10; that of 0.12 loads by another
-# signature and refuses stores of 16 bytes per warp.
+# From this jax on the kernel is refused: it is written for the Pallas of 0.10, and that of 0.12
+# loads by another signature and refuses stores of 16 bytes per warp.
 NEWER_PALLAS = (0, 11)
 # Tiles side by side and pairs per step of the XLA loop. CPU: measured on one core. GPU: a step is a
 # dozen kernels and a wait, so steps are few and large; more than 16 pairs would add kernels, more

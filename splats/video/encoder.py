@@ -46,8 +46,10 @@ def open_video(
 
     size = f"{width + width % 2}x{height + height % 2}"
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{frames_per_second}"]
+    # yuv420p is what browsers play; it halves both sides of the color, hence the even sizes.
     target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", QUALITY, "-f", "mp4", str(file)]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *source, "-i", "-"]
+    # A session of its own, so that Ctrl-C in a terminal does not end it before the last frame.
     encoder = subprocess.Popen(
         [*command, *target], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )

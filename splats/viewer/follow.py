@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class Shown:
     """One checkpoint: its Gaussians in the world of training, and what was said about it.
 
-    `total`: updates of the whole run."""
+    `total`: updates of the whole run.
+    """
 
     task: SplatTask
     state: TrainState
