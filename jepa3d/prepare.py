@@ -118,4 +118,5 @@ class _Reporter:
             return
         if self._task is None:
             self._task = self._bar.add_task("preparing", total=total)
+        # The end of a path tells files apart.
         self._bar.update(self._task, completed=done, description=row["path"][-40:])

@@ -101,6 +101,7 @@ def export_weights(
 def _to_leaf(leaf: _Leaf, parts: list[np.ndarray]) -> np.ndarray:
     name = leaf.path[-1]
     if name == "kernel":
+        # Published weights are [out, in]: joined along the outputs, then turned to [in, out].
         joined = np.concatenate([part.reshape(part.shape[0], -1) for part in parts])
         return np.ascontiguousarray(joined.T)
     if name == "mask_tokens":

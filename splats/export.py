@@ -76,6 +76,7 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
         f"{world} written to {args.output} ({megabytes:.2f} MB)",
         f"left out: {cleaned.dead:,} free slots, {cleaned.non_finite:,} Gaussians not finite",
     ]
+    # The distance between neighboring float32 numbers at the farthest mean.
     step_width = float(np.spacing(np.abs(cleaned.cloud.means).max()))
     if step_width > 0.1 * float(np.exp(np.median(cleaned.cloud.log_scales))):
         lines.append(
@@ -100,6 +101,7 @@ def write_file(path: Path, cloud: GaussianCloud, name: str, spz_version: int = 3
         write(unfinished, cloud)
         unfinished.replace(path)
     except OSError as error:
+        # What is reported is why the file could not be written, not a failure to clean up.
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error.strerror or error})") from error

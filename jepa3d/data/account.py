@@ -92,6 +92,7 @@ class Account:
     def table(self) -> str:
         """Plain-text table: per scanner the kept volumes and the skipped files by reason."""
         rows = [COLUMNS, *self.rows()]
+        # The reasons come last and are not padded.
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3))])
@@ -120,6 +121,7 @@ def account_of(
             count.skipped[row["reason"]] += 1
             continue
         count.files_of_volumes += 1
+        # The other files of a series have no volume of their own.
         if row["part_of"] is None:
             count.volumes += 1
             splits[row["split"]] += 1

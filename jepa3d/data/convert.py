@@ -109,6 +109,7 @@ def base_row(root: Path, item: InputItem, split: str) -> Row:
 
 def end_when_hung(seconds: int) -> None:
     """Lets the operating system end this process after `seconds`: a decoder may never return."""
+    # The default action: a handler of Python would wait for the native decoder to return.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
 

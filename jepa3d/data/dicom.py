@@ -95,6 +95,7 @@ def _volume_of(
         # Per-frame groups are used only where there is one for each frame that is stored.
         geometry = read_geometry(dataset, len(stored))
     order, notes["frame_order"] = frame_order(geometry, len(stored))
+    # Sorting copies the whole volume, so it is done only where it changes something.
     if not np.array_equal(order, np.arange(len(order))):
         stored = stored[order]
     slopes = _rescale_per_frame(dataset, len(stored))

@@ -334,6 +334,7 @@ class _Run:
             self._commit(split)
 
     def _free_number(self, split: str) -> int:
+        # The lowest free one: numbers that stale shards gave up are used again.
         taken = {row["shard"] for row in self.rows if row["split"] == split}
         return next(number for number in range(len(taken) + 1) if number not in taken)
 

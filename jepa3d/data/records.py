@@ -112,6 +112,7 @@ def write_dataset_info(
         {
             "name": split,
             "filepathTemplate": _TEMPLATE,
+            # JSON of protocol buffers has 64-bit integers as text.
             "shardLengths": [str(length) for length in lengths],
             "numBytes": str(
                 sum(shard_path(folder, split, i).stat().length for i in range(len(lengths)))

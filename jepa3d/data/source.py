@@ -77,6 +77,7 @@ class VolumeSource:
             key=lambda row: (row["shard"], row["position"]),
         )
         self._all = stored
+        # Records are read by their place in the whole split, whatever `only` leaves out.
         self._places = [i for i, row in enumerate(stored) if not only or row["scanner"] in only]
         self.rows: list[Row] = [stored[i] for i in self._places]
         if not self.rows:

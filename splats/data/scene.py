@@ -129,6 +129,7 @@ def _assemble(
         "images": images,
         "valid": valid,
         "sizes": sizes,
+        # float32 only now: the coordinates of georeferenced worlds would lose their digits in it.
         "world_to_camera": world_to_camera.astype(np.float32),
         "intrinsics": pinholes(np.array([view.camera.pinhole for view in prepared])),
         "points": points,
@@ -204,6 +205,7 @@ def _unlisted(capture: Capture, images: str) -> tuple[str, ...]:
     folder = capture.folder / images
     if capture.kind != "colmap" or not folder.is_dir():
         return ()
+    # Without endings, since `find_image` accepts another one.
     listed = {str(Path(view.name).with_suffix("")) for view in capture.views}
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in SUFFIXES)
     return tuple(sorted(str(path) for path in files if str(path.with_suffix("")) not in listed))

@@ -25,6 +25,7 @@ class Photographs:
         """`scene`: already loaded."""
         self.config = config
         if scene is not None:
+            # Takes the place of the cached property below.
             self.scene = scene
 
     @cached_property
@@ -98,6 +99,7 @@ def open_scene(config: SceneConfig) -> Scene:
     options: dict[str, Any] = {"split": config.split, "normalize": config.normalize}
     if config.path == SYNTHETIC:
         with tempfile.TemporaryDirectory() as folder:
+            # Pixels are read into memory at once, so that the folder may go.
             return load_scene(write_scene(folder), **options)
     scene = load_scene(
         scene_folder(config.path),

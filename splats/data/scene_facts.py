@@ -70,7 +70,9 @@ def to_metadata(facts: SceneFacts) -> dict[str, Any]:
         {
             "name": name,
             "size": facts.sizes[view].tolist(),
+            # Without the last row, which is always 0 0 0 1.
             "world_to_camera": _shortest(facts.world_to_camera[view, :3]),
+            # fx, fy, cx, cy.
             "intrinsics": _shortest(facts.intrinsics[view, [0, 1, 0, 1], [0, 1, 2, 2]]),
         }
         for view, name in enumerate(facts.names)

@@ -18,6 +18,7 @@ from splats.formats.ply_container import read_ply
 from splats.formats.spz import read_spz, write_spz
 from training.errors import ConfigError
 
+# The first ending that fits counts, so ".compressed.ply" comes before ".ply".
 FORMATS = {
     ".compressed.ply": write_compressed_ply,
     ".ply": write_inria_ply,

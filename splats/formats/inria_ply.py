@@ -29,6 +29,7 @@ _MOST_REST = 3 * (max(COUNTS) - 1)
 def write_inria_ply(path: Path | str, cloud: GaussianCloud, *, normals: bool = True) -> None:
     """Writes `cloud`; `normals` adds the zero normals that some old readers ask for."""
     rest = cloud.harmonics[:, 1:].transpose(0, 2, 1)
+    # Not -1, which numpy cannot resolve for a cloud without Gaussians.
     rest = rest.reshape(len(cloud), 3 * rest.shape[2])
     columns = dict(zip("xyz", cloud.means.T))
     if normals:

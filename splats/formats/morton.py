@@ -17,6 +17,7 @@ def morton_order(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points, np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
     span = np.where(high > low, high - low, 1)
+    # The largest coordinate would fall into a cell beyond the last, which has a bit too many.
     cells = np.minimum((points - low) / span * 2**_BITS, 2**_BITS - 1).astype(np.uint64)
     code = np.zeros(len(points), np.uint64)
     for axis in range(3):

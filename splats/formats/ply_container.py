@@ -59,6 +59,7 @@ def read_header(data: bytes, source: str) -> PlyHeader:
         raise InputError(f"{source} has no end_header line; the file is cut off or not a PLY.")
     encoding = ""
     tables: list[tuple[str, int, list[tuple[str, str]] | None]] = []
+    # latin-1 decodes any byte: comments may be in any encoding.
     for line in data[: end.start()].decode("latin-1").splitlines()[1:]:
         words = line.split()
         if not words or words[0] in ("comment", "obj_info"):

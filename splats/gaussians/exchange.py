@@ -125,6 +125,7 @@ def exchange(parcels: Parcel, channels: int) -> tuple[Arrival, jax.Array]:
       The arrival, and a bool scalar: some parcel is incomplete.
     """
     rows = parcels.smooth.shape[1]
+    # [G b, C] to [b, G C]: the parcels of a view end up side by side, in the order of their owners.
     swap = partial(jax.lax.all_to_all, axis_name=GROUP, split_axis=0, concat_axis=1, tiled=True)
     smooth, fixed, counts = swap(parcels.smooth), swap(parcels.fixed), swap(parcels.count[:, None])
     means2d, conics, opacities, colors, absgrad = jnp.split(smooth, (2, 5, 6, 6 + channels), axis=2)

@@ -109,7 +109,8 @@ def assign_births(
       free: bool [N], slots that may be filled; disjoint from `wanted`.
       dealt: fill free slots in dealt order.
     """
-    # order[k] is the parent of the k-th birth; the k-th free slot takes it.
+    # order[k] is the parent of the k-th birth, and the k-th free slot takes it; rows that want none
+    # come last.
     order = jnp.argsort(jnp.where(wanted, -priority, jnp.inf), stable=True).astype(jnp.int32)
     position = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=jnp.int32))
     free_rank = rank_within(free, dealt)

@@ -235,5 +235,6 @@ def growth_wanted(ledger: dict[str, float] | None, cap: int) -> bool:
     """Whether the slots are nearly full and may be doubled, judged from a ledger row."""
     if not ledger or ledger["densify/capacity"] >= cap:
         return False
+    # Before they are full, since births that find no slot are dropped.
     nearly_full = ledger["densify/alive"] > 0.75 * ledger["densify/capacity"]
     return nearly_full or ledger.get("densify/dropped", 0.0) > 0

@@ -126,6 +126,7 @@ class ViewComparison:
     ) -> dict[str, Total]:
         """Errors of one rendered view [H, W, 3] against its photograph."""
         params, resident = model.params, model.resident
+        # Photographs stay uint8 on the devices, a quarter of the memory, until a view is drawn.
         photograph = resident["images"][view].astype(jnp.float32) / 255.0
         if "bilateral" in params:
             image = bilateral.apply_grid(params["bilateral"][view], image)

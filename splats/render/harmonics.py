@@ -19,6 +19,7 @@ def basis(directions: jax.Array, degree: int) -> jax.Array:
     """Values [N, (degree + 1)^2] of the basis for unit directions [N, 3]."""
     x, y, z = directions[:, 0], directions[:, 1], directions[:, 2]
     values = polynomials(x, y, z, degree)
+    # The constant function is a plain number.
     return jnp.stack([jnp.broadcast_to(v, directions.shape[:1]) for v in values], axis=-1)
 
 
@@ -45,6 +46,7 @@ def evaluate(
     values = basis(unit_vectors(directions), degree)
     if active_degree is not None:
         bands = jnp.array([math.isqrt(i) for i in range(count)])
+        # Masked and not cut off: a shape cannot depend on a traced degree.
         values = jnp.where((bands <= active_degree)[None, :], values, 0.0)
     return jnp.sum(values[:, :, None] * coefficients, axis=1)
 
