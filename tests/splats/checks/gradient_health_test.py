@@ -15,7 +15,15 @@ from splats.checks import start as start_checks
 from splats.checks.gradient_health import GradientHealth
 from splats.losses import regularizers as regularizers
 from splats.task import SplatTask
-from tests.splats.scenes import batches, losses, make_program, small_config, small_scene, small_task
+from tests.splats.scenes import (
+    batches,
+    losses,
+    make_program,
+    small_config,
+    small_scene,
+    small_task,
+    task_of,
+)
 from training.config import CheckpointConfig, Duration, EvaluationConfig, GuardConfig, LogConfig
 from training.errors import GuardStop
 from training.guards.watch import watches
@@ -209,7 +217,7 @@ def short_run(task_class=SplatTask):
         checkpoint=CheckpointConfig(every=Duration(updates=20)),
         log=LogConfig(every=10),
     )
-    return task_class(config, small_scene(), 256, 4096), config
+    return task_of(config, small_scene(), 256, task_class), config
 
 
 @pytest.fixture(scope="module")
