@@ -50,6 +50,7 @@ def context_of(
     state: TrainState, resident: PyTree, total: int, key: jax.Array | None = None
 ) -> Context:
     """What the loss may read at the coming update, or a refresh before it (with its own `key`)."""
+    # By `step` and not by `applied`: the update after a suppressed one must draw anew.
     update_key = jax.random.fold_in(state.key, state.step) if key is None else key
     return Context(state.ema, state.model_state, state.applied, update_key, resident, total=total)
 
@@ -84,6 +85,7 @@ def objective(
             f"the loss returned the terms {sorted(given)} but {sorted(declared)} are declared"
         )
     if weights is None:
+        # A gradient through the weight would lower the loss by raising its divisor.
         weights = {name: jax.lax.stop_gradient(t.weight) for name, t in output.terms.items()}
     value = jnp.zeros((), jnp.float32)
     for name, total in output.terms.items():
@@ -146,6 +148,7 @@ def _batch_weights(
 
     def weigh(_, inputs):
         part, key = inputs
+        # `model_state` and `part` are those of the first micro-batch: no weight may depend on them.
         output = task.loss(params, replace(context, probes=probes_of(task, part)), part, key)
         return None, {name: total.weight for name, total in output.terms.items()}
 
@@ -214,6 +217,7 @@ def make_term_gradients(
         weighted = coefficients_of(task, state)
         norms = {}
         for name in task.loss_terms:
+            # A factor of zero, because the loss returns every declared term: none can be left out.
             only = {n: weighted[n] if n == name else jnp.zeros_like(weighted[n]) for n in weighted}
             found = batch_gradients(task, optimizer, accumulation, only, state, context, batch)
             norms[name] = group_norms(found.gradients, optimizer.trained_labels)

@@ -77,6 +77,7 @@ def check_batch(batch_size: int, accumulation: int, mesh: Mesh) -> None:
 
 def _fsdp_spec(shape: tuple[int, ...], itemsize: int, size: int, min_bytes: int) -> PartitionSpec:
     """Shards the largest dimension that divides; small arrays stay whole."""
+    # At least 1 byte: an array without elements stays whole even where the limit is 0.
     if size == 1 or math.prod(shape) * itemsize < max(min_bytes, 1):
         return PartitionSpec()
     for dimension in sorted(range(len(shape)), key=lambda d: -shape[d]):

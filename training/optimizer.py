@@ -80,6 +80,7 @@ class Optimizer:
 
     def whole(self, trained: PyTree, params: PyTree) -> PyTree:
         """The inverse of `trained`: the frozen leaves come from `params`."""
+        # To jax None is an empty tree, so that without `is_leaf` the two structures would differ.
         return jax.tree.map(
             lambda new, old: old if new is None else new,
             trained,
@@ -221,6 +222,7 @@ def global_norm(tree: PyTree) -> jax.Array:
 def group_norms(tree: PyTree, labels: PyTree) -> dict[str, jax.Array]:
     """Euclidean norm of each group's leaves."""
     groups: dict[str, list[jax.Array]] = {}
+    # Frozen leaves are None in both trees, and None is no leaf: the two stay in step.
     for leaf, label in zip(jax.tree.leaves(tree), jax.tree.leaves(labels)):
         groups.setdefault(label, []).append(leaf)
     return {label: global_norm(leaves) for label, leaves in groups.items()}

@@ -55,6 +55,7 @@ def overfit(task: Task, examples: int, updates: int, say: Callable[[str], None])
     """
     layout = Layout(make_mesh(task.config.mesh))
     shards = batch_shards(layout.mesh)
+    # Every shard needs a row: where examples are too few, the stream repeats some in a batch.
     batch_size = -(-examples // shards) * shards
     if isinstance(task, Augmented):
         task = task.without_augmentation()  # type: ignore[assignment]

@@ -68,6 +68,7 @@ def run_pipeline(
     """
     everything = linked(stages, workdir)
     for number, (folder, config) in enumerate(everything, start=1):
+        # A single config is always run: `fit` itself finds out that nothing is left to do.
         if len(everything) > 1:
             if (folder / DONE).exists():
                 # What comes later was made from it: it must be what is asked for now.

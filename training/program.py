@@ -194,9 +194,11 @@ class Program:
 
         def packed(state: TrainState, batches: Batch, resident: PyTree):
             state, metrics = step(state, batches, resident)
+            # A side effect of tracing, which comes before any result that needs the names.
             self._metric_names[updates, variant] = list(metrics)
             return state, jnp.stack([m.astype(jnp.float32) for m in metrics.values()], axis=-1)
 
+        # Fixed places: a state that came back with others would have the next call compiled anew.
         return jax.jit(
             packed, donate_argnums=0, out_shardings=(self.shardings, self.layout.replicated)
         )

@@ -68,7 +68,7 @@ class ReaderProcess:
         return answer
 
     def _obituary(self, index: int) -> str:
-        self._process.join(5)
+        self._process.join(5)  # the socket may close a moment before the exit code is known
         code = self._process.exitcode
         if code is not None and code < 0:
             how = f"was ended by {signal.Signals(-code).name}"
@@ -84,7 +84,7 @@ class ReaderProcess:
     def stop(self) -> None:
         """Ends the process, in the middle of an example if need be."""
         atexit.unregister(self.stop)
-        self._process.kill()
+        self._process.kill()  # not `terminate`: a reader ignores SIGTERM
         self._process.join()
         # Wakes a thread that still waits for an answer; closing alone would not.
         with self._socket as connection:
@@ -122,6 +122,7 @@ def _serve(connection: socket.socket, pickled_source: bytes) -> None:
         except OSError:
             return
         try:
+            # In here, so that an error of unpickling reaches the parent as an answer.
             if source is None:
                 source = pickle.loads(pickled_source)  # noqa: S301 - made by the parent
             answer: Any = load_example(source, index, position)
@@ -164,6 +165,7 @@ def _exactly(connection: socket.socket, size: int) -> memoryview:
     Raises:
       ConnectionError: the other end closed before.
     """
+    # numpy, because a bytearray would be filled with zeros first.
     view, done = np.empty(size, np.uint8).data, 0
     while done < size:
         read = connection.recv_into(view[done:], 0, socket.MSG_WAITALL)

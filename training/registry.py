@@ -81,6 +81,7 @@ def _module(path_text: str) -> ModuleType:
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path.resolve())
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"the config file {path_text} is not a Python file")
+    # It does not enter `sys.modules`: two recipes may have one file name.
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
@@ -158,6 +159,7 @@ def load_stages(spec: str, overrides: Sequence[str] = ()) -> list[tuple[str, Tra
     if isinstance(values, dict):
         return [("", load_config(spec, overrides))]
     names = [name for name, _ in values]
+    # A stage that is named like a key of the config would take that key's overrides.
     common = [text for text in overrides if text.split(".")[0] not in names]
     stages = []
     for name, stage in values:

@@ -53,6 +53,7 @@ class Limits:
             if value not in self.choices:
                 raise ConfigError(f"{path} = {value!r} must be {_one_of(self.choices)}")
             return
+        # A bool is an int to Python.
         if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
             return
         if isinstance(value, float) and not math.isfinite(value):
@@ -136,6 +137,7 @@ def default_of(field: dataclasses.Field) -> Any:
 
 def group_type(kind: Any) -> type | None:
     """The dataclass of an annotated type (a group of keys, which may be optional), or None."""
+    # A union such as `X | None` is looked into; a tuple of groups is no group.
     options = typing.get_args(kind) if typing.get_origin(kind) not in (None, tuple) else (kind,)
     groups = (option for option in options if isinstance(option, type))
     return next((group for group in groups if dataclasses.is_dataclass(group)), None)

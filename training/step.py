@@ -76,6 +76,7 @@ def _optimized(
     params = optimizer.whole(jax.tree.map(jnp.add, trained, updates), state.params)
     if rows is not None:
         params = _keep_rows(rows, params, state.params)
+        # `count` goes on: it is one for all rows, see `optimizer._adam`.
         opt_state = opt_state._replace(
             mu=_keep_rows(rows, opt_state.mu, state.opt_state.mu),
             nu=_keep_rows(rows, opt_state.nu, state.opt_state.nu),
@@ -125,6 +126,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
     loss = sum(values.values(), jnp.zeros((), jnp.float32))
     magnitude = sum((jnp.abs(v) for v in values.values()), jnp.zeros((), jnp.float32))
 
+    # One gradient that is not finite makes the norm so.
     finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
     replayed = jnp.asarray(held)
     for reason in replay_reasons(task):
@@ -132,13 +134,14 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
     suppressed = ~finite | replayed
     for flag in g.suppress.values():
         suppressed |= flag
+    # A selection and not a product with a mask: 0 * NaN is NaN.
     kept = jax.tree.map(
         lambda n, o: jnp.where(suppressed, o, n),
         (new.params, new.opt_state, new.ema, new.model_state),
         (state.params, state.opt_state, state.ema, state.model_state),
     )
     state = TrainState(
-        step=state.step + jnp.where(replayed, 0, 1),
+        step=state.step + jnp.where(replayed, 0, 1),  # a replayed batch is not consumed
         skipped=state.skipped + jnp.where(suppressed & ~replayed, 1, 0),
         params=kept[0],
         opt_state=kept[1],
@@ -148,6 +151,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
     )
     metrics |= {"loss": loss, "param_norm": global_norm(state.params)}
     metrics |= {f"loss/{name}": total.mean() for name, total in g.terms.items()}
+    # 1e-30: every term may be zero.
     metrics |= {f"share/{n}": jnp.abs(v) / (magnitude + 1e-30) for n, v in values.items()}
     metrics |= {name: total.mean() for name, total in g.metrics.items()}
     metrics |= {f"suppressed/{r}": f.astype(jnp.float32) for r, f in g.suppress.items()}
@@ -160,7 +164,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
 def make_step(
     task: Task, optimizer: Optimizer, settings: StepSettings, updates: int = 1
 ) -> Callable[[TrainState, Batch, PyTree], tuple[TrainState, Metrics]]:
-    """The pure step: `(state, batches, resident) -> (state, metrics)`; jit it with `donate`.
+    """The pure step: `(state, batches, resident) -> (state, metrics)`; jit it with `donate_argnums=0`.
 
     Leaves of `batches` are `[updates, batch, ...]`, metrics are fp32 `[updates]`. After an update
     that has to be replayed (`Resizable.replay_reasons`), that one and the rest of the call leave

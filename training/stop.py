@@ -142,6 +142,7 @@ class Listener:
         if sys.stderr.isatty():
             sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
         self._say(sentence)
+        # `os._exit` calls no exit functions, which would have ended them.
         import multiprocessing
 
         for child in multiprocessing.active_children():
@@ -150,7 +151,7 @@ class Listener:
 
 
 _listener: Listener | None = None
-_was_requested = False
+_was_requested = False  # of the command that ran last; asked when there is no listener any more
 
 
 @contextmanager
@@ -214,6 +215,7 @@ def interruptible() -> Iterator[None]:
     if listener is None or listener.answer != ASK:
         yield
         return
+    # Set before the look at `first`: a signal between the two lines is not missed.
     listener.may_interrupt = True
     try:
         if listener.first is not None:

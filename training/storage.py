@@ -205,6 +205,7 @@ def explained(place: PathLike, advice: str) -> Iterator[None]:
             f"and the permissions on the bucket, then {advice}"
         ) from error
     except OSError as error:
+        # gcsfs makes a plain OSError, without a number, of the answer 403.
         if is_bucket(place) and str(error).startswith("Forbidden"):
             raise InputError(
                 f"{place} refuses access ({_reason(error)}); give this account the role Storage "

@@ -37,7 +37,9 @@ class Task(Protocol):
     config: Any
     loss_terms: Mapping[str, LossTerm]
 
-    def sources(self) -> Sources: ...
+    def sources(self) -> Sources:
+        """The examples; asked for again at every evaluation, so that opening them should be cheap."""
+        ...
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """Initial `(params, model_state)`; traceable, all leaves fp32, int32 or bool."""
@@ -58,7 +60,9 @@ class Task(Protocol):
         """Metrics on `source`; called on every process, with identical metrics on each."""
         ...
 
-    def describe(self) -> Description: ...
+    def describe(self) -> Description:
+        """Facts about model and batch; opens no data."""
+        ...
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
         """Whether fixed examples were learned, by the system's own success metric."""

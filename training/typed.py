@@ -103,6 +103,7 @@ def lay_over(kind: Any, below: Any, above: Any, path: str) -> Any:
     merged = dict(below)
     for name, value in above.items():
         if name in merged:
+            # A key that does not exist passes here; `build` refuses it by name.
             kind = _hints(group).get(name, Any)
             value = lay_over(kind, merged[name], value, f"{path}.{name}")
         merged[name] = value
@@ -132,6 +133,7 @@ def convert(kind: Any, value: Any, path: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
+        # Configs have no other unions than those with None; this fails for another.
         (kind,) = (a for a in arguments if a is not type(None))
         return convert(kind, value, path)
     if dataclasses.is_dataclass(kind):
@@ -221,6 +223,7 @@ def parse(kind: Any, text: str, path: str) -> Any:
         text = _sequence_text(text, of_strings=not arguments or arguments[0] is str)
     try:
         value = ast.literal_eval(text)
+    # The last two: deep nesting exhausts Python's parser.
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         wanted = f"{kind}; write it with quotes and commas" if origin is tuple else kind.__name__
         shown = text if len(text) <= 80 else f"{text[:80]}..."
