@@ -164,7 +164,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
 def make_step(
     task: Task, optimizer: Optimizer, settings: StepSettings, updates: int = 1
 ) -> Callable[[TrainState, Batch, PyTree], tuple[TrainState, Metrics]]:
-    """The pure step: `(state, batches, resident) -> (state, metrics)`; jit it with `donate_argnums=0`.
+    """The pure step `(state, batches, resident) -> (state, metrics)`, to be jitted.
 
     Leaves of `batches` are `[updates, batch, ...]`, metrics are fp32 `[updates]`. After an update
     that has to be replayed (`Resizable.replay_reasons`), that one and the rest of the call leave

@@ -38,7 +38,7 @@ class Task(Protocol):
     loss_terms: Mapping[str, LossTerm]
 
     def sources(self) -> Sources:
-        """The examples; asked for again at every evaluation, so that opening them should be cheap."""
+        """The examples; asked for again at every evaluation, so that it should be cheap."""
         ...
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:

@@ -5,8 +5,8 @@ also saves and applies the retention. All processes of a run must make the same 
 order. A checkpoint counts only once it is complete: what a killed save leaves behind is never the
 latest, and is cleared away when the next run opens the store.
 
-Nothing is restored before `checkpoint_diff` has compared every shape and dtype, because the storage
-layer names no array in its errors and casts dtypes silently.
+Nothing is restored before `training.checkpoint.diff` has compared every shape and dtype, because
+orbax names no array in its errors and casts dtypes silently.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ class CheckpointReader:
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path, UnreadableCheckpoint):
             metadata = ocp.metadata(path, checkpointable_name="state")
+            # Raised in here, where they become an UnreadableCheckpoint.
             if metadata.metadata is None:
                 raise ValueError("damaged array metadata")
             if "config" not in (metadata.custom_metadata or {}):  # every save of ours has it
@@ -231,7 +232,7 @@ class CheckpointStore(CheckpointReader):
           state: pytree of arrays.
           data: JSON, position in the example stream.
           config: JSON, the resolved config.
-          task: JSON, `Task.metadata()`.
+          task: JSON, `resume.saved_facts`.
           metrics: evaluation at this step; decides which checkpoint is best.
 
         Returns: False if this step was saved before (nothing is written then).
@@ -242,6 +243,7 @@ class CheckpointStore(CheckpointReader):
         if step == self._last_saved:
             return False
         _refuse_empty(state)
+        # JSON has no NaN, and one must not be best.
         finite = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         best = self.config.best_metric if self.config else None
         custom = {"config": config or {}, "task": task or {}, "metrics": finite}
@@ -249,7 +251,8 @@ class CheckpointStore(CheckpointReader):
             self._checkpointer.save_checkpointables_async(
                 step,
                 {"state": state, "data": json.loads(json.dumps(data))},
-                force=True,
+                force=True,  # the plan has decided; orbax has a cadence of its own
+                # What `Retention` is asked with; the others are in the metadata only.
                 metrics={best: finite[best]} if best in finite else None,
                 custom_metadata=json.loads(json.dumps(custom)),
             )
@@ -266,6 +269,7 @@ class CheckpointStore(CheckpointReader):
 
     def wait(self) -> None:
         """Returns once every save is complete; raises CheckpointError if one failed."""
+        # First, so that a failure is raised once and not at each later `poll`.
         self._unchecked = False
         with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.wait()

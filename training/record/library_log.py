@@ -55,7 +55,8 @@ class LibraryLog(logging.Handler):
         if self.file is None:
             self.held.append(text)
             return
-        # A full disk ends the run with a sentence, which this must not drown.
+        # By its number, which is the file's now (see `open`); `sys.stderr` is the terminal. A full
+        # disk ends the run with a sentence, which this must not drown.
         with contextlib.suppress(OSError):
             os.write(STDERR, (text + "\n").encode(errors="backslashreplace"))
 
@@ -67,6 +68,7 @@ class LibraryLog(logging.Handler):
             number, local = tempfile.mkstemp(prefix="podvision-", suffix=".txt")
             os.close(number)
             self._local = local
+        # To be read by `cut`; O_APPEND, so that after a cut native code writes at the new end.
         opened = os.open(local, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         sys.stderr.flush()
         if standard_error_is(sys.stderr):

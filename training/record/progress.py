@@ -42,7 +42,8 @@ REFRESH_SECONDS = 0.2
 
 
 def device_peak(device_kind: str) -> float | None:
-    """Peak FLOP/s of one device, or None for a CPU or an unknown device ("TPU v4 lite" is one)."""
+    """Peak FLOP/s of one device; None for a CPU or a device that is not listed."""
+    # It is not listed, but begins like "TPU v4", which is another chip.
     if device_kind.startswith("TPU v4 lite"):
         return None
     return next((peak for name, peak in DEVICE_PEAKS if device_kind.startswith(name)), None)

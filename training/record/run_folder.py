@@ -49,7 +49,7 @@ def source_revision() -> str:
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=epath.Path(__file__).parent,
+            cwd=epath.Path(__file__).parent,  # of the code, wherever the command was given
             capture_output=True,
             text=True,
             check=False,
@@ -122,6 +122,8 @@ def read_ledger(workdir: PathLike, before: int) -> list[dict[str, float]]:
         return []
     content = read_json_object(path)
     rows = [dict(zip(content["columns"], row)) for row in content["rows"]]
+    # Not that of `before` itself: a checkpoint holds the state before its refresh, which a resumed
+    # run makes again.
     return [row for row in rows if row["step"] < before]
 
 

@@ -30,6 +30,7 @@ def sections(run: RunRecord) -> list[tuple[str, list[Chart]]]:
         ("Optimization", _optimization(run, curves, shown_as)),
         ("Speed", _speed(curves, shown_as)),
     ]
+    # By identity: charts hold the very arrays of the curves.
     shown = {id(line.values) for _, charts in groups for chart in charts for line in chart.series}
     rest = [name for name, curve in curves.items() if id(curve[1]) not in shown]
     rest = [name for name in rest if name not in TOLD_ELSEWHERE]

@@ -81,6 +81,7 @@ def goodput_bar(run: RunRecord) -> str:
     for key, label, color in BUCKETS:
         seconds = run.goodput[key]
         share = seconds / run.goodput["wall"]
+        # It would read 0.0 %.
         if share < 5e-4:
             continue
         bar.append(f'<i style="width:{100 * share:.2f}%;background:{color}"></i>')
