@@ -110,7 +110,7 @@ class SimulatedPod:
         """Waits for all; kills the rest if they outlive a failed host by `grace` seconds.
 
         Returns:
-          The exit code of the first host that failed in time (128 + n for signal n), else 0.
+          The exit code of the host that failed first (128 + n for signal n), else 0.
         """
         first_failure, deadline = 0, float("inf")
         running = list(self.hosts)

@@ -90,7 +90,7 @@ class Augmented:
 
 
 class Averaged:
-    """A task that says what is averaged over updates; without it, all parameters are."""
+    """A task that says what the EMA follows; that of any other task follows all parameters."""
 
     def averaged(self, params: PyTree, model_state: PyTree) -> PyTree:
         """The floating-point subtree that the EMA follows."""

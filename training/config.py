@@ -27,9 +27,9 @@ EMA_KINDS = ("none", "constant", "linear", "cosine", "warmup")
 
 @dataclass(frozen=True)
 class Duration:
-    """Exactly one of the three is set; `resolve()` turns it into updates in the one place there is.
+    """A length of training, in one of three units; only `resolve` turns it into updates.
 
-    In a recipe or an override, setting one of them takes the others back.
+    In a recipe or an override, setting one of the keys takes the others back.
     """
 
     updates: int | None = setting(None, least=1, most=MOST_UPDATES)

@@ -111,7 +111,7 @@ def leaves(config: Any) -> dict[str, Any]:
 
 
 def _chosen(config: Any, defaults: Any) -> Iterator[str]:
-    """Paths of the leaves that differ from the defaults; None: from those of their class."""
+    """Paths of the leaves that differ from `defaults`; if that is None, from their class's."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         usual = default_of(field) if defaults is None else getattr(defaults, field.name)

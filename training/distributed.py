@@ -143,7 +143,7 @@ def in_a_hurry() -> bool:
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """A wait that a stop breaks off, where no other host could then wait for this one."""
+    """A wait that a stop breaks off; not with several hosts, which would wait for this one."""
     if jax.distributed.is_initialized():
         return contextlib.nullcontext()
     return stop.interruptible()
@@ -231,7 +231,7 @@ def _try_write(probe: epath.Path) -> str:
 
 
 def _appears(probe: epath.Path) -> bool:
-    """Whether a file is there within a few seconds; network file systems cache what is missing."""
+    """Whether a file appears within 5 s: network file systems remember that it was missing."""
     for _ in range(10):
         if probe.exists():
             return True

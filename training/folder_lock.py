@@ -110,6 +110,7 @@ class Lease:
     def release(self) -> None:
         """Ends the renewal and removes the object, if it is still this run's."""
         self._stopped.set()
+        # A renewal under way could otherwise find the object gone, and end the process.
         self._thread.join(timeout=RENEW_SECONDS)
         if self._thread.is_alive() or self._failed:
             return  # The bucket does not answer; the lease ends by its age.
@@ -238,7 +239,7 @@ def _time(text: str) -> datetime:
 
 
 def _machine() -> str:
-    """What process numbers are unique in: a boot of a computer, and a container on it."""
+    """Names that within which process numbers are unique: a boot of a computer, and a container."""
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         boot = file.read().strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')}"

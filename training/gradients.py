@@ -1,8 +1,8 @@
 """Gradients of the whole loss of a batch, over one or several micro-batches.
 
-Each loss term is a sum and a weight. With accumulation the weights of the whole batch are taken
-first (a pass of which the compiler keeps only what the weights depend on), so that a term is the
-same quotient of totals for any number of micro-batches.
+Each loss term is a sum and a weight. With accumulation a first pass takes the weights of the whole
+batch, so that a term is the same quotient of totals for any number of micro-batches. That pass is
+cheap: the compiler drops all that the weights do not depend on.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def batch_gradients(
 
     keys = jax.vmap(lambda i: jax.random.fold_in(context.update_key, i))(jnp.arange(accumulation))
     if accumulation == 1:
+        # A single part has the weights of the whole batch.
         return micro(context, batch, keys[0], None)
 
     parts = split_batch(batch, accumulation)

@@ -60,6 +60,7 @@ def fit(
     layout = Layout(make_mesh(task.config.mesh))
     with held_run_folder(workdir, distributed.is_main()), jax.set_mesh(layout.mesh):
         run = Run(task, workdir, layout, overrides, allow_config_change)
+        # What holds if `train` raises anything else than an error for the user.
         outcome, reason = "stopped", "the program ended with an unexpected error"
         try:
             outcome = run.train()
@@ -98,6 +99,7 @@ class Run(OpenRun):
             self._catch_up()
         except stop.StopRequested:
             return self._preempted()
+        # Closed on every way out: it reads ahead in threads, for which an exit would wait.
         with self.watchdog, contextlib.closing(self._chunks()) as chunks:
             try:
                 self._make_all(chunks)

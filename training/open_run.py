@@ -122,6 +122,7 @@ class OpenRun:
         self.events.close()
         self.writer.close()
         if self.main:
+            # Now, because the report reads the files that are closed above.
             self.book.write(self.workdir)
             write_report(self.workdir)
         if outcome != "stopped":

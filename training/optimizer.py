@@ -90,6 +90,7 @@ class Optimizer:
 
     @property
     def trained_labels(self) -> PyTree:
+        """`labels`, with None for the frozen leaves."""
         return self.trained(self.labels)
 
     def init(self, params: PyTree) -> Any:
@@ -97,6 +98,7 @@ class Optimizer:
         return self.adam.init(self.trained(params))
 
     def learning_rates(self, applied: jax.Array) -> dict[str, jax.Array]:
+        """Group label -> fp32 scalar, at the update after `applied` others."""
         return {label: schedule(applied) for label, schedule in self.schedules.items()}
 
     def update(
@@ -107,6 +109,7 @@ class Optimizer:
         directions, opt_state = self.adam.update(gradients, opt_state, trained)
 
         def change(direction, parameter, label, decayed):
+            # Beside Adam's direction and not in the gradient: the moments never see the decay.
             if decayed and self.weight_decay[label]:
                 direction = direction + self.weight_decay[label] * parameter
             return -rates[label] * direction

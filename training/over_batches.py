@@ -5,7 +5,7 @@ makes of a batch comes back in three ways, and nothing that is not asked for lea
 
 * `sums`: added over all batches, the same on every host;
 * `rows`: a row for each example, gathered on every host in the order of the examples;
-* `local`: a row for each example that only the host that holds it looks at, with `examine`.
+* `local`: a row for each example that stays on its device; its host looks at it with `examine`.
 
 The last batch is filled up with copies of the last example. Their weight is 0, their rows are
 dropped, and `examine` never sees them.

@@ -29,7 +29,7 @@ def linked(
     """Folder and config of each stage, with `previous` replaced by the folder of the one before.
 
     Raises:
-      ConfigError: the first stage has none before it.
+      ConfigError: the first stage asks for the one before it.
     """
     folder = as_path(workdir)
     found: list[tuple[epath.Path, TrainConfig]] = []

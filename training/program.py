@@ -67,6 +67,7 @@ class Program:
             config.optimizer.clip_norm,
             ema_decay(config.ema, self.plan.total),
         )
+        # Nothing is computed: the mesh may be of devices that are not attached.
         shapes = jax.eval_shape(self._create)
         rules = task.sharding_rules if isinstance(task, Sharded) else ()
         self.shardings = state_shardings(shapes, layout.mesh, config.mesh, rules)
@@ -161,6 +162,7 @@ class Program:
         names = self._metric_names[kind]
 
         def read() -> list[dict[str, float]]:
+            # [updates, metrics], replicated: any device of this host has all of it.
             rows = np.asarray(packed.addressable_data(0), np.float64)
             return [dict(zip(names, row.tolist())) for row in rows]
 

@@ -47,6 +47,7 @@ class ReaderProcess:
         self._socket, theirs = socket.socketpair()
         self._process = context.Process(target=_serve, args=(theirs, source), daemon=True)
         self._process.start()
+        # Only the child may hold that end: when it dies, reading here ends instead of waiting.
         theirs.close()
         # Registered after multiprocessing's own exit function, so that it runs before it: that one
         # waits for readers, which take no notice of signals.

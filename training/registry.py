@@ -18,6 +18,7 @@ from training.typed import build, suggestion
 if TYPE_CHECKING:
     from training.task import Task  # imports jax, which a command line is parsed without
 
+# The one place where the core names systems; a test of the structure sees to it.
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
 
@@ -124,7 +125,7 @@ def installed() -> tuple[str, ...]:
 
 
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
-    """The typed config: the system's defaults, under the values, under `a.b=text` overrides.
+    """The typed config: the system's defaults, then the values, then `a.b=text` overrides.
 
     Raises:
       ConfigError: an unknown system or key, or a value that cannot be used; see `typed.build`.

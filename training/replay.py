@@ -112,7 +112,7 @@ def _recorded_batch(program: Program, recording: Recording) -> dict[str, np.ndar
     if recording.batch:
         return recording.batch
     with contextlib.closing(_stream(program)) as stream:
-        return stream.batch(recording.record["step"] - 1)
+        return stream.batch(recording.record["step"] - 1)  # the batch that leads to a step
 
 
 def _examine(

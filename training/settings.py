@@ -56,6 +56,7 @@ class Limits:
         # A bool is an int to Python.
         if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
             return
+        # Comparisons with NaN are false: it would pass every limit.
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{path} = {value} must be finite{self._and_wanted()}")
         if isinstance(value, int) and self.most is None and abs(value) > LARGEST_INTEGER:
@@ -155,7 +156,7 @@ def named_group_type(kind: Any) -> type | None:
 
 
 def resumable(cls: type, key: str) -> bool:
-    """Whether a resumed run may change a key, `a.b.c` below a config class; unknown ones not."""
+    """Whether a resumed run may change a key, `a.b.c` below a config class; not an unknown one."""
     name, _, rest = key.partition(".")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if name not in fields:

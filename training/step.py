@@ -108,6 +108,7 @@ def _apply(
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, target)
         metrics["ema_decay"] = decay
         metrics["ema_update_norm"] = global_norm(jax.tree.map(jnp.subtract, ema, state.ema))
+    # Of the gradients before the clip, as the total norm above.
     norms = group_norms(g.gradients, optimizer.trained_labels)
     metrics |= {"grad_norm": norm, "clip_scale": scale}
     metrics |= {f"grad_norm/{name}": value for name, value in norms.items()}
@@ -150,6 +151,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
         key=state.key,
     )
     metrics |= {"loss": loss, "param_norm": global_norm(state.params)}
+    # Without coefficients, so that a curve of a term does not show their schedule.
     metrics |= {f"loss/{name}": total.mean() for name, total in g.terms.items()}
     # 1e-30: every term may be zero.
     metrics |= {f"share/{n}": jnp.abs(v) / (magnitude + 1e-30) for n, v in values.items()}

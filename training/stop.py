@@ -226,10 +226,10 @@ def interruptible() -> Iterator[None]:
 
 
 def in_a_thread(function: Callable[[], T]) -> T:
-    """The result of a call in a thread that a stop does not wait for.
+    """The result of a call, which is made in a thread so that a stop need not wait for it.
 
     Raises:
-      StopRequested: the thread goes on.
+      StopRequested: as `interruptible` does; the thread goes on, and nobody looks at its result.
     """
     future: Future[T] = Future()
 

@@ -28,7 +28,7 @@ MAX_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Loaded:
-    """An example of the stream, where it is from, and a sentence for each that it stands in for."""
+    """An example, its index in the source, and a sentence for each unreadable one before it."""
 
     example: Example
     index: int

@@ -31,7 +31,7 @@ PyTree = Any
 
 
 class Task(Protocol):
-    """One system, configured: subclass it as a frozen dataclass. Methods with a body may stay."""
+    """One system, configured; subclass it as a frozen dataclass. What returns a value here may stay."""
 
     # The only config of a run; `with_config` gives the task of another one.
     config: Any

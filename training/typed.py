@@ -38,7 +38,7 @@ def build(
     path: str = "config",
     overrides: Sequence[str] = (),
 ) -> T:
-    """A dataclass of type `cls`: its defaults, under the values, under `a.b.c=text` overrides.
+    """A `cls`: its defaults, the values laid over them, `a.b.c=text` overrides over both.
 
     All of it is put together before anything is checked, so that keys that depend on each other may
     be set in any order.
@@ -78,7 +78,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def lay_over(kind: Any, below: Any, above: Any, path: str) -> Any:
-    """Untyped values of the type `kind`: `above`, and what it leaves open from `below`.
+    """Untyped values for the type `kind`: those of `above`, and for keys that it lacks of `below`.
 
     Only groups are laid over each other; everything else, a whole dataclass too, replaces.
     """
@@ -146,6 +146,7 @@ def convert(kind: Any, value: Any, path: str) -> Any:
         return _convert_named(arguments[0], value, path)
     if origin is tuple:
         return _convert_tuple(arguments, value, path)
+    # `1` in a recipe is meant as 1.0; True is not.
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)

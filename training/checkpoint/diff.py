@@ -324,6 +324,7 @@ def check_resume(
 
 
 def _check_allowed(allow: Sequence[str], keys: Sequence[str]) -> None:
+    # Every group that a key is in may be named, too.
     groups = {key.rsplit(".", depth)[0] for key in keys for depth in range(key.count(".") + 1)}
     known = sorted({*keys, *groups, "data"})
     for entry in allow:

@@ -168,6 +168,7 @@ class CheckpointReader:
         self, step: int, targets: Mapping[str, jax.ShapeDtypeStruct], with_data: bool
     ) -> tuple[dict[str, jax.Array], dict]:
         """Loads exactly the arrays in `targets`; the saved tree has placeholders elsewhere."""
+        # Orbax wants the tree as it was saved; what is a placeholder in it is not read.
         wanted = jax.tree_util.tree_map_with_path(
             lambda path, _: targets.get(path_name(path), ocp.PLACEHOLDER),
             self._metadata(step).metadata,
@@ -203,6 +204,7 @@ class CheckpointStore(CheckpointReader):
             for step in self.folder.steps():
                 if newest is not None and step > newest:
                     self.folder.set_aside(step, "damaged")
+        # No host may look for the latest while the main one still clears.
         distributed.barrier("checkpoint leftovers cleared")
         self._last_saved = self.latest()
         self._unchecked = False  # whether a save was begun and its end not yet looked at
@@ -309,6 +311,7 @@ def _explained(
     """
     try:
         yield
+    # Before OSError, of which it is a kind.
     except TimeoutError:
         raise
     except (OSError, ValueError, *storage.failures()) as error:

@@ -110,6 +110,7 @@ def run_start_guards(
     sources = task.sources()
     book.require(split_overlap(sources.train, sources.evaluation), START)
     book.require(unique_ids(stream, step, program), START)
+    # The batch of the first update: the stream counts it once, though it is read twice.
     batch = program.layout.put_batch(stream.batch(step), stream.batch_size)
     keys = batch_keys(program.task_of(variant), batch)
     if book.record(keys, START):

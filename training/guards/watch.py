@@ -44,7 +44,8 @@ class Suppressed:
             for name, value in metrics.items()
             if name.startswith("suppressed/") and value > 0
         ]
-        if metrics.get("replay") or not reasons:  # what is replayed is not lost
+        # What is replayed is made again, and so is not lost.
+        if metrics.get("replay") or not reasons:
             self.run = 0
             return None
         self.run += 1
@@ -206,8 +207,8 @@ class LossSpike:
         # Every tenth step is often enough for a scale over 200 updates.
         if len(self.recent) >= self.LEAST and step % 10 == 0:
             median = float(np.median(self.recent))
-            # 1.4826: from a median to a standard deviation, for a normal distribution. At least 2 % of
-            # the median, or a loss that hardly moves would spike at every breath.
+            # 1.4826: from a median to a standard deviation, for normal noise. At least 2 % of the
+            # median, or a loss that hardly moves would spike at every breath.
             spread = 1.4826 * float(np.median(np.abs(np.array(self.recent) - median)))
             self.limit = median + self.factor * max(spread, 0.02 * abs(median))
         # A spike is kept out of the scale that the next ones are measured by.

@@ -34,6 +34,7 @@ class EventLog:
         self,
         workdir: PathLike,
         main: bool = True,
+        # Not a monotonic clock: the events of several launches are compared.
         clock: Callable[[], float] = time.time,
         started: float | None = None,
     ):

@@ -74,6 +74,7 @@ class LibraryLog(logging.Handler):
         if standard_error_is(sys.stderr):
             self._stream = sys.stderr
             encoding, errors = sys.stderr.encoding, sys.stderr.errors
+            # A copy of the terminal, because number 2 becomes the file below.
             copy = os.dup(STDERR)
             sys.stderr = os.fdopen(copy, "w", buffering=1, encoding=encoding, errors=errors)
         if self._terminal is None:  # else it is the next stage of a pipeline
@@ -158,6 +159,7 @@ def captured(debug: bool) -> Iterator[None]:
     sys.unraisablehook = lambda failure: _write_exception("finalizer", failure.exc_value)
     try:
         yield
+    # A crash: what libraries said may tell why, and no file has it yet.
     except Exception:
         for text in _log.held:
             print(text, file=sys.stderr)

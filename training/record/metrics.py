@@ -139,6 +139,7 @@ class MetricWriter:
 
     def _each_mirror(self, use: Callable[[Mirror], None]) -> None:
         """A mirror that fails is said once and left; the JSONL file goes on."""
+        # A copy, because a mirror that fails is removed in the loop.
         for mirror in tuple(self._mirrors):
             try:
                 use(mirror)

@@ -174,7 +174,7 @@ class Progress:
         if self._bar is None or now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
-        assert self._task is not None
+        assert self._task is not None  # for the type checker: it is set with the bar
         self._bar.update(self._task, completed=step, eta=self._eta(step))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

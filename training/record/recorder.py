@@ -91,14 +91,15 @@ class Recorder:
         Args:
           workdir: the work folder.
           batches: how many batches' ids and positions are kept.
-          held_batches: of how many steps the host batch itself is kept (metrics are read one
-            step late, so 2 covers the step that they belong to).
+          held_batches: of how many steps the host batch itself is kept. Metrics are read one call
+            late, so that twice the updates of a call covers the step that they belong to.
           process: index of this process.
           process_count: number of processes.
         """
         self.workdir = storage.as_path(workdir)
         self.trips = 0
         self._seen: deque[Seen] = deque(maxlen=batches)
+        # By reference: batches are large, and most are never written.
         self._held: deque[tuple[int, Mapping[str, np.ndarray]]] = deque(maxlen=held_batches)
         self._process, self._process_count = process, process_count
 
@@ -250,6 +251,7 @@ def _write_arrays(path: epath.Path, batch: Mapping[str, np.ndarray]) -> None:
         for name, value in batch.items():
             array = np.asarray(value)
             if hasattr(ml_dtypes, array.dtype.name):
+                # The bits as they are; `record.json` keeps the name of the type.
                 array = array.view(f"u{array.dtype.itemsize}")
             # zip64, because the size is not known before, and may be above 2 GiB.
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

@@ -59,6 +59,7 @@ class Scale:
     ticks: tuple[float, ...] = field(default=())
 
     def __call__(self, value: np.ndarray) -> np.ndarray:
+        # Clipped: an outlier is drawn at the edge, and a logarithm never sees zero.
         shown = np.clip(np.asarray(value, float), self.low, self.high)
         low, high = self.low, self.high
         if self.log:
@@ -115,6 +116,7 @@ def round_ticks(low: float, high: float, count: int = 4) -> list[float]:
 def _multiples(low: float, high: float, count: int) -> list[float]:
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
+    # 0.999: rounding must not choose the next larger step.
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     # 1e-9: rounding must not lose a tick that lies on an end.
     first = math.ceil(low / step - 1e-9)

@@ -82,6 +82,7 @@ def _evaluation(curves: dict[str, Curve], shown_as: Presentation) -> list[Chart]
     charts = []
     for metric, names in by_metric.items():
         train = f"train/{metric}"
+        # Training first, so that its line has the same color on every chart.
         names = ([train] if train in curves else []) + names
         charts.append(_chart(curves, names, shown_as))
     return charts
@@ -163,7 +164,7 @@ def _series(curves: dict[str, Curve], names: list[str]) -> tuple[Series, ...]:
     for position, name in enumerate(names):
         if position == 0 and name.startswith("eval/"):
             color = EVALUATION_COLOR
-        lines.append(Series(_label(name, names), *curves[name], color % 8))
+        lines.append(Series(_label(name, names), *curves[name], color % 8))  # of `style`
         color += 1
     return tuple(lines)
 

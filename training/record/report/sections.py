@@ -123,6 +123,7 @@ def problems(run: RunRecord) -> str:
     """Files and lines that could not be read."""
     if not run.problems:
         return ""
+    # A dict keeps each problem once, in order.
     items = "".join(f"<p>{html.escape(problem)}.</p>" for problem in dict.fromkeys(run.problems))
     return f'<div class="left">Left out of this page:{items}</div>'
 
