@@ -239,7 +239,7 @@ def _time(text: str) -> datetime:
 
 
 def _machine() -> str:
-    """Names that within which process numbers are unique: a boot of a computer, and a container."""
+    """A name for where process numbers are unique: one boot of one computer, one container."""
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         boot = file.read().strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -68,7 +68,7 @@ def fit(
         except PodvisionError as error:
             reason = str(error)
             if isinstance(error, DataFault):
-                # Readers raise it, so that the guard book has not heard of it.
+                # The stream raises it, so that the guard book has not heard of it.
                 run.book.record(Verdict("data-replaced", False, reason), STEP)
             raise
         finally:

@@ -31,7 +31,7 @@ PyTree = Any
 
 
 class Task(Protocol):
-    """One system, configured; subclass it as a frozen dataclass. What returns a value here may stay."""
+    """One system, configured: a frozen dataclass derived from this. What returns a value may stay."""
 
     # The only config of a run; `with_config` gives the task of another one.
     config: Any

@@ -208,7 +208,7 @@ class LossSpike:
         if len(self.recent) >= self.LEAST and step % 10 == 0:
             median = float(np.median(self.recent))
             # 1.4826: from a median to a standard deviation, for normal noise. At least 2 % of the
-            # median, or a loss that hardly moves would spike at every breath.
+            # median, or a loss that hardly moves would spike all the time.
             spread = 1.4826 * float(np.median(np.abs(np.array(self.recent) - median)))
             self.limit = median + self.factor * max(spread, 0.02 * abs(median))
         # A spike is kept out of the scale that the next ones are measured by.

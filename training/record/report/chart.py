@@ -132,7 +132,7 @@ def format_tick(value: float) -> str:
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= limit:
-            # k divides by 1,000 although it begins at 10,000: 2000 is as short as 2k.
+            # k divides by 1,000 although it begins at 10,000: four digits are short enough.
             return f"{value / (1e3 if suffix == 'k' else limit):.4g}{suffix}"
     return f"{value:.4g}"
 

@@ -164,7 +164,8 @@ def _series(curves: dict[str, Curve], names: list[str]) -> tuple[Series, ...]:
     for position, name in enumerate(names):
         if position == 0 and name.startswith("eval/"):
             color = EVALUATION_COLOR
-        lines.append(Series(_label(name, names), *curves[name], color % 8))  # of `style`
+        # As many colors as `style` has.
+        lines.append(Series(_label(name, names), *curves[name], color % 8))
         color += 1
     return tuple(lines)
 
