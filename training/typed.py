@@ -47,8 +47,10 @@ def build(
       ConfigError: an unknown or missing key, a value of the wrong type or outside its limits, with
         its full path; or values that do not go together.
     """
+    together: dict[str, Any] = {}
     for assignment in overrides:
-        values = lay_over(cls, values, read_assignment(cls, assignment, path), path)
+        together = _joined(together, read_assignment(cls, assignment, path))
+    values = lay_over(cls, values, together, path)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if not isinstance(name, str):
@@ -249,6 +251,18 @@ def read_assignment(cls: type, assignment: str, path: str = "config") -> dict[st
     if not found:
         raise ConfigError(f"--{path}.{keys} has no value; write --{path}.{keys}=VALUE")
     return _nested(cls, keys.split("."), text, path)
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Both assignments, the later one where they set the same key.
+
+    Alternatives are not taken back here: who sets two of them in one command is told so.
+    """
+    joined = dict(first)
+    for name, value in second.items():
+        both = isinstance(joined.get(name), Mapping) and isinstance(value, Mapping)
+        joined[name] = _joined(joined[name], value) if both else value
+    return joined
 
 
 def _nested(cls: type, keys: list[str], text: str, path: str) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def with_average(change):
 
     def faulty(task, optimizer, settings, state, gradients):
         new, metrics = apply(task, optimizer, settings, state, gradients)
-        ema = change(state.ema, task.averaged(new.params, new.model_state), metrics["ema_decay"])
+        target = step.averaged(task, new.params, new.model_state)
+        ema = change(state.ema, target, metrics["ema_decay"])
         moved = global_norm(jax.tree.map(jnp.subtract, ema, state.ema))
         return dataclasses.replace(new, ema=ema), metrics | {"ema_update_norm": moved}
 

@@ -207,7 +207,9 @@ def test_7_damaged_records_above_the_threshold_end_the_run_with_4(
 ):
     damage_records(oct_records, tmp_path / "records", "train", 1)
     recipe = tiny_recipe(tmp_path / "records")
-    result = podvision("train", "--config", recipe, "--workdir", tmp_path / "run")
+    # The share is judged from 100 examples on.
+    longer = "--config.total.updates=40"
+    result = podvision("train", "--config", recipe, "--workdir", tmp_path / "run", longer)
     assert result.code == EXIT_DATA
     assert "above config.loader.max_replaced_fraction = 0.01" in result.err
     guards = json.loads((tmp_path / "run" / "guards.json").read_text())

@@ -61,7 +61,7 @@ def train(args: argparse.Namespace, store: CheckpointStore, state: TrainState, s
         total = float(jnp.sum(state.params["kernel"]))
         print(f"step {step} sum {total!r}", flush=True)
         stop = distributed.stop_requested()
-        if stop or store.due(step) or step == args.steps:
+        if stop or step % args.every == 0 or step == args.steps:
             store.save(step, state, {"examples": step * 8})
             print(f"saving {step}", flush=True)
         if stop:

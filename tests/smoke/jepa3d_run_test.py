@@ -112,7 +112,7 @@ def test_evaluate_on_another_mesh_gives_the_numbers_of_training(finished, podvis
 def test_running_a_finished_run_again_changes_nothing(recipe, finished, podvision):
     before = losses(finished)
     result = podvision("train", "--config", recipe, "--workdir", finished)
-    assert result.returncode == 0 and "nothing to do" in result.stderr
+    assert result.returncode == 0 and "were made before" in result.stderr
     assert losses(finished) == before and (finished / "DONE").exists()
 
 
@@ -151,8 +151,8 @@ BAD = {
     "missing folder": (["--config.data.folder=nowhere/at/all"], "nowhere/at/all"),
     "no target encoder": (["--config.ema.kind=none"], "target encoder"),
     "masks too large": (["--config.model.volume=(8,32,64)"], "prepare again"),
-    "two units": (["--config.total.epochs=3"], "exactly one of updates, epochs"),
-    "too short": (["--config.evaluation.every.updates=0"], "less than one update"),
+    "two units": (["--config.total.epochs=3", "--config.total.updates=9"], "exactly one of"),
+    "too short": (["--config.evaluation.every.epochs=0.001"], "less than one update"),
     "unknown schedule": (["--config.optimizer.schedule.kind=cosin"], "cosin"),
     "mesh": (["--config.mesh.data=3"], "does not fit"),
 }

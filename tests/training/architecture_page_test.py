@@ -65,6 +65,7 @@ def test_its_config_is_strict_like_every_other(linear, capsys):
     assert "did you mean noise" in capsys.readouterr().err
     assert not (linear / "wrong").exists()
 
+
 def test_evaluate_takes_other_data_and_leaves_the_run_its_own(linear, capsys):
     recipe, workdir = str(linear / "configs/linear/smoke.py:30"), str(linear / "noisy")
     assert main(["train", "--config", recipe, "--workdir", workdir]) == 0

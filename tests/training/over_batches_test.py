@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.training.readers import happens
+from tests.training.readers import happens, reader_threads
 from tests.training.toy import ToySource
 from training import distributed
 from training.config import MeshConfig
@@ -149,10 +149,10 @@ class Watched(ToySource):
 
 
 def test_an_unreadable_example_ends_the_evaluation_with_its_sentence_and_no_reader_stays():
-    before = threading.active_count()
+    before = reader_threads()
     with pytest.raises(InputError, match=r"13\.jpg is cut off"):
         sweep(Watched(40, broken=13), 8, layout_of())
-    assert happens(lambda: threading.active_count() == before)
+    assert happens(lambda: reader_threads() == before)
 
 
 def test_a_stop_ends_the_evaluation_between_batches(monkeypatch):

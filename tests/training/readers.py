@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -67,3 +68,9 @@ def happens(condition, seconds=20):
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()
+
+
+def reader_threads() -> int:
+    """Threads that read examples; those of other tests in this process may still be ending."""
+    names = [thread.name for thread in threading.enumerate()]
+    return sum(name.startswith(("examples", "ahead")) for name in names)

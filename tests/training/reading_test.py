@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.readers import Augmenting, Slow
+from tests.training.readers import Augmenting, Slow, reader_threads
 from tests.training.toy import ToySource
 from training import distributed
 from training.config import LoaderConfig, MeshConfig
@@ -207,7 +207,7 @@ def test_an_error_comes_out_where_its_example_would_have():
 
 @pytest.mark.parametrize("processes", [0, 1])
 def test_closing_in_the_middle_is_prompt_and_leaves_nothing_behind(processes):
-    threads = threading.active_count()
+    threads = reader_threads()
     stream = open_stream(Slow(400), np.arange(6), workers=2, processes=2 * processes)
     chunks = prefetched(stream, [(step, 1) for step in range(9)], PartOfAPod())
     next(chunks)
@@ -216,7 +216,7 @@ def test_closing_in_the_middle_is_prompt_and_leaves_nothing_behind(processes):
     stream.close()
     # Those that have begun, 0.5 s; all that were asked for would take 3 s.
     assert time.monotonic() - start < 1.5
-    assert threading.active_count() == threads
+    assert reader_threads() == threads
 
 
 def test_closing_waits_for_no_example_where_the_run_is_to_stop(monkeypatch):

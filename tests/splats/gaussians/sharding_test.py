@@ -88,7 +88,7 @@ def one_round(population: Population, key, strategy: str) -> Population:
         population, _ = densify_mcmc.grow(population, grow_key, slots, 1.3, dealt=True)
     else:
         gradient = jax.random.uniform(draw_key, (slots,))
-        thresholds = Thresholds(0.7, prune_opacity=0.0)
+        thresholds = Thresholds(0.7, prune_opa=0.0)
         population, _ = densify_default.refine(
             population, gradient, grow_key, 1.0, False, thresholds, dealt=True
         )
