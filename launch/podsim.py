@@ -125,7 +125,7 @@ class SimulatedPod:
             if running and time.monotonic() > deadline:
                 print(f"podsim: killing {len(running)} hosts that did not end", flush=True)
                 self.send(signal.SIGKILL)
-                deadline = float("inf")
+                deadline = float("inf")  # once: nothing outlives SIGKILL
             time.sleep(POLL_SECONDS if running else 0)
         for host in self.hosts:
             host.relay.join()

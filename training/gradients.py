@@ -161,6 +161,7 @@ def _micro_gradients(
     task, optimizer, coefficients, params, context, batch, key, weights
 ) -> BatchGradients:
     probes = probes_of(task, batch)
+    # Frozen leaves are no arguments of the loss, and so cost no gradient.
     trained = optimizer.trained(params)
 
     def value(trained, probes):

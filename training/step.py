@@ -82,6 +82,7 @@ def _optimized(
             nu=_keep_rows(rows, opt_state.nu, state.opt_state.nu),
         )
     metrics = {"update_norm": global_norm(updates)}
+    # The largest stands for all; with several groups, each has its own curve besides.
     metrics["learning_rate"] = jnp.max(jnp.stack(list(rates.values())))
     if len(rates) > 1:
         metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}

@@ -89,6 +89,7 @@ class Listener:
             self._interrupted = True
             raise KeyboardInterrupt
         if self.may_interrupt:
+            # Once: what the exception passes on its way out must not be interrupted.
             self.may_interrupt = False
             raise StopRequested
 

@@ -31,7 +31,10 @@ PyTree = Any
 
 
 class Task(Protocol):
-    """One system, configured: a frozen dataclass derived from this. What returns a value may stay."""
+    """One system, configured; subclass it as a frozen dataclass.
+
+    Methods that return a value here need not be overridden.
+    """
 
     # The only config of a run; `with_config` gives the task of another one.
     config: Any

@@ -252,6 +252,7 @@ class CheckpointStore(CheckpointReader):
         with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.save_checkpointables_async(
                 step,
+                # Copied by way of JSON: the save goes on in the background.
                 {"state": state, "data": json.loads(json.dumps(data))},
                 force=True,  # the plan has decided; orbax has a cadence of its own
                 # What `Retention` is asked with; the others are in the metadata only.

@@ -109,6 +109,7 @@ class Watchdog:
             self._reported = False
 
     def _watch(self) -> None:
+        # Asked anew each time: the limit follows the median step.
         while not self._stopped.wait(min(self.limit / POLLS_PER_LIMIT, LONGEST_POLL_SECONDS)):
             self.check()
 
