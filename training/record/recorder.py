@@ -51,8 +51,8 @@ class Evidence:
     """What is known about the suspicious step, as host values; everything is optional.
 
     Attributes:
-      losses: term -> value of the loss term (and "loss", the total).
-      gradient_norms: group -> norm, or term -> group -> norm from `term_gradients`.
+      losses: "loss", the total, and "loss/<term>" -> value.
+      gradient_norms: "grad_norm", of all, and "grad_norm/<group>" -> norm before clipping.
       key_data: uint32 words of the run's PRNG key, and `key_impl` its implementation's name.
       config_hash: hash of the resolved config.
       checkpoint: newest checkpoint before the step, used when no state can be saved now.
@@ -91,14 +91,15 @@ class Recorder:
         Args:
           workdir: the work folder.
           batches: how many batches' ids and positions are kept.
-          held_batches: of how many steps the host batch itself is kept (metrics are read one
-            step late, so 2 covers the step that they belong to).
+          held_batches: of how many steps the host batch itself is kept. Metrics are read one call
+            late, so that twice the updates of a call covers the step that they belong to.
           process: index of this process.
           process_count: number of processes.
         """
         self.workdir = storage.as_path(workdir)
         self.trips = 0
         self._seen: deque[Seen] = deque(maxlen=batches)
+        # By reference: batches are large, and most are never written.
         self._held: deque[tuple[int, Mapping[str, np.ndarray]]] = deque(maxlen=held_batches)
         self._process, self._process_count = process, process_count
 
@@ -128,7 +129,7 @@ class Recorder:
         batch: Mapping[str, np.ndarray] | None = None,
         save_state: Callable[[epath.Path], None] | None = None,
     ) -> epath.Path | None:
-        """Writes a recording, or returns None where the limit or an earlier one says no.
+        """Writes a recording; returns its folder, or None where the limit says no.
 
         Args:
           step: the suspicious step.
@@ -250,7 +251,9 @@ def _write_arrays(path: epath.Path, batch: Mapping[str, np.ndarray]) -> None:
         for name, value in batch.items():
             array = np.asarray(value)
             if hasattr(ml_dtypes, array.dtype.name):
+                # The bits as they are; `record.json` keeps the name of the type.
                 array = array.view(f"u{array.dtype.itemsize}")
+            # zip64, because the size is not known before, and may be above 2 GiB.
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
     storage.replace_bytes(path, content.getvalue())
