@@ -24,7 +24,6 @@ from training.verdict import Verdict
 T = TypeVar("T")
 # Modules that go through all keys of a config without using them.
 _BOOKKEEPING = frozenset({"dataclasses", "copy", "training.typed", __name__})
-_OWN_METHODS = ("__eq__", "__hash__", "__repr__", "__post_init__")
 
 
 class _Record:

@@ -204,7 +204,8 @@ class Run(OpenRun):
 
     def _consume(self, chunk: Chunk, rows: list[dict[str, float]]) -> None:
         """Looks at the metrics of the updates of a call: guards, log, progress."""
-        self.meter.step(chunk.updates)
+        if rows:
+            self.meter.step(len(rows))
         for i, row in enumerate(rows):
             step = chunk.first_step + i + 1
             for watch in self.watches:

@@ -38,7 +38,6 @@ class Watchdog:
         """`on_hang` receives the sentence, in the watchdog's thread."""
         name = "hang.txt" if process == 0 else f"hang-{process}.txt"
         self.path = storage.as_path(workdir) / name
-        self.hangs = 0  # reported so far
         self._process = process
         self._seconds, self._factor = hang_seconds, hang_factor
         self._clock, self._on_hang = clock, on_hang
@@ -98,7 +97,6 @@ class Watchdog:
             if self._pauses or self._reported or waited <= self.limit:
                 return False
             self._reported = True
-            self.hangs += 1
         # Without the lock: writing may take long, and `beat` must not wait for it.
         self._report(waited)
         return True

@@ -215,7 +215,7 @@ def short_run(task_class=SplatTask):
         losses=REGULARIZED,
         evaluation=EvaluationConfig(every=Duration(updates=40), batch_size=1, at_start=False),
         checkpoint=CheckpointConfig(every=Duration(updates=20)),
-        log=LogConfig(every=10),
+        log=LogConfig(every=10, first=20),
     )
     return task_of(config, small_scene(), 256, task_class), config
 
