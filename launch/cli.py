@@ -69,7 +69,10 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code (0 done, 2 usage, 3 guard, 4 data)."""
+    """Runs a command; returns its exit code.
+
+    0 done, 2 usage, 3 guard, 4 data, 130 or 143 interrupted; 1 is left to crashes.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
@@ -94,6 +97,7 @@ def run(command: str, argv: list[str]) -> int:
         args.overrides = overrides
         return args.run(args)
     except PodvisionError as error:
+        # Not `args.debug`: the error may be one of parsing.
         if "--debug" in argv:
             traceback.print_exc()
         print(f"podvision {command}: {error}", file=sys.stderr)
@@ -102,7 +106,8 @@ def run(command: str, argv: list[str]) -> int:
         print(f"podvision {command}: {stop.interrupted()}", file=sys.stderr)
         return stop.exit_code()
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: not an error of this program.
+        # The reader of our output (head, less) has gone: not an error of this program. Python
+        # writes out what is buffered when it exits, which would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -115,6 +120,7 @@ def split_overrides(
     Raises:
       ConfigError: an override without a value.
     """
+    # What follows `--` is for another command (of podsim), overrides included.
     separator = argv.index("--") if "--" in argv else len(argv)
     head, tail = argv[:separator], argv[separator:]
     prefix = "--config."
@@ -131,6 +137,7 @@ def split_overrides(
 def start() -> None:
     """The program."""
     code = main()
+    # Without jax there are no other hosts; importing it only to ask would take seconds.
     if "jax" in sys.modules:
         from training import distributed
 

@@ -43,6 +43,7 @@ def run_demo(system: str, folder: Path) -> int:
     say(system, (module.__doc__ or "").splitlines()[0])
     for words in module.run(folder, recipes(system)):
         say(system, "podvision " + " ".join(words))
+        # By the command line, so that what is shown is what runs.
         code = main(list(words))
         if code != EXIT_DONE:
             return code

@@ -1,7 +1,7 @@
 """Prove that a config can learn: train on a few fixed examples until they are known by heart.
 
 Exit code 0 if the system's own success metric was reached and every parameter group had a
-gradient, 3 if not. Nothing is written, but the verdict where --workdir asks for it.
+gradient, 3 if not. Writes nothing but, with --workdir, the verdict.
 """
 
 from __future__ import annotations

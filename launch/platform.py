@@ -9,6 +9,7 @@ from pathlib import Path
 
 def run_program(main: Callable[[], int], debug: bool) -> int:
     """Joins the other hosts, runs `main`, and turns its failure into an exit code."""
+    # Before jax is imported: its native code reads this only once.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "1")
     from training.record import library_log
 

@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the simulated pod; the exit code is that of the host that failed first, else 0.
 
+    130 where a second Ctrl-C killed the hosts.
+
     Raises:
       ConfigError: nothing to run, or impossible numbers.
     """
@@ -108,7 +110,7 @@ class SimulatedPod:
         """Waits for all; kills the rest if they outlive a failed host by `grace` seconds.
 
         Returns:
-          The exit code of the first host that failed in time (128 + n for signal n), else 0.
+          The exit code of the host that failed first (128 + n for signal n), else 0.
         """
         first_failure, deadline = 0, float("inf")
         running = list(self.hosts)
@@ -123,7 +125,7 @@ class SimulatedPod:
             if running and time.monotonic() > deadline:
                 print(f"podsim: killing {len(running)} hosts that did not end", flush=True)
                 self.send(signal.SIGKILL)
-                deadline = float("inf")
+                deadline = float("inf")  # once: nothing outlives SIGKILL
             time.sleep(POLL_SECONDS if running else 0)
         for host in self.hosts:
             host.relay.join()
@@ -162,9 +164,9 @@ def host_environment(
         "JAX_PLATFORMS": "cpu",
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
         "XLA_FLAGS": " ".join([*flags, f"--xla_force_host_platform_device_count={chips}"]),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
-        "TPU_SKIP_MDS_QUERY": "1",
+        "OMP_NUM_THREADS": "1",  # the hosts share the cores of one machine
+        "PYTHONUNBUFFERED": "1",  # into a pipe, Python would write whole blocks only
+        "TPU_SKIP_MDS_QUERY": "1",  # no metadata server is asked, even on a TPU host
         "PODVISION_COORDINATOR": address,
         "PODVISION_NUM_PROCESSES": str(hosts),
         "PODVISION_PROCESS_ID": str(index),

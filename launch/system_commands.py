@@ -31,6 +31,7 @@ def add_named_systems(
     Raises:
       ConfigError: the word in `argv` is no system with this command; names those that have it.
     """
+    # Before argparse would refuse it with a list of choices: this error says which systems serve.
     if argv and not argv[0].startswith("-"):
         system_module(argv[0], command)
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM")

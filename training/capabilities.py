@@ -29,7 +29,10 @@ History = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Cadence:
-    """Every `every` steps after `start` and before `stop`; a suppressed update counts too."""
+    """The steps that `every` divides, after `start` and before `stop`.
+
+    Steps are consumed batches, so that suppressed updates count too.
+    """
 
     every: int
     start: int = 0
@@ -37,6 +40,7 @@ class Cadence:
 
     def due(self, step: int) -> bool:
         """Whether it is time before the update that follows `step`."""
+        # Both ends are excluded: with the default `start` nothing is due before the first update.
         inside = step > self.start and (self.stop is None or step < self.stop)
         return inside and step % self.every == 0
 
@@ -86,7 +90,7 @@ class Augmented:
 
 
 class Averaged:
-    """A task that says what is averaged over updates; without it, all parameters are."""
+    """A task that says what the EMA follows; that of any other task follows all parameters."""
 
     def averaged(self, params: PyTree, model_state: PyTree) -> PyTree:
         """The floating-point subtree that the EMA follows."""

@@ -27,15 +27,16 @@ EMA_KINDS = ("none", "constant", "linear", "cosine", "warmup")
 
 @dataclass(frozen=True)
 class Duration:
-    """Exactly one of the three is set; `resolve()` turns it into updates in the one place there is.
+    """A length of training, in one of three units; only `resolve` turns it into updates.
 
-    In a recipe or an override, setting one of them takes the others back.
+    In a recipe or an override, setting one of the keys takes the others back.
     """
 
     updates: int | None = setting(None, least=1, most=MOST_UPDATES)
     epochs: float | None = setting(None, above=0)
     examples: int | None = setting(None, least=1, most=2**62)
 
+    # No field, since it has no annotation: `typed.lay_over` replaces such a group as a whole.
     ALTERNATIVE = True
 
     def resolve(self, key: str, batch_size: int, train_examples: int) -> int:
@@ -66,6 +67,7 @@ class Duration:
             "epochs": batch_size / max(train_examples, 1),
         }[unit]
         # A product of decimal fractions may fall short of the whole number that was meant.
+        # The bound keeps integers that no float can hold out of the division.
         exact = min(value, 2**62) / per_update + 1e-9
         context = f"(batch {batch_size}, {train_examples} training examples)"
         if not exact >= 1:
@@ -88,7 +90,7 @@ class ScheduleConfig:
     warmup_fraction: float = setting(0.03, least=0, most=1)  # of the total updates
     # Of the base learning rate, reached at the last update.
     final_fraction: float = setting(0.1, least=0, most=1)
-    # Of the total updates; warmup_stable_decay only.
+    # Of the updates after the warm-up; warmup_stable_decay only. Not 0: it is a divisor.
     decay_fraction: float = setting(0.2, least=1e-6, most=1)
     # Instead of the fraction; at most half of the run counts.
     warmup_updates: int | None = setting(None, least=1)
@@ -135,7 +137,7 @@ class OptimizerConfig:
 class EmaConfig:
     """Exponential moving average of parameters, updated once per applied update."""
 
-    kind: str = setting("none", choices=EMA_KINDS)  # warmup is end * (1 - exp(-t / tau))
+    kind: str = setting("none", choices=EMA_KINDS)  # warmup: end * (1 - exp(-(t + 1) / tau))
     start: float = setting(0.996, least=0, most=1)  # decay at update 0
     end: float = setting(0.9995, least=0, most=1)  # decay at the last update
     tau: float = setting(2000.0, above=0)  # updates; warmup only
@@ -208,7 +210,7 @@ class GuardConfig:
     """Each guard has its own switch: name it in `off`."""
 
     off: tuple[str, ...] = ()
-    max_consecutive_skips: int = setting(20, least=1)
+    max_consecutive_skips: int = setting(20, least=1)  # suppressed updates in a row
     # A required term exactly constant or zero for so long.
     constant_term_updates: int = setting(200, least=1)
     # A parameter group with exactly zero gradient for so long.
@@ -216,7 +218,7 @@ class GuardConfig:
     # Of the gradient norm to the parameter norm; above is absurd.
     gradient_ratio: float = setting(1e6, above=0)
     spike_factor: float = 10.0  # loss above median + factor * robust scale
-    spike_patience: int = setting(5, least=1)  # consecutive logged spikes
+    spike_patience: int = setting(5, least=1)  # updates in a row; also of norms and shares
     hang_factor: float = setting(20.0, least=1)  # times the median step time
     hang_seconds: float = setting(600.0, above=0, most=1e7)  # and at least so long
     recorder_batches: int = setting(8, least=1, most=1000)  # ids of the last K batches

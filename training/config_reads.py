@@ -24,7 +24,6 @@ from training.verdict import Verdict
 T = TypeVar("T")
 # Modules that go through all keys of a config without using them.
 _BOOKKEEPING = frozenset({"dataclasses", "copy", "training.typed", __name__})
-_OWN_METHODS = ("__eq__", "__hash__", "__repr__", "__post_init__")
 
 
 class _Record:
@@ -111,7 +110,7 @@ def leaves(config: Any) -> dict[str, Any]:
 
 
 def _chosen(config: Any, defaults: Any) -> Iterator[str]:
-    """Paths of the leaves that differ from the defaults; None: from those of their class."""
+    """Paths of the leaves that differ from `defaults`; if that is None, from their class's."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         usual = default_of(field) if defaults is None else getattr(defaults, field.name)
@@ -132,6 +131,7 @@ def _is_group(value: Any) -> bool:
 
 
 def _are_groups(value: Any) -> bool:
+    # An empty tuple is a leaf: somebody may have set it, and whether it is read counts.
     return isinstance(value, tuple) and bool(value) and all(map(_is_group, value))
 
 
@@ -159,6 +159,7 @@ def _made(cls: type, values: dict[str, Any]) -> Any:
     """An instance with these values; unlike the constructor's, they are taken as they are."""
     instance = object.__new__(cls)
     for name, value in values.items():
+        # The classes are frozen: an ordinary assignment raises.
         object.__setattr__(instance, name, value)
     return instance
 
@@ -168,11 +169,13 @@ def _watching_class(plain: type, path: str, record: _Record) -> type:
     names = frozenset(field.name for field in dataclasses.fields(plain))
 
     def read(self: Any, name: str) -> Any:
+        # Frame 1 is the code that reads; what only copies or prints a config uses no value.
         if name in names and sys._getframe(1).f_globals.get("__name__") not in _BOOKKEEPING:
             record.note(path + name)
         return object.__getattribute__(self, name)
 
     def equal(self: Any, other: Any) -> Any:
+        # The method of a dataclass wants equal classes, and each watched group has one of its own.
         if getattr(type(other), "plain", type(other)) is not plain:
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in names)
@@ -181,6 +184,7 @@ def _watching_class(plain: type, path: str, record: _Record) -> type:
         # The class exists in this process only.
         return _made, (plain, {name: getattr(self, name) for name in names})
 
+    # `__hash__` is named although it is inherited: a class with an `__eq__` alone would lose it.
     own: dict[str, Any] = {
         "__eq__": equal,
         **{name: getattr(plain, name) for name in ("__hash__", "__repr__") if name in dir(plain)},

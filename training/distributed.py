@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 HEARTBEAT_SECONDS = "30"  # the default of 100 makes a crashed host cost minutes
 SHUTDOWN_SECONDS = 30  # the default of 300 keeps a failed host waiting for the others
-START_SECONDS = 300
+START_SECONDS = 300  # JAX's own default, said here beside the others
 
 COORDINATOR = "PODVISION_COORDINATOR"
 NUM_PROCESSES = "PODVISION_NUM_PROCESSES"
@@ -68,6 +68,7 @@ def initialize(environment: Mapping[str, str] | None = None) -> None:
             "coordinator_address": environment[COORDINATOR],
             "num_processes": _number(environment, NUM_PROCESSES),
             "process_id": _number(environment, PROCESS_ID),
+            # The local devices stay open, and JAX would look for a cluster to ask about them.
             "cluster_detection_method": "deactivate",
         }
     elif not _several_hosts(environment):
@@ -103,6 +104,8 @@ def _on_tpu_host(environment: Mapping[str, str]) -> bool:
     elsewhere = environment.get("JAX_PLATFORMS", "").startswith(("cpu", "cuda"))
     if elsewhere or "TPU_SKIP_MDS_QUERY" in environment:
         return False
+    # Older TPUs are accel devices, newer ones vfio, which other hardware may be, too: libtpu
+    # must be there as well.
     chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
     return bool(chips) and importlib.util.find_spec("libtpu") is not None
 
@@ -140,7 +143,7 @@ def in_a_hurry() -> bool:
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """A wait that a stop breaks off, where no other host could then wait for this one."""
+    """A wait that a stop breaks off; not with several hosts, which would wait for this one."""
     if jax.distributed.is_initialized():
         return contextlib.nullcontext()
     return stop.interruptible()
@@ -177,6 +180,7 @@ def assert_same(name: str, value: Any) -> None:
     if jax.process_count() == 1:
         return
     text = json.dumps(value, sort_keys=True, default=str)
+    # uint32: without x64, which is off, JAX would cut 64-bit words in half.
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.uint32)
     everyone = multihost_utils.process_allgather(digest)
     differ = [host for host, other in enumerate(everyone) if (other != everyone[0]).any()]
@@ -194,10 +198,12 @@ def check_shared_folder(folder: PathLike) -> None:
       CheckpointError: on all hosts, if it cannot be written or is not shared.
     """
     folder = storage.as_path(folder)
+    # A new name each time: a probe that an earlier start left behind would prove nothing.
     token = _shared_number()
     probe = folder / f".probe-{token}"
     failure = _try_write(probe) if is_main() else ""
     barrier(f"probe written {token}")
+    # Told to all before it is raised: a host that raised alone would leave the others waiting.
     unwritable = _flags(bool(failure))
     if unwritable:
         raise CheckpointError(
@@ -225,7 +231,7 @@ def _try_write(probe: epath.Path) -> str:
 
 
 def _appears(probe: epath.Path) -> bool:
-    """Whether a file is there within a few seconds; network file systems cache what is missing."""
+    """Whether a file appears within 5 s: network file systems remember that it was missing."""
     for _ in range(10):
         if probe.exists():
             return True
@@ -235,7 +241,7 @@ def _appears(probe: epath.Path) -> bool:
 
 def _shared_number() -> int:
     """A random number, the same on every host."""
-    number = secrets.randbits(31)
+    number = secrets.randbits(31)  # it travels as an int32
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.asarray(number, np.int32)))
@@ -296,7 +302,8 @@ def end(code: int) -> None:
     """The last act of a program: returns for an ordinary exit, if there is time for one.
 
     Threads of an interrupted save, or a reader that waits for data, would keep an ordinary exit
-    waiting for minutes. After a stop the other hosts are taken leave of, after a failure not.
+    waiting for minutes. After a stop the hosts part in the shutdown barrier. After a failure no
+    host waits there, because the others may hang in a collective and never come.
     """
     if code == 0 and not in_a_hurry():
         return
@@ -307,6 +314,7 @@ def end(code: int) -> None:
 
 def leave(code: int) -> None:
     """Ends the process now, without waiting for other hosts or for threads that write."""
+    # `os._exit` would drop what is still buffered.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

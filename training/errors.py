@@ -6,7 +6,7 @@ The message is one sentence: what is wrong, where (file, key, step), what to do.
 from __future__ import annotations
 
 EXIT_DONE = 0
-EXIT_USAGE = 2
+EXIT_USAGE = 2  # as argparse has it; 1 is Python's own, for a crash
 EXIT_GUARD = 3
 EXIT_DATA = 4
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count

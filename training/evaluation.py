@@ -37,9 +37,9 @@ def evaluate_state(
 
 
 def write_evaluation(workdir: PathLike, step: int, result: Evaluation) -> epath.Path:
-    """Writes `eval/<step>.json` and the tables; one process does, every one saves its pictures."""
+    """Writes `eval/<step>.json` and the tables; on one process (each saves its own pictures)."""
     for name, table in result.tables.items():
-        write_table(workdir, name.replace("/", "_"), table)
+        write_table(workdir, name.replace("/", "_"), table)  # the prefix of a source has a slash
     path = storage.as_path(workdir) / "eval" / f"{step}.json"
     replace_text(path, json.dumps({"step": step, **result.metrics}, indent=1))
     return path
@@ -53,4 +53,5 @@ def read_evaluations(workdir: PathLike, before: int) -> list[dict[str, float]]:
     """
     paths = storage.list_folder(storage.as_path(workdir) / "eval")
     steps = {int(path.stem): path for path in paths if path.stem.isdigit()}
+    # Later ones belong to updates that a resumed run makes again.
     return [read_json_object(steps[step]) for step in sorted(steps) if step <= before]

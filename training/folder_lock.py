@@ -31,7 +31,7 @@ from training.errors import InputError
 
 LOCK = ".lock"
 LEASE_SECONDS = 60.0
-RENEW_SECONDS = 15.0
+RENEW_SECONDS = 15.0  # three renewals in a row may fail before the lease is old enough
 _MULTIPART = (
     b"--part\nContent-Type: application/json\n\n%s\n"
     b"--part\nContent-Type: application/octet-stream\n\n%s\n--part--"
@@ -63,6 +63,7 @@ def held(folder: epath.Path, on_lost: Callable[[str], None] | None = None) -> It
 
 @contextmanager
 def _flock(folder: epath.Path) -> Iterator[None]:
+    # a+ keeps the line of the owner, which a refusal quotes, until the lock is ours.
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,6 +110,7 @@ class Lease:
     def release(self) -> None:
         """Ends the renewal and removes the object, if it is still this run's."""
         self._stopped.set()
+        # A renewal under way could otherwise find the object gone, and end the process.
         self._thread.join(timeout=RENEW_SECONDS)
         if self._thread.is_alive() or self._failed:
             return  # The bucket does not answer; the lease ends by its age.
@@ -150,6 +152,7 @@ class Lease:
             return
         metadata, owner = found
         age = (self._now() - _time(metadata["updated"])).total_seconds()
+        # A run that was killed on this machine need not be waited for.
         if age < LEASE_SECONDS and not _has_ended(owner):
             raise self._refusal(owner, age)
         logging.info("taking over %s, %.0f s old, of %s", self.path, age, owner)
@@ -236,7 +239,7 @@ def _time(text: str) -> datetime:
 
 
 def _machine() -> str:
-    """What process numbers are unique in: a boot of a computer, and a container on it."""
+    """A name for where process numbers are unique: one boot of one computer, one container."""
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         boot = file.read().strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -248,10 +251,10 @@ def _has_ended(owner: dict[str, Any]) -> bool:
     if owner.get("machine") != _machine() or not isinstance(process, int):
         return False
     try:
-        os.kill(process, 0)
+        os.kill(process, 0)  # 0 is no signal: it asks whether the process exists
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except PermissionError:  # it exists, and is another user's
         return False
     return False
 
@@ -260,4 +263,5 @@ def _end_process(sentence: str) -> None:
     from training import distributed
 
     print(f"podvision: error: {sentence}", file=sys.stderr)
+    # Called in the lease's thread, where an exception would end that thread only.
     distributed.leave(2)

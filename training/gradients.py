@@ -1,8 +1,8 @@
 """Gradients of the whole loss of a batch, over one or several micro-batches.
 
-Each loss term is a sum and a weight. With accumulation the weights of the whole batch are taken
-first (a pass of which the compiler keeps only what the weights depend on), so that a term is the
-same quotient of totals for any number of micro-batches.
+Each loss term is a sum and a weight. With accumulation a first pass takes the weights of the whole
+batch, so that a term is the same quotient of totals for any number of micro-batches. That pass is
+cheap: the compiler drops all that the weights do not depend on.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def context_of(
     state: TrainState, resident: PyTree, total: int, key: jax.Array | None = None
 ) -> Context:
     """What the loss may read at the coming update, or a refresh before it (with its own `key`)."""
+    # By `step` and not by `applied`: the update after a suppressed one must draw anew.
     update_key = jax.random.fold_in(state.key, state.step) if key is None else key
     return Context(state.ema, state.model_state, state.applied, update_key, resident, total=total)
 
@@ -84,6 +85,7 @@ def objective(
             f"the loss returned the terms {sorted(given)} but {sorted(declared)} are declared"
         )
     if weights is None:
+        # A gradient through the weight would lower the loss by raising its divisor.
         weights = {name: jax.lax.stop_gradient(t.weight) for name, t in output.terms.items()}
     value = jnp.zeros((), jnp.float32)
     for name, total in output.terms.items():
@@ -122,6 +124,7 @@ def batch_gradients(
 
     keys = jax.vmap(lambda i: jax.random.fold_in(context.update_key, i))(jnp.arange(accumulation))
     if accumulation == 1:
+        # A single part has the weights of the whole batch.
         return micro(context, batch, keys[0], None)
 
     parts = split_batch(batch, accumulation)
@@ -146,6 +149,7 @@ def _batch_weights(
 
     def weigh(_, inputs):
         part, key = inputs
+        # `model_state` and `part` are those of the first micro-batch: no weight may depend on them.
         output = task.loss(params, replace(context, probes=probes_of(task, part)), part, key)
         return None, {name: total.weight for name, total in output.terms.items()}
 
@@ -157,6 +161,7 @@ def _micro_gradients(
     task, optimizer, coefficients, params, context, batch, key, weights
 ) -> BatchGradients:
     probes = probes_of(task, batch)
+    # Frozen leaves are no arguments of the loss, and so cost no gradient.
     trained = optimizer.trained(params)
 
     def value(trained, probes):
@@ -214,6 +219,7 @@ def make_term_gradients(
         weighted = coefficients_of(task, state)
         norms = {}
         for name in task.loss_terms:
+            # A factor of zero, because the loss returns every declared term: none can be left out.
             only = {n: weighted[n] if n == name else jnp.zeros_like(weighted[n]) for n in weighted}
             found = batch_gradients(task, optimizer, accumulation, only, state, context, batch)
             norms[name] = group_norms(found.gradients, optimizer.trained_labels)

@@ -87,6 +87,7 @@ class _DiskLines:
     def __init__(self, path: epath.Path):
         storage.make_folder(path.parent)
         torn = _is_torn(path)
+        # buffering=1: whole lines reach the system, so that a kill of this process loses none.
         self._file: TextIO = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - kept
         if torn:
             self._file.write("\n")
@@ -124,6 +125,7 @@ class _BucketLines:
         if not self._dirty:
             return
         storage.replace_text(_segment(self._path, self._number), "".join(self._lines))
+        # Only now: lines of a write that failed are sent with the next.
         self._dirty = False
         self._flushed_at = self._clock()
         if self._bytes >= SEGMENT_BYTES:

@@ -60,6 +60,7 @@ def fit(
     layout = Layout(make_mesh(task.config.mesh))
     with held_run_folder(workdir, distributed.is_main()), jax.set_mesh(layout.mesh):
         run = Run(task, workdir, layout, overrides, allow_config_change)
+        # What holds if `train` raises anything else than an error for the user.
         outcome, reason = "stopped", "the program ended with an unexpected error"
         try:
             outcome = run.train()
@@ -67,6 +68,7 @@ def fit(
         except PodvisionError as error:
             reason = str(error)
             if isinstance(error, DataFault):
+                # The stream raises it, so that the guard book has not heard of it.
                 run.book.record(Verdict("data-replaced", False, reason), STEP)
             raise
         finally:
@@ -84,6 +86,7 @@ class Run(OpenRun):
 
     def train(self) -> str:
         """Trains until all is made, or any host is to stop. Returns "done" or "preempted"."""
+        # A marker of an earlier launch would say that this one has ended.
         self._mark(None)
         # A resumed run does not read what only a fresh start needs, and the start was judged.
         self.config_unjudged = self.resumed is None and config_reads.is_watched(self.config)
@@ -96,6 +99,7 @@ class Run(OpenRun):
             self._catch_up()
         except stop.StopRequested:
             return self._preempted()
+        # Closed on every way out: it reads ahead in threads, for which an exit would wait.
         with self.watchdog, contextlib.closing(self._chunks()) as chunks:
             try:
                 self._make_all(chunks)
@@ -125,6 +129,7 @@ class Run(OpenRun):
             # Before an evaluation, which a preempted host has no time for.
             distributed.raise_if_stopping()
             if self._boundary(self.step):
+                # The log takes no line of a step before that of the evaluation.
                 self._drain()
             self._evaluate_and_save()
             if self.config_unjudged:
@@ -199,7 +204,8 @@ class Run(OpenRun):
 
     def _consume(self, chunk: Chunk, rows: list[dict[str, float]]) -> None:
         """Looks at the metrics of the updates of a call: guards, log, progress."""
-        self.meter.step(chunk.updates)
+        if rows:
+            self.meter.step(len(rows))
         for i, row in enumerate(rows):
             step = chunk.first_step + i + 1
             for watch in self.watches:
@@ -225,12 +231,13 @@ class Run(OpenRun):
             self.events.train(step, *lap)
 
     def _on_finding(self, finding: Verdict, step: int, row: Mapping[str, float]) -> None:
+        # A run may trip at every step; what is not recorded should not cost a transfer.
         evidence = self._evidence(step, row) if self.recorder.records_next else Evidence()
         folder = self.recorder.trip(step, finding.name, finding.sentence, evidence)
         recorded = f"; recorded in {folder}" if folder else ""
         self.progress.say(f"{finding.name}: {finding.sentence}{recorded}")
         if self.book.record(finding, STEP):
-            self._log(step, row)
+            self._log(step, row)  # whether or not it is a log step
             raise GuardStop(finding.name, finding.sentence)
 
     def _evidence(self, step: int, row: Mapping[str, float]) -> Evidence:
@@ -267,6 +274,7 @@ class Run(OpenRun):
     def _refresh(self, chunk: Chunk) -> None:
         """Rewrites the state before the updates of a call."""
         task = self.program.task
+        # The first of the call: the plan cuts calls so that a refresh is due before no other.
         batch = {name: array[0] for name, array in chunk.device.items()}
         self.state, row = self.program.refresh(self.state, batch)
         if getattr(task, "refresh_changes_loss", True):

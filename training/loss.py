@@ -27,6 +27,7 @@ class Total(NamedTuple):
 
     def mean(self) -> jax.Array:
         """The quotient; zero where the weight is zero."""
+        # A division by zero, though not selected below, would make the gradient NaN.
         safe = jnp.where(self.weight > 0, self.weight, 1.0)
         return jnp.where(self.weight > 0, self.sum / safe, 0.0)
 

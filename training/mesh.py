@@ -37,6 +37,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     free = [axis for axis, size in sizes.items() if size == -1]
     known = math.prod(size for size in sizes.values() if size != -1)
     wrong = len(free) > 1 or any(size < 1 and size != -1 for size in sizes.values())
+    # `wrong` comes first: with a size of 0, `known` is 0 and no divisor.
     if wrong or len(devices) % known or (not free and known != len(devices)):
         raise ConfigError(
             f"config.mesh {sizes} does not fit {len(devices)} devices: the sizes must multiply to "
@@ -47,7 +48,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def platform() -> str:
-    """`cpu`, `gpu` or `tpu`: of the devices of the mesh of `jax.set_mesh`, else of this process.
+    """`cpu`, `gpu` or `tpu`: that of the mesh that `jax.set_mesh` has set, else of this process.
 
     Every choice that depends on the hardware asks here, so that a step that is compiled for devices
     that are not attached is the one that they will run.
@@ -77,6 +78,7 @@ def check_batch(batch_size: int, accumulation: int, mesh: Mesh) -> None:
 
 def _fsdp_spec(shape: tuple[int, ...], itemsize: int, size: int, min_bytes: int) -> PartitionSpec:
     """Shards the largest dimension that divides; small arrays stay whole."""
+    # At least 1 byte: an array without elements stays whole even where the limit is 0.
     if size == 1 or math.prod(shape) * itemsize < max(min_bytes, 1):
         return PartitionSpec()
     for dimension in sorted(range(len(shape)), key=lambda d: -shape[d]):
@@ -163,10 +165,12 @@ class Layout:
 
     @property
     def replicated(self) -> NamedSharding:
+        """The whole array on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def batch(self) -> NamedSharding:
+        """The leading axis split over data and fsdp."""
         return NamedSharding(self.mesh, BATCH)
 
     def rows(self, batch_size: int) -> np.ndarray:
@@ -175,6 +179,7 @@ class Layout:
         Processes that hold replicas of the same rows are given identical rows.
         """
         indices = self.batch.addressable_devices_indices_map((batch_size,))
+        # A set, because devices along `model` hold the same rows.
         slices = {
             (s[0].start or 0, batch_size if s[0].stop is None else s[0].stop)
             for s in indices.values()

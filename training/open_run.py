@@ -55,12 +55,13 @@ class OpenRun:
         """Opens everything; a refusal comes before anything is written to the work folder."""
         config, main = task.config, distributed.is_main()
         self.config, self.workdir, self.layout, self.main = config, workdir, layout, main
+        # Before all that takes long, which counts as initialization.
         started = time.time()
         self.config_json = resolved_config(config)
         distributed.assert_same("the resolved config", self.config_json)
         guards = task.guards()
         self.book = GuardBook(config.guards, guards.names)
-        said: list[str] = []
+        said: list[str] = []  # until there is a progress display to say it
         reader = CheckpointReader(workdir, config.checkpoint)
         self.program, self.state, self.resumed = open_state(
             task, layout, reader, self.config_json, allow_config_change, said.append
@@ -94,6 +95,7 @@ class OpenRun:
         self.recorder = Recorder(
             workdir,
             config.guards.recorder_batches,
+            # Metrics are read one call late: this one's batches, and those of the call before.
             held_batches=2 * self.plan.updates_per_call,
             process=jax.process_index(),
             process_count=jax.process_count(),
@@ -120,6 +122,7 @@ class OpenRun:
         self.events.close()
         self.writer.close()
         if self.main:
+            # Now, because the report reads the files that are closed above.
             self.book.write(self.workdir)
             write_report(self.workdir)
         if outcome != "stopped":

@@ -80,6 +80,7 @@ class Optimizer:
 
     def whole(self, trained: PyTree, params: PyTree) -> PyTree:
         """The inverse of `trained`: the frozen leaves come from `params`."""
+        # To jax None is an empty tree, so that without `is_leaf` the two structures would differ.
         return jax.tree.map(
             lambda new, old: old if new is None else new,
             trained,
@@ -89,6 +90,7 @@ class Optimizer:
 
     @property
     def trained_labels(self) -> PyTree:
+        """`labels`, with None for the frozen leaves."""
         return self.trained(self.labels)
 
     def init(self, params: PyTree) -> Any:
@@ -96,6 +98,7 @@ class Optimizer:
         return self.adam.init(self.trained(params))
 
     def learning_rates(self, applied: jax.Array) -> dict[str, jax.Array]:
+        """Group label -> fp32 scalar, at the update after `applied` others."""
         return {label: schedule(applied) for label, schedule in self.schedules.items()}
 
     def update(
@@ -106,6 +109,7 @@ class Optimizer:
         directions, opt_state = self.adam.update(gradients, opt_state, trained)
 
         def change(direction, parameter, label, decayed):
+            # Beside Adam's direction and not in the gradient: the moments never see the decay.
             if decayed and self.weight_decay[label]:
                 direction = direction + self.weight_decay[label] * parameter
             return -rates[label] * direction
@@ -221,6 +225,7 @@ def global_norm(tree: PyTree) -> jax.Array:
 def group_norms(tree: PyTree, labels: PyTree) -> dict[str, jax.Array]:
     """Euclidean norm of each group's leaves."""
     groups: dict[str, list[jax.Array]] = {}
+    # Frozen leaves are None in both trees, and None is no leaf: the two stay in step.
     for leaf, label in zip(jax.tree.leaves(tree), jax.tree.leaves(labels)):
         groups.setdefault(label, []).append(leaf)
     return {label: global_norm(leaves) for label, leaves in groups.items()}

@@ -30,11 +30,14 @@ class ExampleOrder:
             # Raw Philox output is stable across numpy versions; shuffles are not promised to be.
             raw = np.random.Philox(key=[self.seed, epoch]).random_raw(self.length)
             order = np.argsort(raw, kind="stable")
+            # The epoch before is kept: what is read ahead lies on both sides of the border.
+            # The dict is replaced and not changed, because reader threads look into it meanwhile.
             kept = {e: o for e, o in self._epochs.items() if e >= epoch - 1}
             self._epochs = {**kept, epoch: order}
         return int(order[offset])
 
     def substitute(self, position: int, attempt: int) -> int:
         """Index that stands in for an unreadable example; the same on every rerun."""
+        # Another key than that of an epoch, or substitutes would follow the permutations.
         raw = np.random.Philox(key=[self.seed ^ 0x5EED, position]).random_raw(attempt)
         return int(raw[attempt - 1] % self.length)

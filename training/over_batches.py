@@ -5,7 +5,7 @@ makes of a batch comes back in three ways, and nothing that is not asked for lea
 
 * `sums`: added over all batches, the same on every host;
 * `rows`: a row for each example, gathered on every host in the order of the examples;
-* `local`: a row for each example that only the host that holds it looks at, with `examine`.
+* `local`: a row for each example that stays on its device; its host looks at it with `examine`.
 
 The last batch is filled up with copies of the last example. Their weight is 0, their rows are
 dropped, and `examine` never sees them.
@@ -106,6 +106,7 @@ def over_batches(
 
     def collect(result: BatchResult, indices: np.ndarray) -> None:
         nonlocal sums
+        # float64: fp32 would round at each of thousands of batches.
         added = jax.tree.map(lambda x: np.asarray(_host(x), np.float64), result.sums)
         sums = added if sums is None else jax.tree.map(np.add, sums, added)
         rows.append(jax.tree.map(lambda x: _host(x)[: len(indices)], result.rows))
@@ -156,6 +157,7 @@ def batches_of(
     starts = range(0, len(source), batch_size)
     rows = layout.rows(batch_size)
     groups = (np.minimum(start + rows, last).tolist() for start in starts)
+    # Not `load`, which augments: an example is evaluated as it is.
     reads = ReadAhead(readers, groups, source.__getitem__)
 
     def placed() -> Iterator[tuple[Batch, np.ndarray]]:
@@ -206,6 +208,7 @@ def _own_rows(
         for shard in leaf.addressable_shards:
             first = shard.index[0].start or 0
             if shard.replica_id == 0:
+                # Cutting a row out is a computation, on this device alone.
                 with jax.set_mesh(_mesh_of(shard.device)):
                     for row in wanted:
                         if first <= row < first + shard.data.shape[0]:

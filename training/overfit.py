@@ -55,6 +55,7 @@ def overfit(task: Task, examples: int, updates: int, say: Callable[[str], None])
     """
     layout = Layout(make_mesh(task.config.mesh))
     shards = batch_shards(layout.mesh)
+    # Every shard needs a row: where examples are too few, the stream repeats some in a batch.
     batch_size = -(-examples // shards) * shards
     if isinstance(task, Augmented):
         task = task.without_augmentation()  # type: ignore[assignment]
@@ -64,6 +65,7 @@ def overfit(task: Task, examples: int, updates: int, say: Callable[[str], None])
     source = FirstExamples(task.sources().train, examples)
     program = Program(with_config(task, config), layout, len(source))
     stream = ExampleStream(source, config.seed, batch_size, layout.rows(batch_size), config.loader)
+    # Group -> gradient norm over all updates: some groups have none at first.
     largest: dict[str, float] = {}
     with jax.set_mesh(layout.mesh):
         state = program.initial_state()

@@ -29,7 +29,7 @@ def linked(
     """Folder and config of each stage, with `previous` replaced by the folder of the one before.
 
     Raises:
-      ConfigError: the first stage has none before it.
+      ConfigError: the first stage asks for the one before it.
     """
     folder = as_path(workdir)
     found: list[tuple[epath.Path, TrainConfig]] = []
@@ -68,6 +68,7 @@ def run_pipeline(
     """
     everything = linked(stages, workdir)
     for number, (folder, config) in enumerate(everything, start=1):
+        # A single config is always run: `fit` itself finds out that nothing is left to do.
         if len(everything) > 1:
             if (folder / DONE).exists():
                 # What comes later was made from it: it must be what is asked for now.

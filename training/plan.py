@@ -52,6 +52,7 @@ class Plan:
 
         No call reaches over a cadence boundary, and all updates of a call have one variant.
         """
+        # Not at log steps: the metrics of every update of a call come back.
         cuts = [self.evaluate_every, self.save_every]
         if self.refresh is not None:
             cuts.append(self.refresh.every)

@@ -67,6 +67,7 @@ class Program:
             config.optimizer.clip_norm,
             ema_decay(config.ema, self.plan.total),
         )
+        # Nothing is computed: the mesh may be of devices that are not attached.
         shapes = jax.eval_shape(self._create)
         rules = task.sharding_rules if isinstance(task, Sharded) else ()
         self.shardings = state_shardings(shapes, layout.mesh, config.mesh, rules)
@@ -161,6 +162,7 @@ class Program:
         names = self._metric_names[kind]
 
         def read() -> list[dict[str, float]]:
+            # [updates, metrics], replicated: any device of this host has all of it.
             rows = np.asarray(packed.addressable_data(0), np.float64)
             return [dict(zip(names, row.tolist())) for row in rows]
 
@@ -194,9 +196,11 @@ class Program:
 
         def packed(state: TrainState, batches: Batch, resident: PyTree):
             state, metrics = step(state, batches, resident)
+            # A side effect of tracing, which comes before any result that needs the names.
             self._metric_names[updates, variant] = list(metrics)
             return state, jnp.stack([m.astype(jnp.float32) for m in metrics.values()], axis=-1)
 
+        # Fixed places: a state that came back with others would have the next call compiled anew.
         return jax.jit(
             packed, donate_argnums=0, out_shardings=(self.shardings, self.layout.replicated)
         )

@@ -47,6 +47,7 @@ class ReaderProcess:
         self._socket, theirs = socket.socketpair()
         self._process = context.Process(target=_serve, args=(theirs, source), daemon=True)
         self._process.start()
+        # Only the child may hold that end: when it dies, reading here ends instead of waiting.
         theirs.close()
         # Registered after multiprocessing's own exit function, so that it runs before it: that one
         # waits for readers, which take no notice of signals.
@@ -68,7 +69,7 @@ class ReaderProcess:
         return answer
 
     def _obituary(self, index: int) -> str:
-        self._process.join(5)
+        self._process.join(5)  # the socket may close a moment before the exit code is known
         code = self._process.exitcode
         if code is not None and code < 0:
             how = f"was ended by {signal.Signals(-code).name}"
@@ -84,7 +85,7 @@ class ReaderProcess:
     def stop(self) -> None:
         """Ends the process, in the middle of an example if need be."""
         atexit.unregister(self.stop)
-        self._process.kill()
+        self._process.kill()  # not `terminate`: a reader ignores SIGTERM
         self._process.join()
         # Wakes a thread that still waits for an answer; closing alone would not.
         with self._socket as connection:
@@ -122,6 +123,7 @@ def _serve(connection: socket.socket, pickled_source: bytes) -> None:
         except OSError:
             return
         try:
+            # In here, so that an error of unpickling reaches the parent as an answer.
             if source is None:
                 source = pickle.loads(pickled_source)  # noqa: S301 - made by the parent
             answer: Any = load_example(source, index, position)
@@ -164,6 +166,7 @@ def _exactly(connection: socket.socket, size: int) -> memoryview:
     Raises:
       ConnectionError: the other end closed before.
     """
+    # numpy, because a bytearray would be filled with zeros first.
     view, done = np.empty(size, np.uint8).data, 0
     while done < size:
         read = connection.recv_into(view[done:], 0, socket.MSG_WAITALL)

@@ -46,6 +46,7 @@ class Readers:
 
     def _new_process(self, source: bytes) -> ReaderProcess:
         with self._lock:
+            # `close` stops the processes that it finds; one that is started later would go on.
             if self._closed:
                 raise CancelledError
             self._started.append(ReaderProcess(source))
@@ -61,6 +62,7 @@ class Readers:
         """
         with self._lock:
             self._closed = True
+        # In this order: no read begins any more, then the processes end that threads wait for.
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in self._started:
             process.stop()
@@ -120,6 +122,7 @@ def run_ahead(items: Iterator[T], depth: int, stop: Callable[[], None]) -> Gener
     Args:
       stop: called when the caller has enough; must end what the iterator waits for.
     """
+    # One thread, because an iterator must not be advanced by two; it also keeps the order.
     executor = ThreadPoolExecutor(1, "ahead")
     end: Any = object()
     waiting = deque(executor.submit(next, items, end) for _ in range(max(1, depth)))
@@ -128,6 +131,7 @@ def run_ahead(items: Iterator[T], depth: int, stop: Callable[[], None]) -> Gener
             waiting.append(executor.submit(next, items, end))
             yield item
     finally:
+        # First: the thread that is waited for below may itself wait for a read.
         stop()
         executor.shutdown(wait=not distributed.in_a_hurry(), cancel_futures=True)
 

@@ -18,6 +18,7 @@ from training.typed import build, suggestion
 if TYPE_CHECKING:
     from training.task import Task  # imports jax, which a command line is parsed without
 
+# The one place where the core names systems; a test of the structure sees to it.
 SYSTEMS = ("jepa3d", "hand_object", "splats", "rtdetr")
 
 
@@ -81,6 +82,7 @@ def _module(path_text: str) -> ModuleType:
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path.resolve())
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"the config file {path_text} is not a Python file")
+    # It does not enter `sys.modules`: two recipes may have one file name.
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
@@ -123,7 +125,7 @@ def installed() -> tuple[str, ...]:
 
 
 def make_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
-    """The typed config: the system's defaults, under the values, under `a.b=text` overrides.
+    """The typed config: the system's defaults, then the values, then `a.b=text` overrides.
 
     Raises:
       ConfigError: an unknown system or key, or a value that cannot be used; see `typed.build`.
@@ -158,6 +160,7 @@ def load_stages(spec: str, overrides: Sequence[str] = ()) -> list[tuple[str, Tra
     if isinstance(values, dict):
         return [("", load_config(spec, overrides))]
     names = [name for name, _ in values]
+    # A stage that is named like a key of the config would take that key's overrides.
     common = [text for text in overrides if text.split(".")[0] not in names]
     stages = []
     for name, stage in values:

@@ -56,6 +56,7 @@ def replay(workdir: PathLike, step: int, say: Callable[[str], None]) -> dict[str
         if earlier:
             state, _ = reader.restore(earlier[-1], program.abstract_state)
         elif step <= program.plan.save_every:
+            # No checkpoint was due before the step: the start is made again.
             state = initialized_from(program.initial_state(), config.checkpoint)
         else:
             raise CheckpointError(
@@ -111,7 +112,7 @@ def _recorded_batch(program: Program, recording: Recording) -> dict[str, np.ndar
     if recording.batch:
         return recording.batch
     with contextlib.closing(_stream(program)) as stream:
-        return stream.batch(recording.record["step"] - 1)
+        return stream.batch(recording.record["step"] - 1)  # the batch that leads to a step
 
 
 def _examine(
@@ -179,6 +180,7 @@ def _offending_operation(
     check: Callable[[bool], Any],
 ) -> str:
     """Where the first one is made, by running the step operation by operation."""
+    # Not the program's step, which donates its state: the check needs it for a second run.
     step = make_step(program.task_of(variant), program.optimizer, program.settings)
     try:
         with check(True):

@@ -39,7 +39,7 @@ class Growing(Protocol):
 
 
 def settled(run: Growing, chunk: Chunk, rows: Rows) -> Iterator[tuple[Chunk, Rows]]:
-    """The updates of a call with their metrics, those included that had to be made again.
+    """The updates of a call with their metrics; those that did not fit have been made again.
 
     Raises:
       GuardStop: one batch does not fit after many doublings.

@@ -46,6 +46,7 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
     first, final = config.warmup_start, config.final_fraction
 
     def factor(xp: Any, t: Any) -> Any:
+        # The last of T updates is number T - 1, and has the final rate.
         t = xp.minimum(t, total_updates - 1)
         progress = xp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)
         if config.kind == "constant":
@@ -74,6 +75,7 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
 
     Looks at every update of short runs and at 20,000 evenly spread ones of long runs.
     """
+    # Beyond the end, too: a cosine that is not clamped there climbs again.
     points = np.unique(np.linspace(0, 3 * total_updates, 20_000).astype(np.int64))
     values = np.asarray(schedule(points), np.float64)
     if not np.all(np.isfinite(values)):
@@ -91,7 +93,8 @@ def check_schedule(schedule: Schedule, warmup: int, total_updates: int, name: st
             "a schedule must stay at zero or above"
         )
     after = points >= warmup
-    # Against the lowest rate so far: a slow climb hides between neighbors.
+    # Against the lowest rate so far: a slow climb hides between neighbors. 1e-6 is more than the
+    # rounding of float32, in which the rates are computed.
     risen = values[after] - np.minimum.accumulate(values[after]) > 1e-6 * values.max()
     if risen.any():
         at = points[after][risen][0]

@@ -53,8 +53,10 @@ class Limits:
             if value not in self.choices:
                 raise ConfigError(f"{path} = {value!r} must be {_one_of(self.choices)}")
             return
+        # A bool is an int to Python.
         if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
             return
+        # Comparisons with NaN are false: it would pass every limit.
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{path} = {value} must be finite{self._and_wanted()}")
         if isinstance(value, int) and self.most is None and abs(value) > LARGEST_INTEGER:
@@ -136,6 +138,7 @@ def default_of(field: dataclasses.Field) -> Any:
 
 def group_type(kind: Any) -> type | None:
     """The dataclass of an annotated type (a group of keys, which may be optional), or None."""
+    # A union such as `X | None` is looked into; a tuple of groups is no group.
     options = typing.get_args(kind) if typing.get_origin(kind) not in (None, tuple) else (kind,)
     groups = (option for option in options if isinstance(option, type))
     return next((group for group in groups if dataclasses.is_dataclass(group)), None)
@@ -153,7 +156,7 @@ def named_group_type(kind: Any) -> type | None:
 
 
 def resumable(cls: type, key: str) -> bool:
-    """Whether a resumed run may change a key, `a.b.c` below a config class; unknown ones not."""
+    """Whether a resumed run may change a key, `a.b.c` below a config class; not an unknown one."""
     name, _, rest = key.partition(".")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if name not in fields:

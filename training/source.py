@@ -52,6 +52,7 @@ class Sources:
 class FirstExamples:
     """The first few examples of a source, as they are without augmentation."""
 
+    # It has no `load`, so that the stream reads `source[index]`, which is not augmented.
     source: Source
     count: int
 

@@ -18,7 +18,7 @@ class TrainState:
       step: int32 scalar, global batches consumed; names checkpoints and drives data and RNG.
       skipped: int32 scalar, updates that were suppressed.
       params: fp32 pytree.
-      opt_state: optimizer moments.
+      opt_state: `optax.ScaleByAdamState`, the moments of what is trained.
       ema: fp32 pytree of averaged parameters, or None.
       model_state: pytree of what is not differentiated, or None.
       key: typed PRNG key of the run, never advanced.

@@ -76,11 +76,13 @@ def _optimized(
     params = optimizer.whole(jax.tree.map(jnp.add, trained, updates), state.params)
     if rows is not None:
         params = _keep_rows(rows, params, state.params)
+        # `count` goes on: it is one for all rows, see `optimizer._adam`.
         opt_state = opt_state._replace(
             mu=_keep_rows(rows, opt_state.mu, state.opt_state.mu),
             nu=_keep_rows(rows, opt_state.nu, state.opt_state.nu),
         )
     metrics = {"update_norm": global_norm(updates)}
+    # The largest stands for all; with several groups, each has its own curve besides.
     metrics["learning_rate"] = jnp.max(jnp.stack(list(rates.values())))
     if len(rates) > 1:
         metrics |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
@@ -107,6 +109,7 @@ def _apply(
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, target)
         metrics["ema_decay"] = decay
         metrics["ema_update_norm"] = global_norm(jax.tree.map(jnp.subtract, ema, state.ema))
+    # Of the gradients before the clip, as the total norm above.
     norms = group_norms(g.gradients, optimizer.trained_labels)
     metrics |= {"grad_norm": norm, "clip_scale": scale}
     metrics |= {f"grad_norm/{name}": value for name, value in norms.items()}
@@ -125,6 +128,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
     loss = sum(values.values(), jnp.zeros((), jnp.float32))
     magnitude = sum((jnp.abs(v) for v in values.values()), jnp.zeros((), jnp.float32))
 
+    # One gradient that is not finite makes the norm so.
     finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
     replayed = jnp.asarray(held)
     for reason in replay_reasons(task):
@@ -132,13 +136,14 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
     suppressed = ~finite | replayed
     for flag in g.suppress.values():
         suppressed |= flag
+    # A selection and not a product with a mask: 0 * NaN is NaN.
     kept = jax.tree.map(
         lambda n, o: jnp.where(suppressed, o, n),
         (new.params, new.opt_state, new.ema, new.model_state),
         (state.params, state.opt_state, state.ema, state.model_state),
     )
     state = TrainState(
-        step=state.step + jnp.where(replayed, 0, 1),
+        step=state.step + jnp.where(replayed, 0, 1),  # a replayed batch is not consumed
         skipped=state.skipped + jnp.where(suppressed & ~replayed, 1, 0),
         params=kept[0],
         opt_state=kept[1],
@@ -147,7 +152,9 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
         key=state.key,
     )
     metrics |= {"loss": loss, "param_norm": global_norm(state.params)}
+    # Without coefficients, so that a curve of a term does not show their schedule.
     metrics |= {f"loss/{name}": total.mean() for name, total in g.terms.items()}
+    # 1e-30: every term may be zero.
     metrics |= {f"share/{n}": jnp.abs(v) / (magnitude + 1e-30) for n, v in values.items()}
     metrics |= {name: total.mean() for name, total in g.metrics.items()}
     metrics |= {f"suppressed/{r}": f.astype(jnp.float32) for r, f in g.suppress.items()}
@@ -160,7 +167,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
 def make_step(
     task: Task, optimizer: Optimizer, settings: StepSettings, updates: int = 1
 ) -> Callable[[TrainState, Batch, PyTree], tuple[TrainState, Metrics]]:
-    """The pure step: `(state, batches, resident) -> (state, metrics)`; jit it with `donate`.
+    """The pure step `(state, batches, resident) -> (state, metrics)`, to be jitted.
 
     Leaves of `batches` are `[updates, batch, ...]`, metrics are fp32 `[updates]`. After an update
     that has to be replayed (`Resizable.replay_reasons`), that one and the rest of the call leave

@@ -89,6 +89,7 @@ class Listener:
             self._interrupted = True
             raise KeyboardInterrupt
         if self.may_interrupt:
+            # Once: what the exception passes on its way out must not be interrupted.
             self.may_interrupt = False
             raise StopRequested
 
@@ -142,6 +143,7 @@ class Listener:
         if sys.stderr.isatty():
             sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
         self._say(sentence)
+        # `os._exit` calls no exit functions, which would have ended them.
         import multiprocessing
 
         for child in multiprocessing.active_children():
@@ -150,7 +152,7 @@ class Listener:
 
 
 _listener: Listener | None = None
-_was_requested = False
+_was_requested = False  # of the command that ran last; asked when there is no listener any more
 
 
 @contextmanager
@@ -214,6 +216,7 @@ def interruptible() -> Iterator[None]:
     if listener is None or listener.answer != ASK:
         yield
         return
+    # Set before the look at `first`: a signal between the two lines is not missed.
     listener.may_interrupt = True
     try:
         if listener.first is not None:
@@ -224,10 +227,10 @@ def interruptible() -> Iterator[None]:
 
 
 def in_a_thread(function: Callable[[], T]) -> T:
-    """The result of a call in a thread that a stop does not wait for.
+    """The result of a call, which is made in a thread so that a stop need not wait for it.
 
     Raises:
-      StopRequested: the thread goes on.
+      StopRequested: as `interruptible` does; the thread goes on, and nobody looks at its result.
     """
     future: Future[T] = Future()
 

@@ -136,19 +136,20 @@ def replace_bytes(path: PathLike, data: bytes) -> None:
 
 
 def move_in(file: PathLike, path: PathLike) -> None:
-    """Gives a finished file of a disk its place, on the same disk or in a bucket, at once."""
+    """Moves a finished local file to its place, on the same disk or in a bucket, whole at once."""
     path = as_path(path)
     if is_bucket(path):
         epath.Path(file).copy(path, overwrite=True)
         os.remove(file)
         return
+    # As in `replace_bytes`: its content must be on the disk before its name.
     with open(file, "rb") as finished:
         os.fsync(finished.fileno())
     os.replace(file, path)
 
 
 def duplicate(path: PathLike, other: PathLike) -> None:
-    """The same content under another name beside the first, without sending it anywhere."""
+    """Gives a file a second name: a hard link on a disk, a copy made by the service in a bucket."""
     path, other = as_path(path), as_path(other)
     if not is_bucket(path):
         os.link(path, other)
@@ -205,6 +206,7 @@ def explained(place: PathLike, advice: str) -> Iterator[None]:
             f"and the permissions on the bucket, then {advice}"
         ) from error
     except OSError as error:
+        # gcsfs makes a plain OSError, without a number, of the answer 403.
         if is_bucket(place) and str(error).startswith("Forbidden"):
             raise InputError(
                 f"{place} refuses access ({_reason(error)}); give this account the role Storage "
@@ -241,6 +243,7 @@ def _configure_buckets() -> None:
     # Lists are asked for anew each time: another host, or another run, may have written meanwhile.
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     if EMULATOR in os.environ:
+        # Orbax reads arrays by TensorStore, which knows the emulator under another name.
         os.environ.setdefault("TENSORSTORE_GCS_HTTP_URL", os.environ[EMULATOR])
         # No emulator has the service that tells zonal buckets from others.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")

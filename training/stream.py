@@ -28,7 +28,7 @@ MAX_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Loaded:
-    """An example of the stream, where it is from, and a sentence for each that it stands in for."""
+    """An example, its index in the source, and a sentence for each unreadable one before it."""
 
     example: Example
     index: int
@@ -87,6 +87,7 @@ class ExampleStream:
 
     def stack(self, step: int, loaded: list[Loaded]) -> Example:
         """The host's rows of a batch."""
+        # Positions wrap at 2**32: devices only fold them into keys.
         added = {
             "position": (self.positions(step) % 2**32).astype(np.uint32),
             "index": np.asarray([one.index for one in loaded], np.int32),
@@ -112,6 +113,7 @@ class ExampleStream:
         for error in errors:
             print(f"replaced {error}", file=sys.stderr)
         allowed = self.config.max_replaced_fraction
+        # 100: before, one bad example would already be more than the usual 1 %.
         if errors and self.read >= 100 and self.replaced > allowed * self.read:
             raise DataFault(
                 f"{self.replaced} of {self.read} examples could not be read, above "
@@ -123,6 +125,7 @@ class ExampleStream:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 return Loaded(self._readers.load(index, position), index, tuple(errors))
+            # Only this: a bug in a source must not pass for an unreadable example.
             except InputError as error:
                 errors.append(f"example {index}: {error}")
                 index = self.order.substitute(position, attempt)
@@ -165,6 +168,7 @@ def host_rows_are_unique(positions: np.ndarray, batch_size: int) -> bool:
 
 def gather_positions(stream: ExampleStream, step: int, layout: Layout) -> np.ndarray:
     """Positions of a global batch as the devices hold them, identical on every process."""
+    # Late in a long run they wrap, and within a batch still differ.
     local = {"position": stream.positions(step).astype(np.int32)}
     batch = layout.put_batch(local, stream.batch_size)
     gathered = jax.jit(lambda x: x, out_shardings=layout.replicated)(batch["position"])

@@ -31,13 +31,18 @@ PyTree = Any
 
 
 class Task(Protocol):
-    """One system, configured: subclass it as a frozen dataclass. Methods with a body may stay."""
+    """One system, configured; subclass it as a frozen dataclass.
+
+    Methods that return a value here need not be overridden.
+    """
 
     # The only config of a run; `with_config` gives the task of another one.
     config: Any
     loss_terms: Mapping[str, LossTerm]
 
-    def sources(self) -> Sources: ...
+    def sources(self) -> Sources:
+        """The examples; asked for again at every evaluation, so that it should be cheap."""
+        ...
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """Initial `(params, model_state)`; traceable, all leaves fp32, int32 or bool."""
@@ -58,7 +63,9 @@ class Task(Protocol):
         """Metrics on `source`; called on every process, with identical metrics on each."""
         ...
 
-    def describe(self) -> Description: ...
+    def describe(self) -> Description:
+        """Facts about model and batch; opens no data."""
+        ...
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
         """Whether fixed examples were learned, by the system's own success metric."""

@@ -38,7 +38,7 @@ def build(
     path: str = "config",
     overrides: Sequence[str] = (),
 ) -> T:
-    """A dataclass of type `cls`: its defaults, under the values, under `a.b.c=text` overrides.
+    """A `cls`: its defaults, the values laid over them, `a.b.c=text` overrides over both.
 
     All of it is put together before anything is checked, so that keys that depend on each other may
     be set in any order.
@@ -80,7 +80,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def lay_over(kind: Any, below: Any, above: Any, path: str) -> Any:
-    """Untyped values of the type `kind`: `above`, and what it leaves open from `below`.
+    """Untyped values for the type `kind`: those of `above`, and for keys that it lacks of `below`.
 
     Only groups are laid over each other; everything else, a whole dataclass too, replaces.
     """
@@ -105,6 +105,7 @@ def lay_over(kind: Any, below: Any, above: Any, path: str) -> Any:
     merged = dict(below)
     for name, value in above.items():
         if name in merged:
+            # A key that does not exist passes here; `build` refuses it by name.
             kind = _hints(group).get(name, Any)
             value = lay_over(kind, merged[name], value, f"{path}.{name}")
         merged[name] = value
@@ -134,6 +135,7 @@ def convert(kind: Any, value: Any, path: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
+        # Configs have no other unions than those with None; this fails for another.
         (kind,) = (a for a in arguments if a is not type(None))
         return convert(kind, value, path)
     if dataclasses.is_dataclass(kind):
@@ -146,6 +148,7 @@ def convert(kind: Any, value: Any, path: str) -> Any:
         return _convert_named(arguments[0], value, path)
     if origin is tuple:
         return _convert_tuple(arguments, value, path)
+    # `1` in a recipe is meant as 1.0; True is not.
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -223,6 +226,7 @@ def parse(kind: Any, text: str, path: str) -> Any:
         text = _sequence_text(text, of_strings=not arguments or arguments[0] is str)
     try:
         value = ast.literal_eval(text)
+    # The last two: deep nesting exhausts Python's parser.
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         wanted = f"{kind}; write it with quotes and commas" if origin is tuple else kind.__name__
         shown = text if len(text) <= 80 else f"{text[:80]}..."

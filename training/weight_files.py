@@ -26,14 +26,14 @@ _DTYPES = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-MAX_HEADER_BYTES = 100 * 2**20
+MAX_HEADER_BYTES = 100 * 2**20  # about the limit of the reference implementation
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a file by name, as copies of what is on disk.
 
     Raises:
-        CheckpointError: the file is missing, cut short or has an unknown dtype.
+      CheckpointError: the file is missing, damaged, cut short or has an unknown dtype.
     """
     if not path.is_file():
         raise CheckpointError(f"no weight file at {path}; check the path")
@@ -53,6 +53,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         count = int(np.prod(entry["shape"], dtype=np.int64))
         if not start <= first <= last <= len(data) or last - first != count * dtype.itemsize:
             raise CheckpointError(f"{path}: tensor {name} lies outside the file; copy it again")
+        # Copied, because the view is read-only and would keep the whole file in memory.
         values = np.frombuffer(data, dtype, count=count, offset=first)
         tensors[name] = values.reshape(entry["shape"]).copy()
     return tensors
@@ -74,7 +75,10 @@ def write_safetensors(
     """Writes tensors in name order; the same tensors give the same bytes.
 
     Args:
-        metadata: text about the file, stored in its header under `__metadata__`.
+      metadata: text about the file, stored in its header under `__metadata__`.
+
+    Raises:
+      CheckpointError: a dtype that the format does not have.
     """
     header: dict = {"__metadata__": metadata} if metadata else {}
     chunks, offset = [], 0
@@ -92,5 +96,6 @@ def write_safetensors(
         chunks.append(raw)
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
+    # Blanks, which JSON ignores, so that the tensors begin at a multiple of 8 bytes.
     encoded += b" " * (-len(encoded) % 8)
     path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + b"".join(chunks))

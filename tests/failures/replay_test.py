@@ -42,10 +42,10 @@ def arrays(state):
 def poisoned_run(monkeypatch, podvision, tiny_recipe, oct_records, tmp_path):
     """A run with NaN in one row of one batch: outcome, states around that step, work folder."""
     states = {}
-    batch, update = ExampleStream.batch, Program.step
+    stack, update = ExampleStream.stack, Program.step
 
-    def poisoned(self, step):
-        result = batch(self, step)
+    def poisoned(self, step, loaded):
+        result = stack(self, step, loaded)
         if step == BAD_STEP - 1:
             result["std"] = result["std"].copy()
             result["std"][BAD_ROW] = np.nan
@@ -62,7 +62,7 @@ def poisoned_run(monkeypatch, podvision, tiny_recipe, oct_records, tmp_path):
 
     workdir = tmp_path / "run"
     with monkeypatch.context() as fault:
-        fault.setattr(ExampleStream, "batch", poisoned)
+        fault.setattr(ExampleStream, "stack", poisoned)
         fault.setattr(Program, "step", observed)
         fault.setattr("training.guards.watch.LossSpike.LEAST", 3)
         where = ("--config", tiny_recipe(oct_records), "--workdir", workdir)

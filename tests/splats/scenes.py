@@ -55,10 +55,12 @@ def small_task(capacity: int = 256, **changes) -> SplatTask:
     return task_of(config, small_scene(), capacity)
 
 
-def task_of(config: Config, scene: Scene, capacity: int = 256) -> SplatTask:
+def task_of(
+    config: Config, scene: Scene, capacity: int = 256, kind: type[SplatTask] = SplatTask
+) -> SplatTask:
     """The task of a scene that is loaded already."""
     world = SceneAccess(Photographs(config.scene, scene))
-    return SplatTask(config, world, Sizes(capacity, config.render.pair_capacity))
+    return kind(config, world, Sizes(capacity, config.render.pair_capacity))
 
 
 @functools.cache

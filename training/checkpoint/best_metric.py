@@ -13,7 +13,7 @@ def check_best_metric(config: CheckpointConfig, metrics: Mapping[str, float]) ->
     """Refuses a name that the evaluation does not give; to be called at the first evaluation.
 
     Args:
-      metrics: those of an evaluation; which there are, the data and the config decide.
+      metrics: those of an evaluation; their names depend on the data, so none are known before.
 
     Raises:
       ConfigError: `checkpoint.best_metric` is none of them.

@@ -46,7 +46,7 @@ class SavedDescription:
       step: its step.
       leaves: path of a leaf -> its shape and dtype.
       config: the resolved config that the run was started with, as JSON.
-      task: `Task.metadata()` at the time of the save, as JSON.
+      task: what `resume.saved_facts` gave at the save (`Task.metadata()` is in it), as JSON.
       metrics: evaluation metrics given at the save; empty if none were.
     """
 
@@ -188,7 +188,7 @@ def compare_subset(
     exclude: Sequence[str] = (),
     config: Mapping[str, Any] | None = None,
 ) -> Diff:
-    """Comparison of the selected leaves only, for `init_from` and evaluation; see `select`."""
+    """Comparison of the selected leaves only, for `init_from`; see `select`."""
     chosen = set(select(saved, abstract, include, exclude))
     saved_leaves = {path: spec for path, spec in saved.leaves.items() if path in chosen}
     model = {path: spec for path, spec in leaf_specs(abstract).items() if path in chosen}
@@ -278,6 +278,7 @@ def config_changes(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list
     """
     old, new = flat_config(saved), flat_config(current)
     keys = [*new, *(key for key in old if key not in new)]
+    # `get`: a key that is new and None, as on a run saved before it existed, is no change.
     return [(k, old.get(k), new.get(k)) for k in keys if old.get(k) != new.get(k)]
 
 
@@ -323,6 +324,7 @@ def check_resume(
 
 
 def _check_allowed(allow: Sequence[str], keys: Sequence[str]) -> None:
+    # Every group that a key is in may be named, too.
     groups = {key.rsplit(".", depth)[0] for key in keys for depth in range(key.count(".") + 1)}
     known = sorted({*keys, *groups, "data"})
     for entry in allow:

@@ -45,6 +45,7 @@ def write_first_checkpoint(
             )
         task = with_config(program.task, config)
         source = task.sources().train
+        # Before the checkpoint, which could not be evaluated without it.
         if main:
             write_config(workdir, config, list(overrides), program.plan.total)
         store = CheckpointStore(workdir, config.checkpoint)

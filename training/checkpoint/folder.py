@@ -60,6 +60,7 @@ class CheckpointFolder:
     def clear_leftovers(self) -> None:
         """Removes unfinished saves and sets incomplete checkpoints aside; on one host only."""
         for path in storage.list_folder(self.path):
+            # On a disk orbax writes under such a name, which it changes at the end.
             if ".orbax-checkpoint-tmp" in path.name or _is_unfinished(path):
                 logging.info("removing the unfinished checkpoint %s", path)
                 path.rmtree()

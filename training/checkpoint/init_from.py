@@ -60,6 +60,7 @@ def _require_finite(arrays: Mapping[str, jax.Array], where: str) -> None:
     floating = {
         path: array for path, array in arrays.items() if jnp.issubdtype(array.dtype, jnp.floating)
     }
+    # One program and one transfer, however many arrays there are.
     finite = jax.device_get(jax.jit(_all_finite)(floating))
     broken = [path for path, ok in finite.items() if not ok]
     if broken:

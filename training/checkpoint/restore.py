@@ -45,6 +45,7 @@ def restored(
     step = reader.resolve(which)
     facts = reader.describe(step).task
     devices = jax.devices()
+    # On several hosts all devices are needed, or one host might have none of the mesh.
     if jax.process_count() == 1:
         count = next(n for n in range(len(devices), 0, -1) if config.batch_size % n == 0)
         devices = devices[:count]
@@ -64,4 +65,5 @@ def fitted(config: TrainConfig, devices: int) -> TrainConfig:
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) != 1 or devices % known:
         mesh = MeshConfig(data=-1, fsdp_min_bytes=mesh.fsdp_min_bytes)
+    # No update is made: micro-batches would only ask for a larger batch.
     return replace(config, mesh=mesh, accumulation=1)

@@ -48,6 +48,7 @@ def open_state(
         try:
             return *_restored(task, layout, reader, step, config_json, allow), step
         except UnreadableCheckpoint as error:
+            # Damage alone comes here: that a checkpoint does not fit the model must be told.
             if position + 1 == len(steps):
                 raise CheckpointError(
                     f"no checkpoint of {reader.folder.path} can be read; the newest: {error}"
@@ -67,6 +68,7 @@ def _restored(
 ) -> tuple[Program, TrainState]:
     saved = reader.describe(step)
     check_resume(saved.config, task.config, allow)
+    # With the facts of the checkpoint: the shapes of the state may depend on them.
     program = Program(task.with_metadata(saved.task), layout)
     state, data = reader.restore(step, program.abstract_state, config_json)
     if "data" not in allow:

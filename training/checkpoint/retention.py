@@ -10,7 +10,7 @@ from training.config import CheckpointConfig
 
 
 class Retention:
-    """Keeps a checkpoint if any rule wants it; the newest is always kept."""
+    """A preservation policy of orbax: keeps what any rule wants, and the newest always."""
 
     def __init__(self, config: CheckpointConfig):
         self.config = config

@@ -5,8 +5,8 @@ also saves and applies the retention. All processes of a run must make the same 
 order. A checkpoint counts only once it is complete: what a killed save leaves behind is never the
 latest, and is cleared away when the next run opens the store.
 
-Nothing is restored before `checkpoint_diff` has compared every shape and dtype, because the storage
-layer names no array in its errors and casts dtypes silently.
+Nothing is restored before `training.checkpoint.diff` has compared every shape and dtype, because
+orbax names no array in its errors and casts dtypes silently.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ class CheckpointReader:
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path, UnreadableCheckpoint):
             metadata = ocp.metadata(path, checkpointable_name="state")
+            # Raised in here, where they become an UnreadableCheckpoint.
             if metadata.metadata is None:
                 raise ValueError("damaged array metadata")
             if "config" not in (metadata.custom_metadata or {}):  # every save of ours has it
@@ -167,6 +168,7 @@ class CheckpointReader:
         self, step: int, targets: Mapping[str, jax.ShapeDtypeStruct], with_data: bool
     ) -> tuple[dict[str, jax.Array], dict]:
         """Loads exactly the arrays in `targets`; the saved tree has placeholders elsewhere."""
+        # Orbax wants the tree as it was saved; what is a placeholder in it is not read.
         wanted = jax.tree_util.tree_map_with_path(
             lambda path, _: targets.get(path_name(path), ocp.PLACEHOLDER),
             self._metadata(step).metadata,
@@ -202,6 +204,7 @@ class CheckpointStore(CheckpointReader):
             for step in self.folder.steps():
                 if newest is not None and step > newest:
                     self.folder.set_aside(step, "damaged")
+        # No host may look for the latest while the main one still clears.
         distributed.barrier("checkpoint leftovers cleared")
         self._last_saved = self.latest()
         self._unchecked = False  # whether a save was begun and its end not yet looked at
@@ -231,7 +234,7 @@ class CheckpointStore(CheckpointReader):
           state: pytree of arrays.
           data: JSON, position in the example stream.
           config: JSON, the resolved config.
-          task: JSON, `Task.metadata()`.
+          task: JSON, `resume.saved_facts`.
           metrics: evaluation at this step; decides which checkpoint is best.
 
         Returns: False if this step was saved before (nothing is written then).
@@ -242,14 +245,17 @@ class CheckpointStore(CheckpointReader):
         if step == self._last_saved:
             return False
         _refuse_empty(state)
+        # JSON has no NaN, and one must not be best.
         finite = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         best = self.config.best_metric if self.config else None
         custom = {"config": config or {}, "task": task or {}, "metrics": finite}
         with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.save_checkpointables_async(
                 step,
+                # Copied by way of JSON: the save goes on in the background.
                 {"state": state, "data": json.loads(json.dumps(data))},
-                force=True,
+                force=True,  # the plan has decided; orbax has a cadence of its own
+                # What `Retention` is asked with; the others are in the metadata only.
                 metrics={best: finite[best]} if best in finite else None,
                 custom_metadata=json.loads(json.dumps(custom)),
             )
@@ -266,6 +272,7 @@ class CheckpointStore(CheckpointReader):
 
     def wait(self) -> None:
         """Returns once every save is complete; raises CheckpointError if one failed."""
+        # First, so that a failure is raised once and not at each later `poll`.
         self._unchecked = False
         with _explained(UNWRITABLE, self.folder.path):
             self._checkpointer.wait()
@@ -305,6 +312,7 @@ def _explained(
     """
     try:
         yield
+    # Before OSError, of which it is a kind.
     except TimeoutError:
         raise
     except (OSError, ValueError, *storage.failures()) as error:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+# In the order of the lines.
 KINDS = ("shape", "dtype", "missing", "extra")
 SHOWN_CONFIG_CHANGES = 5
 
@@ -31,7 +32,7 @@ class Finding:
 
     kind: str
     path: str
-    saved: Any
+    saved: Any  # no type: `LeafSpec` is in `diff`, which imports this file
     model: Any
     subtree: str = ""
 
@@ -104,6 +105,7 @@ def _single(finding: Finding) -> _Line:
 
 
 def _parts(path: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    # Only a number at the end counts: `layer_3` is one of many, `conv2d` is not.
     matches = [re.fullmatch(r"(.*?)(\d+)", part) or part for part in path.split("/")]
     return tuple(
         (match, frozenset()) if isinstance(match, str) else (match[1], frozenset([match[2]]))
@@ -120,6 +122,7 @@ def _split_repeated(lines: Sequence[_Line]) -> tuple[list[_Line], list[tuple[tup
     params = {replace(line, parts=line.parts[1:]) for line in lines if line.parts[0][0] == "params"}
     own, repeated = [], []
     for line in lines:
+        # No suffix at all for a parameter: it is what the others repeat.
         suffixes = range(1, 0 if line.parts[0][0] == "params" else len(line.parts))
         cut = next((i for i in suffixes if replace(line, parts=line.parts[i:]) in params), None)
         if cut is None:
@@ -139,6 +142,7 @@ def _merge_numbers(lines: Iterable[_Line]) -> list[_Line]:
                 groups[line] = line
                 continue
             stem, numbers = line.parts[position]
+            # `bool(numbers)` keeps `block` and `block3` apart.
             blank = (*line.parts[:position], (stem, bool(numbers)), *line.parts[position + 1 :])
             key = (line.kind, blank, line.saved, line.model)
             if key in groups:
@@ -154,7 +158,7 @@ def _merge_numbers(lines: Iterable[_Line]) -> list[_Line]:
 
 def _folded_rows(kind: str, repeated: Sequence[tuple[tuple, _Line]]) -> list[tuple[str, ...]]:
     """One row for each top-level name: `opt_state/.../mu, .../nu  same as above  16 arrays`."""
-    ends: dict[str, dict[str, None]] = defaultdict(dict)
+    ends: dict[str, dict[str, None]] = defaultdict(dict)  # an inner dict is an ordered set
     counts: dict[str, int] = defaultdict(int)
     for prefix, line in repeated:
         names = [stem + "".join(numbers) for stem, numbers in prefix]

@@ -1,1 +1,1 @@
-"""Checks that refuse or stop a run: before the start, at every update, of hangs."""
+"""Checks that refuse or stop a run, before the start and at every update; a watchdog for hangs."""

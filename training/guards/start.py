@@ -93,6 +93,8 @@ def run_start_guards(
       GuardStop: a check of data or of the system's own that failed.
     """
     task, config, variant = program.task, program.config, program.plan.variant(step)
+    # The first three held when the program was built, or there would be none: they are noted for
+    # the report.
     shards = f"{dict(program.layout.mesh.shape)}, {config.accumulation} micro-batches"
     sentence = f"a global batch of {config.batch_size} divides over {shards}"
     book.record(Verdict("batch-arithmetic", True, sentence), START)
@@ -103,11 +105,12 @@ def run_start_guards(
     sentence = f"{leaves} parameters, each in one group and under one weight-decay rule"
     book.record(Verdict("optimizer-groups", True, sentence), START)
     windows = phase_windows(task, program.total_updates)
-    if book.record(windows, START):
+    if book.record(windows, START):  # the config is at fault: exit code 2 and not 3
         raise ConfigError(windows.sentence)
     sources = task.sources()
     book.require(split_overlap(sources.train, sources.evaluation), START)
     book.require(unique_ids(stream, step, program), START)
+    # The batch of the first update: the stream counts it once, though it is read twice.
     batch = program.layout.put_batch(stream.batch(step), stream.batch_size)
     keys = batch_keys(program.task_of(variant), batch)
     if book.record(keys, START):

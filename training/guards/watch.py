@@ -44,6 +44,7 @@ class Suppressed:
             for name, value in metrics.items()
             if name.startswith("suppressed/") and value > 0
         ]
+        # What is replayed is made again, and so is not lost.
         if metrics.get("replay") or not reasons:
             self.run = 0
             return None
@@ -100,6 +101,7 @@ class GradientNorm:
 
     def check(self, step: int, metrics: Metrics) -> Verdict | None:
         norm, size = metrics["grad_norm"], max(metrics["param_norm"], 1e-12)
+        # A NaN compares as neither: it is the affair of `Suppressed`.
         absurd = norm > self.largest_ratio * size
         self.run = self.run + 1 if absurd or norm == 0.0 else 0
         if self.run == 0:
@@ -128,6 +130,7 @@ class ConstantTerm:
         for name, term in self.terms.items():
             inside = term.window is None or term.window[0] <= applied < term.window[1]
             if not inside or f"loss/{name}" not in metrics:
+                # Outside of its window a term may stand still; the count begins anew inside.
                 self.last.pop(name, None)
                 continue
             value = metrics[f"loss/{name}"]
@@ -179,6 +182,7 @@ class LossSpike:
 
     name = "loss-spike"
     promise = "the loss stayed near its recent median"
+    # Updates: how many the scale is taken from, at most and at least.
     WINDOW, LEAST = 200, 30
 
     def __init__(self, factor: float, patience: int):
@@ -200,10 +204,14 @@ class LossSpike:
         if active - self.begun:
             self.begun |= active
             self.restart()
+        # Every tenth step is often enough for a scale over 200 updates.
         if len(self.recent) >= self.LEAST and step % 10 == 0:
             median = float(np.median(self.recent))
+            # 1.4826: from a median to a standard deviation, for normal noise. At least 2 % of the
+            # median, or a loss that hardly moves would spike all the time.
             spread = 1.4826 * float(np.median(np.abs(np.array(self.recent) - median)))
             self.limit = median + self.factor * max(spread, 0.02 * abs(median))
+        # A spike is kept out of the scale that the next ones are measured by.
         if loss <= self.limit:
             self.recent.append(loss)
             self.run = 0
@@ -256,6 +264,7 @@ class AverageMoved:
         decay = metrics.get("ema_decay", 0.0)
         if moved is None or decay >= 1.0:
             return None
+        # A suppressed update leaves the average as it was, and that is right.
         skipped = any(v > 0 for n, v in metrics.items() if n.startswith("suppressed/"))
         self.still = self.still + 1 if moved == 0.0 and not skipped else 0
         if self.still >= self.limit:

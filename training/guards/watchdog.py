@@ -38,7 +38,6 @@ class Watchdog:
         """`on_hang` receives the sentence, in the watchdog's thread."""
         name = "hang.txt" if process == 0 else f"hang-{process}.txt"
         self.path = storage.as_path(workdir) / name
-        self.hangs = 0  # logged by the loop as perf/hangs
         self._process = process
         self._seconds, self._factor = hang_seconds, hang_factor
         self._clock, self._on_hang = clock, on_hang
@@ -98,7 +97,7 @@ class Watchdog:
             if self._pauses or self._reported or waited <= self.limit:
                 return False
             self._reported = True
-            self.hangs += 1
+        # Without the lock: writing may take long, and `beat` must not wait for it.
         self._report(waited)
         return True
 
@@ -108,6 +107,7 @@ class Watchdog:
             self._reported = False
 
     def _watch(self) -> None:
+        # Asked anew each time: the limit follows the median step.
         while not self._stopped.wait(min(self.limit / POLLS_PER_LIMIT, LONGEST_POLL_SECONDS)):
             self.check()
 
@@ -120,6 +120,7 @@ class Watchdog:
         )
         text = f"{sentence}\n\n{format_stacks()}"
         print(text, file=sys.stderr, flush=True)
+        # Whole, because an object of a bucket cannot grow.
         earlier = storage.read_text(self.path) if self.path.exists() else ""
         storage.replace_text(self.path, f"{earlier}{text}\n")
         if self._on_hang is not None:

@@ -34,6 +34,7 @@ class EventLog:
         self,
         workdir: PathLike,
         main: bool = True,
+        # Not a monotonic clock: the events of several launches are compared.
         clock: Callable[[], float] = time.time,
         started: float | None = None,
     ):
@@ -61,7 +62,7 @@ class EventLog:
 
     @contextmanager
     def measure(self, event: str, step: int) -> Iterator[None]:
-        """Times its body; an exception in the body is logged and goes on its way."""
+        """Logs how long its body took, also one that ends by an exception."""
         begin = self._clock()
         try:
             yield
@@ -115,6 +116,7 @@ def goodput(workdir: PathLike) -> dict[str, float]:
             elif event["event"] in TIMED:
                 totals[event["event"]] += event["seconds"]
         if following:
+            # At least 0: the next launch may be on a machine whose clock is behind.
             totals["downtime"] += max(following[0]["time"] - events[-1]["time"], 0.0)
     wall = launches[-1][-1]["time"] - launches[0][0]["time"]
     totals["other"] = max(wall - sum(totals.values()), 0.0)

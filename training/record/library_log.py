@@ -55,7 +55,8 @@ class LibraryLog(logging.Handler):
         if self.file is None:
             self.held.append(text)
             return
-        # A full disk ends the run with a sentence, which this must not drown.
+        # By its number, which is the file's now (see `open`); `sys.stderr` is the terminal. A full
+        # disk ends the run with a sentence, which this must not drown.
         with contextlib.suppress(OSError):
             os.write(STDERR, (text + "\n").encode(errors="backslashreplace"))
 
@@ -67,11 +68,13 @@ class LibraryLog(logging.Handler):
             number, local = tempfile.mkstemp(prefix="podvision-", suffix=".txt")
             os.close(number)
             self._local = local
+        # To be read by `cut`; O_APPEND, so that after a cut native code writes at the new end.
         opened = os.open(local, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         sys.stderr.flush()
         if standard_error_is(sys.stderr):
             self._stream = sys.stderr
             encoding, errors = sys.stderr.encoding, sys.stderr.errors
+            # A copy of the terminal, because number 2 becomes the file below.
             copy = os.dup(STDERR)
             sys.stderr = os.fdopen(copy, "w", buffering=1, encoding=encoding, errors=errors)
         if self._terminal is None:  # else it is the next stage of a pipeline
@@ -156,6 +159,7 @@ def captured(debug: bool) -> Iterator[None]:
     sys.unraisablehook = lambda failure: _write_exception("finalizer", failure.exc_value)
     try:
         yield
+    # A crash: what libraries said may tell why, and no file has it yet.
     except Exception:
         for text in _log.held:
             print(text, file=sys.stderr)

@@ -50,7 +50,7 @@ class Mirror(Protocol):
 
 
 class MetricWriter:
-    """Writes metrics and pictures of a run from the main process; a no-op on the others."""
+    """Writes the metrics of a run in the main process, and pictures in every one."""
 
     def __init__(
         self,
@@ -139,6 +139,7 @@ class MetricWriter:
 
     def _each_mirror(self, use: Callable[[Mirror], None]) -> None:
         """A mirror that fails is said once and left; the JSONL file goes on."""
+        # A copy, because a mirror that fails is removed in the loop.
         for mirror in tuple(self._mirrors):
             try:
                 use(mirror)
@@ -215,6 +216,7 @@ class WandbMirror:
             project=project,
             name=run_name,
             id=_fixed_id(workdir / "wandb_id.txt"),
+            # Offline, W&B warns that it ignores this.
             resume="allow" if mode == "online" else None,
             # W&B appends to its files, so that beside a bucket they need a folder on a disk.
             dir=tempfile.mkdtemp() if storage.is_bucket(workdir) else str(workdir),
@@ -251,6 +253,8 @@ def read_json_lines(path: PathLike) -> tuple[list[dict[str, Any]], list[str]]:
     """
     path = storage.as_path(path)
     rows, problems = [], []
+    # Not `splitlines`: after a final line break there is one more, empty line here, so that only
+    # a torn line is the last.
     lines = line_file.read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -50,13 +50,14 @@ class Presentation:
         if last in self.titles:
             return self.titles[last]
         words = [self.spellings.get(word, word) for word in last.split("_")]
+        # A spelling has its own capitals.
         if words[0] not in self.spellings.values():
             words[0] = words[0].capitalize()
         return " ".join(words), ""
 
 
 def presentation_of(system: Any) -> Presentation:
-    """What is common and what a system adds; only the former for a name that is not known."""
+    """The common titles and what the system adds; the common ones alone for an unknown name."""
     if system not in systems_with("presentation"):
         return Presentation()
     module = system_module(system, "presentation")

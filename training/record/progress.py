@@ -42,7 +42,8 @@ REFRESH_SECONDS = 0.2
 
 
 def device_peak(device_kind: str) -> float | None:
-    """Peak FLOP/s of one device, or None for a CPU or an unknown device ("TPU v4 lite" is one)."""
+    """Peak FLOP/s of one device; None for a CPU or a device that is not listed."""
+    # It is not listed, but begins like "TPU v4", which is another chip.
     if device_kind.startswith("TPU v4 lite"):
         return None
     return next((peak for name, peak in DEVICE_PEAKS if device_kind.startswith(name)), None)
@@ -173,7 +174,7 @@ class Progress:
         if self._bar is None or now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
-        assert self._task is not None
+        assert self._task is not None  # for the type checker: it is set with the bar
         self._bar.update(self._task, completed=step, eta=self._eta(step))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

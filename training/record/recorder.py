@@ -5,7 +5,6 @@ batches of the last few steps. When a guard trips it writes `recorder/<step>/`:
   record.json      step, guard, reason, ids, losses, gradient norms, key data, where the state is
   batch.npz        the host batch; `batch-<process>.npz`, own rows only, with several processes
   record-<n>.json  ids of the rows of process n > 0
-  state/           a checkpoint, if the caller could save one
 `record.json` is written last and in one piece: a recording is complete when it is there.
 
 A run may trip at every step, so of the trips of one launch the first five are recorded, then
@@ -18,7 +17,7 @@ import io
 import json
 import zipfile
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ import numpy as np
 from etils import epath
 
 from training import storage
-from training.errors import CheckpointError, InputError
+from training.errors import InputError
 from training.record.metrics import encode_json
 from training.storage import PathLike
 
@@ -51,18 +50,16 @@ class Evidence:
     """What is known about the suspicious step, as host values; everything is optional.
 
     Attributes:
-      losses: term -> value of the loss term (and "loss", the total).
-      gradient_norms: group -> norm, or term -> group -> norm from `term_gradients`.
+      losses: "loss", the total, and "loss/<term>" -> value.
+      gradient_norms: "grad_norm", of all, and "grad_norm/<group>" -> norm before clipping.
       key_data: uint32 words of the run's PRNG key, and `key_impl` its implementation's name.
-      config_hash: hash of the resolved config.
-      checkpoint: newest checkpoint before the step, used when no state can be saved now.
+      checkpoint: newest checkpoint before the step, from which a replay comes to it.
     """
 
     losses: Mapping[str, float] = field(default_factory=dict)
     gradient_norms: Mapping[str, Any] = field(default_factory=dict)
     key_data: Any = None
     key_impl: str = ""
-    config_hash: str = ""
     checkpoint: PathLike | None = None
 
 
@@ -91,14 +88,15 @@ class Recorder:
         Args:
           workdir: the work folder.
           batches: how many batches' ids and positions are kept.
-          held_batches: of how many steps the host batch itself is kept (metrics are read one
-            step late, so 2 covers the step that they belong to).
+          held_batches: of how many steps the host batch itself is kept. Metrics are read one call
+            late, so that twice the updates of a call covers the step that they belong to.
           process: index of this process.
           process_count: number of processes.
         """
         self.workdir = storage.as_path(workdir)
         self.trips = 0
         self._seen: deque[Seen] = deque(maxlen=batches)
+        # By reference: batches are large, and most are never written.
         self._held: deque[tuple[int, Mapping[str, np.ndarray]]] = deque(maxlen=held_batches)
         self._process, self._process_count = process, process_count
 
@@ -126,9 +124,8 @@ class Recorder:
         reason: str,
         evidence: Evidence,
         batch: Mapping[str, np.ndarray] | None = None,
-        save_state: Callable[[epath.Path], None] | None = None,
     ) -> epath.Path | None:
-        """Writes a recording, or returns None where the limit or an earlier one says no.
+        """Writes a recording; returns its folder, or None where the limit says no.
 
         Args:
           step: the suspicious step.
@@ -136,8 +133,6 @@ class Recorder:
           reason: its sentence.
           evidence: what is known about the step.
           batch: the host batch; None takes the one that was remembered, if still held.
-          save_state: saves the state as a checkpoint in the folder that it is given (a
-            collective call on several processes). None refers to `evidence.checkpoint`.
         """
         self.trips += 1
         folder = self.workdir / "recorder" / str(step)
@@ -146,7 +141,8 @@ class Recorder:
         batch = dict(self._held).get(step) if batch is None else batch
         if batch is not None:
             _write_arrays(folder / self._name("batch", "npz"), batch)
-        state = _save_state(folder, save_state, evidence.checkpoint)
+        earlier = None if evidence.checkpoint is None else str(evidence.checkpoint)
+        state = {"path": earlier, "kind": "earlier checkpoint" if earlier else "none"}
         record = {
             "process": self._process,
             "batches": [_plain(seen._asdict()) for seen in self._seen],
@@ -157,7 +153,6 @@ class Recorder:
                 **facts,
                 "limit": LIMIT_SENTENCE,
                 "process_count": self._process_count,
-                "config_hash": evidence.config_hash,
                 "state": state,
                 "key": {"data": _plain(evidence.key_data), "impl": evidence.key_impl},
                 "losses": _plain(evidence.losses),
@@ -216,23 +211,6 @@ def read_recording(workdir: PathLike, step: int) -> Recording:
     return Recording(record, batch, folder)
 
 
-def _save_state(
-    folder: epath.Path,
-    save_state: Callable[[epath.Path], None] | None,
-    checkpoint: PathLike | None,
-) -> dict[str, Any]:
-    """Where the state is; a save that fails must not hide why the guard tripped."""
-    earlier = None if checkpoint is None else str(checkpoint)
-    if save_state is None:
-        return {"path": earlier, "kind": "earlier checkpoint" if earlier else "none"}
-    try:
-        save_state(folder / "state")
-    except (OSError, CheckpointError) as error:
-        kind = "earlier checkpoint" if earlier else "none"
-        return {"path": earlier, "kind": kind, "problem": f"saving failed: {error}"}
-    return {"path": "state", "kind": "saved in this folder"}
-
-
 def _describe(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {
         name: {"shape": list(np.shape(value)), "dtype": np.asarray(value).dtype.name}
@@ -250,7 +228,9 @@ def _write_arrays(path: epath.Path, batch: Mapping[str, np.ndarray]) -> None:
         for name, value in batch.items():
             array = np.asarray(value)
             if hasattr(ml_dtypes, array.dtype.name):
+                # The bits as they are; `record.json` keeps the name of the type.
                 array = array.view(f"u{array.dtype.itemsize}")
+            # zip64, because the size is not known before, and may be above 2 GiB.
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
     storage.replace_bytes(path, content.getvalue())

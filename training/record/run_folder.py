@@ -49,7 +49,7 @@ def source_revision() -> str:
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=epath.Path(__file__).parent,
+            cwd=epath.Path(__file__).parent,  # of the code, wherever the command was given
             capture_output=True,
             text=True,
             check=False,
@@ -73,6 +73,7 @@ def held_run_folder(workdir: PathLike, main: bool) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(storage.explained(workdir, AGAIN))
         if main:
+            # Entered before the lock, and so left after it: it removes what the lock has made.
             stack.enter_context(left_as_found(workdir))
             stack.enter_context(folder_lock.held(open_run_folder(workdir)))
         yield
@@ -86,7 +87,7 @@ def resolved_config(config: TrainConfig) -> dict[str, Any]:
 def write_config(
     workdir: PathLike, config: TrainConfig, overrides: list[str], total_updates: int
 ) -> None:
-    """Writes `config.json`; only when the run is known to be able to go on in this folder."""
+    """Writes `config.json`, which makes the folder a run's: not before the start is accepted."""
     content = {
         "config": resolved_config(config),
         "total_updates": total_updates,
@@ -122,11 +123,13 @@ def read_ledger(workdir: PathLike, before: int) -> list[dict[str, float]]:
         return []
     content = read_json_object(path)
     rows = [dict(zip(content["columns"], row)) for row in content["rows"]]
+    # Not that of `before` itself: a checkpoint holds the state before its refresh, which a resumed
+    # run makes again.
     return [row for row in rows if row["step"] < before]
 
 
 def read_config(workdir: PathLike, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The typed config of a work folder, under `a.b=text` overrides.
+    """The typed config of a work folder, with `a.b=text` overrides laid over it.
 
     Raises:
       InputError: there is no readable `config.json`.

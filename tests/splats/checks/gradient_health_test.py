@@ -15,7 +15,15 @@ from splats.checks import start as start_checks
 from splats.checks.gradient_health import GradientHealth
 from splats.losses import regularizers as regularizers
 from splats.task import SplatTask
-from tests.splats.scenes import batches, losses, make_program, small_config, small_scene, small_task
+from tests.splats.scenes import (
+    batches,
+    losses,
+    make_program,
+    small_config,
+    small_scene,
+    small_task,
+    task_of,
+)
 from training.config import CheckpointConfig, Duration, EvaluationConfig, GuardConfig, LogConfig
 from training.errors import GuardStop
 from training.guards.watch import watches
@@ -207,9 +215,9 @@ def short_run(task_class=SplatTask):
         losses=REGULARIZED,
         evaluation=EvaluationConfig(every=Duration(updates=40), batch_size=1, at_start=False),
         checkpoint=CheckpointConfig(every=Duration(updates=20)),
-        log=LogConfig(every=10),
+        log=LogConfig(every=10, first=20),
     )
-    return task_class(config, small_scene(), 256, 4096), config
+    return task_of(config, small_scene(), 256, task_class), config
 
 
 @pytest.fixture(scope="module")

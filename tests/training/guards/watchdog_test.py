@@ -32,12 +32,12 @@ def test_a_hang_is_reported_once_until_the_next_step(tmp_path, clock, capsys):
     assert not dog.check()
     clock.tick(1)
     assert dog.check() and not dog.check()
-    assert dog.hangs == 1
+
     said = capsys.readouterr().err
     assert said.startswith("No step has finished for 11 s since step 41 on process 0 (limit 10 s)")
     dog.beat(42)
     clock.tick(11)
-    assert dog.check() and dog.hangs == 2
+    assert dog.check()
 
 
 def test_slow_steps_raise_the_limit(tmp_path, clock):

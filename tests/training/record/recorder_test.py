@@ -39,7 +39,6 @@ def test_the_batch_and_the_evidence_come_back_bit_identically(tmp_path):
         gradient_norms={"photometric": {"means": np.float32(0.5), "opacities": float("inf")}},
         key_data=np.array([1, 2**32 - 1], np.uint32),
         key_impl="fry",
-        config_hash="abc",
         checkpoint="checkpoints/4",
     )
     folder = recorder.trip(5, "nonfinite", "The loss is not finite.", evidence)

@@ -59,6 +59,7 @@ class Scale:
     ticks: tuple[float, ...] = field(default=())
 
     def __call__(self, value: np.ndarray) -> np.ndarray:
+        # Clipped: an outlier is drawn at the edge, and a logarithm never sees zero.
         shown = np.clip(np.asarray(value, float), self.low, self.high)
         low, high = self.low, self.high
         if self.log:
@@ -95,6 +96,7 @@ def value_scale(chart: Chart) -> Scale:
         finite = np.array([0.0, 1.0])
     log = is_log(finite) if chart.log is None else chart.log and bool((finite > 0).all())
     low, high = (finite.min(), finite.max()) if log else _without_outliers(finite)
+    # A level far away, such as a clip that is never reached, must not flatten the curve.
     near = [y for y, _ in chart.levels if low / 3 <= y <= high * 3 and (y > 0 or not log)]
     low, high = min([low, *near]), max([high, *near])
     return _log_scale(low, high) if log else _linear_scale(low, high)
@@ -114,7 +116,9 @@ def round_ticks(low: float, high: float, count: int = 4) -> list[float]:
 def _multiples(low: float, high: float, count: int) -> list[float]:
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
+    # 0.999: rounding must not choose the next larger step.
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    # 1e-9: rounding must not lose a tick that lies on an end.
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]
@@ -128,6 +132,7 @@ def format_tick(value: float) -> str:
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= limit:
+            # k divides by 1,000 although it begins at 10,000: four digits are short enough.
             return f"{value / (1e3 if suffix == 'k' else limit):.4g}{suffix}"
     return f"{value:.4g}"
 
@@ -135,6 +140,7 @@ def format_tick(value: float) -> str:
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
     """Centered moving mean of the finite values, shorter at the ends; NaN where there are none."""
     finite = np.isfinite(values)
+    # A mean is a difference of running sums: one pass for any window.
     sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(finite)])
     index = np.arange(len(values))
@@ -179,6 +185,7 @@ def _step_scale(last_step: float) -> Scale:
 
 
 def _linear_scale(low: float, high: float) -> Scale:
+    # A flat line has no span.
     span = high - low or abs(high) * 0.2 or 1.0
     low, high = low - 0.06 * span, high + 0.06 * span
     return Scale(low, high, HEIGHT - BOTTOM, TOP, ticks=tuple(round_ticks(low, high)))
@@ -217,6 +224,7 @@ def _axes(x_scale: Scale, y_scale: Scale) -> str:
         )
     for tick in x_scale.ticks:
         px = float(x_scale(np.array(tick)))
+        # Centered, the last label would be cut off.
         kind = "x end" if px > right - 14 else "x"
         px = right if px > right - 14 else px
         parts.append(
@@ -227,7 +235,7 @@ def _axes(x_scale: Scale, y_scale: Scale) -> str:
 
 
 def _level(y_scale: Scale, level: float, label: str) -> str:
-    """A horizontal line; one outside the shown range is left out (the caption says its value)."""
+    """A horizontal line; one outside the shown range is left out."""
     if not y_scale.low <= level <= y_scale.high:
         return ""
     py = float(y_scale(np.array(level)))
@@ -252,6 +260,7 @@ def _line(series: Series, x_scale: Scale, y_scale: Scale) -> str:
         finite = np.isfinite(series.values)
         for px, py in zip(x_scale(series.steps[finite]), y_scale(series.values[finite])):
             parts.append(f'<circle class="dot {color}" cx="{px:.1f}" cy="{py:.1f}" r="2.2"/>')
+    # More than 50 crosses would be one solid bar.
     for px in x_scale(series.steps[~np.isfinite(series.values)])[:50]:
         py = HEIGHT - BOTTOM - 6
         parts.append(f'<path class="bad" d="M{px - 3:.1f} {py - 3}l6 6m0 -6l-6 6"/>')

@@ -30,6 +30,7 @@ def sections(run: RunRecord) -> list[tuple[str, list[Chart]]]:
         ("Optimization", _optimization(run, curves, shown_as)),
         ("Speed", _speed(curves, shown_as)),
     ]
+    # By identity: charts hold the very arrays of the curves.
     shown = {id(line.values) for _, charts in groups for chart in charts for line in chart.series}
     rest = [name for name, curve in curves.items() if id(curve[1]) not in shown]
     rest = [name for name in rest if name not in TOLD_ELSEWHERE]
@@ -81,6 +82,7 @@ def _evaluation(curves: dict[str, Curve], shown_as: Presentation) -> list[Chart]
     charts = []
     for metric, names in by_metric.items():
         train = f"train/{metric}"
+        # Training first, so that its line has the same color on every chart.
         names = ([train] if train in curves else []) + names
         charts.append(_chart(curves, names, shown_as))
     return charts
@@ -162,6 +164,7 @@ def _series(curves: dict[str, Curve], names: list[str]) -> tuple[Series, ...]:
     for position, name in enumerate(names):
         if position == 0 and name.startswith("eval/"):
             color = EVALUATION_COLOR
+        # As many colors as `style` has.
         lines.append(Series(_label(name, names), *curves[name], color % 8))
         color += 1
     return tuple(lines)

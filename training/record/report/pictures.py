@@ -63,6 +63,7 @@ def _strip(files: list[tuple[int, epath.Path]], problems: list[str]) -> str:
     stride = max(1, -(-len(files) // STRIP_STEPS))
     parts = []
     for step, path in files[::stride]:
+        # Ten times as wide as high: in the strip only the height is a limit.
         small = _embed(path, 10 * SMALL_PIXELS, SMALL_PIXELS, problems)
         if small is not None:
             image = f'<img alt="step {step}" src="{small[0]}">'
@@ -76,6 +77,7 @@ def _embed(
     """A data URI no larger than `width` x `height`, with its size; None and a problem if broken."""
     try:
         with Image.open(io.BytesIO(path.read_bytes())) as opened:
+            # Inside of `with`, because Pillow reads the pixels only here.
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         place = path.relative_to(path.parents[2])

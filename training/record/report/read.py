@@ -81,6 +81,7 @@ def read_run(workdir: PathLike) -> RunRecord:
     problems += sentences
     if nameless := sum(not isinstance(row.get("step"), int) for row in rows):
         problems.append(f"{METRICS_FILE} lines without a step: {nameless}")
+    # For its problems only; `read_events` below gives the events.
     problems += read_json_lines(workdir / EVENTS_FILE)[1]
     facts = _read_json(workdir / "config.json", dict, problems)
     guards = _read_json(workdir / "guards.json", list, problems)

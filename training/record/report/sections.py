@@ -81,6 +81,7 @@ def goodput_bar(run: RunRecord) -> str:
     for key, label, color in BUCKETS:
         seconds = run.goodput[key]
         share = seconds / run.goodput["wall"]
+        # It would read 0.0 %.
         if share < 5e-4:
             continue
         bar.append(f'<i style="width:{100 * share:.2f}%;background:{color}"></i>')
@@ -122,6 +123,7 @@ def problems(run: RunRecord) -> str:
     """Files and lines that could not be read."""
     if not run.problems:
         return ""
+    # A dict keeps each problem once, in order.
     items = "".join(f"<p>{html.escape(problem)}.</p>" for problem in dict.fromkeys(run.problems))
     return f'<div class="left">Left out of this page:{items}</div>'
 

@@ -1,5 +1,6 @@
 """The look of the page: one style sheet for light and dark, one small script for hover values."""
 
+# `--c0` to `--c7` are what `Series.color` counts.
 CSS = (
     """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1c1f23;--soft:#6a7078;--line:#e4e5e3;
@@ -101,6 +102,7 @@ pre{white-space:pre-wrap;font-size:12.5px;margin:0;padding:12px 14px}
 """
 )
 
+# `data-chart` is from `chart._hover_data`: its frame maps between steps and units of the SVG.
 SCRIPT = """
 for(const chart of document.querySelectorAll('.chart')){
 const data=JSON.parse(chart.dataset.chart),[low,high,start,end,width]=data.frame;

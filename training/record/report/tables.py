@@ -48,6 +48,7 @@ def evaluation_table(run: RunRecord) -> str:
     """First, last, lowest and highest value of every evaluation metric."""
     rows = []
     for name, (steps, values) in run.curves.items():
+        # `nanargmin` raises where every value is NaN.
         if not name.startswith("eval/") or not np.isfinite(values).any():
             continue
         low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
@@ -98,4 +99,5 @@ def recordings(run: RunRecord) -> str:
 
 
 def _is_number(value: Any) -> bool:
+    # An empty cell does not make a column of numbers one of text; a bool is an int to Python.
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

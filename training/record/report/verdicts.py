@@ -60,6 +60,7 @@ def _symbol_and_name(guard: dict[str, Any]) -> str:
 
 def outcome(guard: dict[str, Any]) -> str:
     """`passed`, `warned` (the run went on), `failed`, or `never ran` (checked zero times)."""
+    # A guard that is only declared stands in the book as passed, with no checks.
     if guard.get("passed") is None or guard.get("checked", 1) in (0, False, None):
         return "never ran"
     if guard["passed"]:
