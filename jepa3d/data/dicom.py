@@ -98,8 +98,8 @@ def _volume_of(
     # Sorting copies the whole volume, so it is done only where it changes something.
     if not np.array_equal(order, np.arange(len(order))):
         stored = stored[order]
-    slopes = _rescale_per_frame(dataset, len(stored))
-    values = _equalise_rescale(stored, slopes[order])
+    slopes = _rescale_per_frame(dataset, len(stored))[order]
+    values = _equalize_rescale(stored, slopes)
     pixels = _display(values, dataset, slopes, notes)
     check_content(pixels, minimum_frames)
     metadata = _metadata(dataset, path, protocol) | notes
@@ -140,7 +140,7 @@ def read_series(paths: list[Path], minimum_frames: int) -> Volume:
     notes: dict[str, Any] = {"frame_order": decided_by, "files": len(paths)}
     stored = np.stack([slices[index][1] for index in order])
     slopes = np.concatenate([slices[index][2] for index in order])
-    pixels = _display(_equalise_rescale(stored, slopes), dataset, slopes, notes)
+    pixels = _display(_equalize_rescale(stored, slopes), dataset, slopes, notes)
     check_content(pixels, minimum_frames)
     metadata = _metadata(dataset, paths[0], protocol) | notes
     spacing, sources = volume_spacing(geometry, metadata["scanner"], protocol, pixels.shape)
@@ -199,7 +199,7 @@ def _rescale_per_frame(dataset: Dataset, frames: int) -> np.ndarray:
     return table
 
 
-def _equalise_rescale(stored: np.ndarray, rescale: np.ndarray) -> np.ndarray:
+def _equalize_rescale(stored: np.ndarray, rescale: np.ndarray) -> np.ndarray:
     """Brings frames with rescales of their own onto the scale of the first frame.
 
     A rescale common to all frames leaves the words untouched: it is affine, and display values

@@ -28,7 +28,6 @@ _TYPES = {
 _NAMES = {"i1": "char", "u1": "uchar", "i4": "int", "u4": "uint", "f4": "float", "f8": "double"}
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "<"}
 _LONGEST_HEADER = 1 << 20  # bytes: without an end a file of gigabytes would be searched for it
-_DIGITS = re.compile("[0-9]{1,18}")
 _END = re.compile(rb"^end_header[ \t]*\r?\n", re.MULTILINE)  # a comment may hold the word
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-SMALLEST_SQUARE = 1e-30  # shorter vectors (1e-15) have no direction and count as zero
+# Shorter vectors (1e-12) have no direction and count as zero. The derivative of the root holds the
+# power -1.5 of the square, 1e36 here: much shorter ones would leave float32.
+SMALLEST_SQUARE = 1e-24
 
 
 def unit_vectors(vectors: jax.Array) -> jax.Array:

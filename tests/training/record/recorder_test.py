@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from training.errors import CheckpointError, InputError
+from training.errors import InputError
 from training.record.recorder import Evidence, Recorder, is_recorded, read_recording, recorded_steps
 
 
@@ -64,26 +64,6 @@ def test_the_step_before_the_newest_is_still_held_but_older_ones_are_not(tmp_pat
     older = read_recording(tmp_path, 1)
     assert older.batch == {} and older.record["batch"] is None
     assert len(older.record["batches"]) == 5
-
-
-def test_the_state_is_saved_by_the_callback_in_the_folder(tmp_path):
-    def save(path):
-        path.mkdir()
-        (path / "leaf").write_text("1")
-
-    folder = Recorder(tmp_path, 1).trip(2, "share-cap", "too much", Evidence(), {}, save)
-    assert (folder / "state" / "leaf").exists()
-    assert read_recording(tmp_path, 2).record["state"]["kind"] == "saved in this folder"
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), CheckpointError("no space")])
-def test_a_failed_save_falls_back_to_the_earlier_checkpoint_and_says_so(tmp_path, error):
-    def save(path):
-        raise error
-
-    Recorder(tmp_path, 1).trip(2, "x", "y", Evidence(checkpoint="checkpoints/1"), {}, save)
-    state = read_recording(tmp_path, 2).record["state"]
-    assert state["path"] == "checkpoints/1" and str(error) in state["problem"]
 
 
 def test_the_number_of_recordings_is_limited_and_said(tmp_path):
