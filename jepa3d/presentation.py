@@ -6,4 +6,4 @@ TITLES = {
     "rankme": ("RankMe", "effective rank"),
     "rankme_centered": ("RankMe, centered", "effective rank"),
 }
-SPELLINGS = {"knn": "kNN"}
+SPELLINGS = {"knn": "kNN", "rankme": "RankMe"}

@@ -9,7 +9,7 @@ TITLES = {
     "grad_norm_data": ("Gradient norm of the data terms", "before clipping"),
     "grad_norm_regularizer": ("Gradient norm of the regularizers", "before clipping"),
 }
-SPELLINGS = {"ssim": "SSIM", "dssim": "D-SSIM", "lpips": "LPIPS", "l1": "L1"}
+SPELLINGS = {"psnr": "PSNR", "ssim": "SSIM", "dssim": "D-SSIM", "lpips": "LPIPS", "l1": "L1"}
 OPTIMIZATION = ("grad_norm_data", "grad_norm_regularizer")
 
 _DATA_NORMS = "train/grad_norm_data/"
