@@ -339,9 +339,9 @@ class SplatTask(
     def _start_guards(
         self, state: TrainState, batch: Batch, resident: dict[str, jax.Array]
     ) -> list[Verdict]:
+        _ = self.lpips  # a metric that cannot be computed is refused before training
         # Not where the task is made: a step may be compiled for devices that are elsewhere.
         check_backend(self.config.render.backend, min(state.step.devices(), key=lambda d: d.id))
-        _ = self.lpips  # a metric that cannot be computed is refused before training
         return start_checks.run(self, state, batch, resident)
 
     def evaluate(self, state: TrainState, source: Source, layout: Layout) -> Evaluation:
