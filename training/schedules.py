@@ -46,9 +46,9 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
     first, final = config.warmup_start, config.final_fraction
 
     def factor(xp: Any, t: Any) -> Any:
-        # The last of T updates is number T - 1, and has the final rate.
+        # The last of T updates is number T - 1, and has the final rate; so has every later one.
         t = xp.minimum(t, total_updates - 1)
-        progress = xp.clip((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0, 1.0)
+        progress = xp.maximum((t - warmup) / max(total_updates - 1 - warmup, 1), 0.0)
         if config.kind == "constant":
             return xp.ones_like(progress)
         if config.kind in ("exponential", "warmup_exponential"):

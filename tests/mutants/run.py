@@ -24,7 +24,8 @@ from tests.mutants.fault import Fault, ListError
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT_SECONDS = 600
 PASSED, FAILED = 0, 1  # exit codes of pytest; all others mean that it could not run the tests
-FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+# A captured log may have lines that begin with ERROR, too.
+FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 HANGS = "hangs"
 
 
