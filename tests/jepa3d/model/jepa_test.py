@@ -125,6 +125,28 @@ def test_every_mask_set_has_a_mask_token_of_its_own(new_key):
     assert np.abs(np.asarray(first - second)).max() > 1e-3 * np.abs(np.asarray(first)).max()
 
 
+def test_targets_are_the_features_at_the_hidden_positions():
+    prediction = PREDICT(CONFIG, *example(CONFIG))
+    whole = np.asarray(prediction.target_BxNxD)
+    for one, (_, target_ids) in zip(prediction.sets, example(CONFIG)[3]):
+        expected = np.take_along_axis(whole, np.asarray(target_ids)[:, :, None], axis=1)
+        np.testing.assert_array_equal(one.target_BxTxD, expected)
+
+
+def test_a_prediction_depends_on_the_position_that_is_asked_for(new_key):
+    params, _, _, masks = example(CONFIG)
+    context_ids, target_ids = masks[0]
+    context = jax.random.normal(new_key(), (*context_ids.shape, CONFIG.feature_dim))
+    run = jax.jit(predict_targets, static_argnums=(0, 5))
+    there, elsewhere = (
+        np.asarray(run(CONFIG, params["predictor"], context, context_ids, ids, 0)[0])
+        for ids in (target_ids, target_ids[:, ::-1])
+    )
+    # The same questions in another order: the same answers in that order, and no others.
+    np.testing.assert_allclose(elsewhere[:, ::-1], there, atol=1e-5)
+    assert np.abs(elsewhere - there).max() > 1e-3 * np.abs(there).max()
+
+
 def test_targets_have_mean_zero_and_variance_one_per_token_and_level(new_key):
     features = 3.0 + 2.0 * jax.random.normal(new_key(), (2, 5, 96))
     target = np.array(normalize_targets(features, 2)).reshape(2, 5, 2, 48)
