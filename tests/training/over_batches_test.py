@@ -152,7 +152,7 @@ def test_an_unreadable_example_ends_the_evaluation_with_its_sentence_and_no_read
     before = reader_threads()
     with pytest.raises(InputError, match=r"13\.jpg is cut off"):
         sweep(Watched(40, broken=13), 8, layout_of())
-    assert happens(lambda: reader_threads() == before)
+    assert happens(lambda: reader_threads() <= before)
 
 
 def test_a_stop_ends_the_evaluation_between_batches(monkeypatch):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.readers import Augmenting, Slow, reader_threads
+from tests.training.readers import Augmenting, Slow, happens, reader_threads
 from tests.training.toy import ToySource
 from training import distributed
 from training.config import LoaderConfig, MeshConfig
@@ -216,7 +216,8 @@ def test_closing_in_the_middle_is_prompt_and_leaves_nothing_behind(processes):
     stream.close()
     # Those that have begun, 0.5 s; all that were asked for would take 3 s.
     assert time.monotonic() - start < 1.5
-    assert reader_threads() == threads
+    # Nobody waits for a thread that has begun an example; it ends with it.
+    assert happens(lambda: reader_threads() <= threads)
 
 
 def test_closing_waits_for_no_example_where_the_run_is_to_stop(monkeypatch):
