@@ -152,22 +152,37 @@ class LossConfig:
 class PrepareSettings:
     """How volumes become records. A folder is prepared with one of these and keeps it."""
 
-    mode: str = "window"  # "window": fixed physical box; "resize": whole field onto the grid
-    shape: tuple[int, int, int] = (64, 384, 384)  # voxels [D, H, W]; each divisible by `patch`
-    patch: tuple[int, int, int] = (4, 16, 16)  # voxels of one token
-    window_mm: tuple[float, float, float] = (6.0, 1.92, 6.0)  # slow scan, depth, fast scan
-    minimum_frames: int = 5  # fewer B-scans are no volume
-    minimum_valid_fraction: float = 0.0  # of the grid that the scan must cover, 0..1
-    corrupt_fraction: float = 0.15  # share of broken frames that is interpolated over, 0..1
+    # "window": fixed physical box; "resize": whole field onto the grid.
+    mode: str = setting("window", choices=("window", "resize"))
+    # Voxels [D, H, W]; each divisible by `patch`.
+    shape: tuple[int, int, int] = setting((64, 384, 384), least=1, most=8192)
+    patch: tuple[int, int, int] = setting((4, 16, 16), least=1, most=1024)  # voxels of one token
+    # Slow scan, depth, fast scan.
+    window_mm: tuple[float, float, float] = setting((6.0, 1.92, 6.0), above=0, most=1000)
+    minimum_frames: int = setting(5, least=1)  # fewer B-scans are no volume
+    # Of the grid that the scan must cover.
+    minimum_valid_fraction: float = setting(0.0, least=0, most=1)
+    # Share of broken frames that is interpolated over.
+    corrupt_fraction: float = setting(0.15, least=0, below=1)
     flip_left_eyes: bool = False  # mirror left eyes, so that temporal is on one side
-    image_spacing_mm: tuple[float, float, float] | None = None  # for images and plain arrays
+    # For images and plain arrays, which do not say.
+    image_spacing_mm: tuple[float, float, float] | None = setting(None, above=0, most=1000)
     participant_pattern: str = ""  # regular expression over the path; group 1 is the participant
-    eval_fraction: float = 0.1  # of the participants without a recommended split, 0..1
+    # Of the participants without a recommended split.
+    eval_fraction: float = setting(0.1, least=0, below=1)
     split_seed: int = 0
-    minimum_ok_fraction: float = 0.5  # floor of ok / (ok + faults) for each named scanner, 0..1
-    records_per_shard: int = 32
-    workers: int = 2  # processes; 0 converts in this process
-    seconds_per_volume: int = 600  # a decoder that takes longer is taken for hung (workers > 0)
+    # Floor of ok / (ok + faults) for each named scanner.
+    minimum_ok_fraction: float = setting(0.5, least=0, most=1)
+    records_per_shard: int = setting(32, least=1, most=1_000_000)
+    workers: int = setting(2, least=0, most=1024)  # processes; 0 converts in this process
+    # A decoder that takes longer is taken for hung (workers > 0).
+    seconds_per_volume: int = setting(600, least=1)
+
+    def __post_init__(self):
+        if any(part < 1 or size % part for size, part in zip(self.shape, self.patch)):
+            raise ConfigError(
+                f"shape {self.shape} must be three sizes divisible by the patch {self.patch}"
+            )
 
     @property
     def record_fields(self) -> dict:

@@ -273,17 +273,16 @@ class Run(OpenRun):
 
     def _refresh(self, chunk: Chunk) -> None:
         """Rewrites the state before the updates of a call."""
-        task = self.program.task
         # The first of the call: the plan cuts calls so that a refresh is due before no other.
         batch = {name: array[0] for name, array in chunk.device.items()}
         self.state, row = self.program.refresh(self.state, batch)
-        if getattr(task, "refresh_changes_loss", True):
+        if self.program.refresh_changes_loss:
             restart_scales(self.watches)
         self.ledger.append({"step": float(self.step), **row})
         self.writer.write(self.step, row)
         if self.main:
             write_table(self.workdir, "ledger", ledger_table(self.ledger))
-        for verdict in task.guards().refresh(self.ledger):
+        for verdict in self.program.task.guards().refresh(self.ledger):
             self.book.require(verdict, LOG)
         grow(self, row)
 

@@ -78,6 +78,7 @@ class Program:
         )
         self._steps: dict[tuple[int, Hashable], Callable] = {}
         self._metric_names: dict[tuple[int, Hashable], list[str]] = {}
+        self._term_gradients: dict[Hashable, Callable] = {}
 
     @property
     def config(self) -> TrainConfig:
@@ -87,6 +88,11 @@ class Program:
     def total_updates(self) -> int:
         """The horizon of schedules and of the run."""
         return self.plan.total
+
+    @property
+    def refresh_changes_loss(self) -> bool:
+        """Whether the loss after a refresh is another one than before."""
+        return isinstance(self.task, Refreshable) and self.task.refresh_changes_loss
 
     def _build_optimizer(self) -> Optimizer:
         # The key is made inside of the trace: outside it would be computed on the mesh.
@@ -216,10 +222,6 @@ class Program:
             return self._compile(updates, variant).lower(
                 self.abstract_state, batches, self.abstract_resident
             )
-
-    @cached_property
-    def _term_gradients(self) -> dict[Hashable, Callable]:
-        return {}
 
     def term_gradients(
         self, state: TrainState, batch: Batch, variant: Hashable = None

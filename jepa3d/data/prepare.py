@@ -38,9 +38,10 @@ from jepa3d.data.splits import assign_splits, split_score
 from jepa3d.data.volume import SkipReason
 from jepa3d.data.workers import run_all
 from training import storage
-from training.errors import ConfigError, InputError
+from training.errors import InputError
 from training.line_file import LineFile
 from training.storage import PathLike
+from training.typed import build, shallow
 
 Progress = Callable[[int, int, Row], None]
 Shard = tuple[str, int]
@@ -71,9 +72,10 @@ def prepare(
 
     Raises:
       InputError: missing or empty input, output that cannot be written or has other settings.
-      ConfigError: settings that contradict each other.
+      ConfigError: settings outside their limits, or that contradict each other.
     """
-    check_settings(settings)
+    # Whoever made them in code has not had their limits checked.
+    settings = build(PrepareSettings, shallow(settings), "prepare")
     root, output = Path(input_dir).resolve(), storage.absolute(output_dir)
     with storage.explained(output, "give the same command again: it goes on where it was"):
         return _prepare(root, output, settings, progress)
@@ -131,32 +133,6 @@ def _to_move(inventory: Inventory, rows: list[Row], settings: PrepareSettings) -
     if free and settings.eval_fraction > 0 and len(kept) > 1 and "eval" not in kept.values():
         return {free[0]: "eval"}
     return {}
-
-
-def check_settings(settings: PrepareSettings) -> None:
-    """Refuses settings that contradict each other.
-
-    Raises:
-      ConfigError: in one sentence.
-    """
-    if settings.mode not in ("window", "resize"):
-        raise ConfigError(f"mode is {settings.mode!r}; it must be window or resize")
-    if len(settings.shape) != 3 or any(
-        size <= 0 or size % part for size, part in zip(settings.shape, settings.patch)
-    ):
-        raise ConfigError(
-            f"shape {settings.shape} must be three sizes divisible by the patch {settings.patch}"
-        )
-    if min(settings.window_mm) <= 0:
-        raise ConfigError(f"window_mm {settings.window_mm} must be positive")
-    if not 0 <= settings.eval_fraction < 1:
-        raise ConfigError(f"eval_fraction {settings.eval_fraction} must be in [0, 1)")
-    if not 0 <= settings.corrupt_fraction < 1:
-        raise ConfigError(f"corrupt_fraction {settings.corrupt_fraction} must be in [0, 1)")
-    if settings.records_per_shard < 1 or settings.workers < 0 or settings.minimum_frames < 1:
-        raise ConfigError(
-            "records_per_shard and minimum_frames must be 1 or more, workers 0 or more"
-        )
 
 
 def _open_output(output: epath.Path, settings: PrepareSettings) -> None:

@@ -29,7 +29,9 @@ from training.mesh import Layout, make_mesh
 from training.optimizer import FROZEN, label_by_rules
 from training.plan import make_plan
 from training.record.metrics import read_metrics
+from training.replay import replay
 from training.source import Sources
+from training.verdict import Description, Evaluation, Verdict
 
 CONFIG = TrainConfig(
     "toy",
@@ -219,13 +221,9 @@ class VariedTask(ToyTask, Varied):
         return LossOutput({"error": total}, None, {"width": width})
 
     def evaluate(self, state, source, layout):
-        from training.verdict import Evaluation
-
         return Evaluation({"norm": float(jnp.sum(state.params["dense"]["kernel"] ** 2))})
 
     def describe(self):
-        from training.verdict import Description
-
         keys = {"x": ((self.width,), "float32"), "y": ((), "float32")}
         return Description({"dense": 8}, 16.0, keys)
 
@@ -301,3 +299,22 @@ def test_a_run_shows_the_sizes_of_its_mesh_not_of_the_process(tmp_path):
         run = Run(ToyTask(config), tmp_path, layout, (), ())
         assert functools.reduce(int.__mul__, layout.mesh.devices.shape) == 1
         run.close("stopped", "test")
+
+
+def test_a_recorded_step_is_replayed_in_its_own_shape(tmp_path, monkeypatch):
+    """Step 3 has 8 values, step 2 has 4; both are recorded, since every loss is called a spike."""
+    config = dataclasses.replace(CONFIG, total=Duration(updates=9))
+    monkeypatch.setattr(LossSpike, "check", always_spiking)
+    assert fit(VariedTask(config), tmp_path) == "done"
+    monkeypatch.setattr("training.replay.read_config", lambda workdir: config)
+    monkeypatch.setattr("training.replay.make_task", VariedTask)
+    logged = {row["step"]: row for row in read_metrics(tmp_path) if "train/loss" in row}
+    for step, width in ((2, 4.0), (3, 8.0)):
+        row = replay(tmp_path, step, lambda sentence: None)
+        assert row["width"] == width
+        # The same program on one device: 16 terms added in the same order.
+        np.testing.assert_allclose(row["loss"], logged[step]["train/loss"], rtol=1e-6)
+
+
+def always_spiking(watch, step, metrics):
+    return Verdict("loss-spike", False, f"step {step}", warning=True)

@@ -290,3 +290,24 @@ def test_small_sets_still_get_an_eval_participant():
         splits = assign_splits({"a": True, "b": True, "c": False}, {}, {}, 0.1, seed)
         assert "eval" in splits.values()
         assert "train" in (splits["a"], splits["b"]) or splits["c"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"mode": "crop"}, "prepare.mode = 'crop' must be window or resize"),
+        ({"patch": (0, 8, 8)}, "divisible by the patch"),
+        ({"patch": (5, 16, 16)}, "divisible by the patch"),
+        ({"window_mm": (6.0, 0.0, 6.0)}, "above 0"),
+        ({"window_mm": (6.0, float("nan"), 6.0)}, "finite"),
+        ({"eval_fraction": 1.0}, "prepare.eval_fraction = 1"),
+        ({"corrupt_fraction": -0.1}, "prepare.corrupt_fraction"),
+        ({"records_per_shard": 0}, "prepare.records_per_shard = 0"),
+        ({"workers": 10**9}, "prepare.workers"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_made(tmp_path, changes, sentence):
+    with pytest.raises(ConfigError) as caught:
+        prepare(tmp_path, tmp_path / "records", dataclasses.replace(SMALL, **changes))
+    assert sentence in str(caught.value)
+    assert not (tmp_path / "records").exists()
