@@ -8,12 +8,10 @@ command runs, so that a command line is parsed in a moment.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from training import storage
-from training.errors import InputError
+from training.record.run_folder import saved_config
 from training.registry import system_module, systems_with
 
 
@@ -67,7 +65,8 @@ def add_arguments_of_run(
     if workdir is None:
         parser.epilog = arguments_of_all(command)
         return
-    system = system_of_run(workdir)
+    # As text: a config that this version refuses is refused by the command, not by its parser.
+    system = str(saved_config(workdir)["system"])
     module = system_module(system, command)
     module.add_arguments(parser)
     parser.set_defaults(system=system)
@@ -81,23 +80,6 @@ def named_workdir(argv: Sequence[str]) -> str | None:
         return first.parse_known_args(list(argv))[0].workdir
     except argparse.ArgumentError:  # --workdir without a value: the whole parser says it
         return None
-
-
-def system_of_run(workdir: str) -> str:
-    """The system in `config.json`, read without building the config.
-
-    Raises:
-      InputError: there is no readable `config.json` with a system in it.
-    """
-    path = storage.as_path(workdir) / "config.json"
-    try:
-        with storage.explained(workdir, "give the same command again"):
-            return str(json.loads(storage.read_text(path))["config"]["system"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read, so {workdir} is not the work folder of a run; "
-            "pass the --workdir of a training run"
-        ) from error
 
 
 def arguments_of_all(command: str) -> str:

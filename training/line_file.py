@@ -46,6 +46,19 @@ class LineFile(Protocol):
         ...
 
 
+class Nowhere:
+    """A file for processes that have nothing to write."""
+
+    def write(self, line: str) -> None:
+        del line
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def open_lines(path: PathLike, clock: Callable[[], float] = time.monotonic) -> LineFile:
     """Opens a file for appending lines; made, with its folder, if missing.
 

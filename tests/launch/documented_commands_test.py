@@ -72,7 +72,7 @@ def assert_parses_for_a_system(words: list[str], where: str) -> None:
     """The line fits runs of at least one system; which, a line does not say."""
     for system in systems_with(words[0]):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(system_commands, "system_of_run", lambda workdir, s=system: s)
+            patch.setattr(system_commands, "saved_config", lambda workdir, s=system: {"system": s})
             try:
                 split_overrides(build_parser(words[0], words[1:]), words[1:])
                 return

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from launch import cli, system_commands
+from launch import cli
 from tests.conftest import REPOSITORY
 from training import registry
 from training.errors import ConfigError, InputError
@@ -136,8 +136,10 @@ def test_a_folder_without_a_run_is_named(command, tmp_path, capsys):
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": {}}', '{"config": 3}'])
 def test_a_damaged_config_of_a_run_is_one_sentence(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(InputError, match="is not the work folder of a run"):
-        system_commands.system_of_run(str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"is not the work folder of a run|config of a run; restore"
+    ):
+        cli.build_parser("export", ["--workdir", str(tmp_path)])
 
 
 def test_a_work_folder_without_its_value_is_left_to_the_parser(capsys):

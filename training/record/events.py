@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from training import line_file, storage
-from training.line_file import LineFile
+from training.line_file import LineFile, Nowhere
 from training.record.metrics import encode_json, read_json_lines
 from training.storage import PathLike
 
@@ -41,7 +41,7 @@ class EventLog:
         """`started` is when the process began, by the clock: initialization is counted from it."""
         self._clock = clock
         self._started = clock() if started is None else started
-        self._file: LineFile | None = None
+        self._file: LineFile = Nowhere()
         if main:
             self._file = line_file.open_lines(storage.as_path(workdir) / EVENTS_FILE)
 
@@ -75,18 +75,14 @@ class EventLog:
 
     def flush(self) -> None:
         """Returns once every event is in the file; in a bucket it is written with a delay."""
-        if self._file is not None:
-            self._file.flush()
+        self._file.flush()
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
 
     def _write(self, event: str, step: int, when: float, **facts: Any) -> None:
-        if self._file is not None:
-            row = {"event": event, "time": round(when, 3), "step": int(step), **facts}
-            self._file.write(encode_json(row))
+        row = {"event": event, "time": round(when, 3), "step": int(step), **facts}
+        self._file.write(encode_json(row))
 
 
 def read_events(workdir: PathLike) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from PIL import Image
 from training import line_file, storage
 from training.config import LogConfig
 from training.errors import ConfigError
-from training.line_file import LineFile
+from training.line_file import LineFile, Nowhere
 from training.storage import PathLike
 
 METRICS_FILE = "metrics.jsonl"
@@ -78,7 +78,7 @@ class MetricWriter:
         self.workdir = storage.as_path(workdir)
         self.dropped_lines = 0
         self._main = main
-        self._file: LineFile | None = None
+        self._file: LineFile = Nowhere()
         self._mirrors: list[Mirror] = []
         self._last_step = -1
         if not main:
@@ -102,7 +102,7 @@ class MetricWriter:
         Raises:
           ValueError: `step` is smaller than the step of an earlier line.
         """
-        if self._file is None:
+        if not self._main:
             return
         if step < self._last_step:
             raise ValueError(f"metrics of step {step} come after those of step {self._last_step}")
@@ -118,14 +118,11 @@ class MetricWriter:
 
     def flush(self) -> None:
         """Returns once every line is in `metrics.jsonl`."""
-        if self._file is not None:
-            self._file.flush()
+        self._file.flush()
 
     def close(self) -> None:
         """Flushes and closes everything; the writer must not be used afterwards."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
         self._each_mirror(lambda mirror: mirror.close())
         self._mirrors = []
 

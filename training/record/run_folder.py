@@ -153,9 +153,10 @@ def saved_config(workdir: PathLike) -> dict[str, Any]:
             f"{path} cannot be read, so {workdir} is not the work folder of a run; "
             "pass the --workdir of a training run"
         ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+    config = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(config, dict) or "system" not in config:
         raise InputError(f"{path} does not hold the config of a run; restore it")
-    return content["config"]
+    return config
 
 
 def mark(workdir: PathLike, marker: str | None, step: int) -> None:
