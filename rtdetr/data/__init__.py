@@ -1,0 +1,1 @@
+"""Images and their objects: from files of others to batches."""
