@@ -92,11 +92,20 @@ class ScheduleConfig:
     final_fraction: float = setting(0.1, least=0, most=1)
     # Of the updates after the warm-up; warmup_stable_decay only. Not 0: it is a divisor.
     decay_fraction: float = setting(0.2, least=1e-6, most=1)
+    # Its shape, and the part of the same updates at the very end that has the final rate already.
+    decay_shape: str = setting("linear", choices=("linear", "cosine"))
+    tail_fraction: float = setting(0.0, least=0, below=1)
     # Instead of the fraction; at most half of the run counts.
     warmup_updates: int | None = setting(None, least=1)
     warmup_start: float = setting(0.0, least=0, most=1)  # of the base learning rate, at update 0
+    warmup_power: float = setting(1.0, least=0.5, most=4)  # 1: a line; 2: rises as the square
 
     def __post_init__(self):
+        if self.tail_fraction and self.tail_fraction >= self.decay_fraction:
+            raise ConfigError(
+                f"schedule.tail_fraction = {self.tail_fraction} leaves nothing of decay_fraction = "
+                f"{self.decay_fraction} to fall in; lower it"
+            )
         if self.kind.endswith("exponential") and self.final_fraction == 0.0:
             raise ConfigError(
                 "schedule.final_fraction = 0 cannot be reached by an exponential; "

@@ -40,7 +40,7 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
 
     With warm-up w and horizon T, update t has (t + 1) / w of the base while t < w, so that the
     first update already learns (or, from `warmup_start` s > 0, the line from s at update 0 to 1 at
-    update w); afterwards the kind's own decay, which is clamped at T.
+    update w), raised to `warmup_power`; afterwards the kind's own decay, which is clamped at T.
     """
     warmup = warmup_updates(config, total_updates)
     first, final = config.warmup_start, config.final_fraction
@@ -55,8 +55,10 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
             return xp.exp(math.log(final) * progress)
         if config.kind == "warmup_cosine":
             return final + (1 - final) * 0.5 * (1 + xp.cos(math.pi * progress))
-        start = 1 - config.decay_fraction
-        decay = xp.clip((progress - start) / config.decay_fraction, 0.0, 1.0)
+        start, length = 1 - config.decay_fraction, config.decay_fraction - config.tail_fraction
+        decay = xp.clip((progress - start) / length, 0.0, 1.0)
+        if config.decay_shape == "cosine":
+            decay = 0.5 * (1 - xp.cos(math.pi * decay))
         return 1 - (1 - final) * decay
 
     def schedule(applied: Any) -> Any:
@@ -64,7 +66,8 @@ def make_schedule(config: ScheduleConfig, base: float, total_updates: int) -> Sc
         xp = jnp if isinstance(applied, jax.Array) else np
         t = xp.asarray(applied, xp.float32)
         risen = (t if first else t + 1) / max(warmup, 1)
-        warm = xp.minimum(first + (1 - first) * risen, 1.0) if warmup else xp.ones_like(t)
+        risen = xp.minimum(risen, 1.0) ** config.warmup_power
+        warm = first + (1 - first) * risen if warmup else xp.ones_like(t)
         return xp.float32(base) * xp.where(t < warmup, warm, factor(xp, t))
 
     return schedule

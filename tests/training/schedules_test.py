@@ -26,6 +26,8 @@ configs = st.builds(
     warmup_fraction=st.floats(0.0, 1.0),
     final_fraction=st.floats(1e-3, 1.0),
     decay_fraction=st.floats(1e-6, 1.0),
+    decay_shape=st.sampled_from(["linear", "cosine"]),
+    warmup_power=st.sampled_from([1.0, 2.0]),
 )
 
 
@@ -90,6 +92,32 @@ def test_warm_up_in_updates_then_exponential_decay(total, peak):
     falling = np.exp(np.interp(t, [peak, total - 1], np.log([2e-3, 2e-5])))
     np.testing.assert_allclose(values_at(ours, t), np.where(t < peak, rising, falling), rtol=1e-4)
     assert float(ours(0)) == pytest.approx(2e-5) and float(ours(3 * total)) == pytest.approx(2e-5)
+
+
+def test_a_flat_cosine_has_a_quadratic_start_a_plateau_a_half_cosine_and_a_tail():
+    config = ScheduleConfig(
+        "warmup_stable_decay",
+        0.1,
+        final_fraction=0.5,
+        decay_fraction=0.5,
+        decay_shape="cosine",
+        tail_fraction=0.1,
+        warmup_power=2.0,
+    )
+    schedule = make_schedule(config, 1.0, 101)  # 11 updates of warm-up, then 90
+    points = [0, 4, 10, 11, 55, 74, 91, 100, 300]
+    # The decay runs over progress 0.5 ... 0.9 of (t - 11) / 89.
+    falling = (np.array([74, 91]) - 11) / 89
+    decay = np.clip((falling - 0.5) / 0.4, 0, 1)
+    expected = [(1 / 11) ** 2, (5 / 11) ** 2, 1, 1, 1]
+    expected += [*(1 - 0.5 * 0.5 * (1 - np.cos(np.pi * decay))), 0.5, 0.5]
+    # float32 rounds t / total and the cosine to 6e-8 each; progress is divided by 0.4.
+    np.testing.assert_allclose(values_at(schedule, points), expected, rtol=2e-6)
+
+
+def test_a_tail_that_leaves_no_room_for_the_decay_is_refused():
+    with pytest.raises(ConfigError, match="tail_fraction"):
+        ScheduleConfig("warmup_stable_decay", decay_fraction=0.2, tail_fraction=0.2)
 
 
 def test_warmup_stable_decay_follows_a_hand_table():
