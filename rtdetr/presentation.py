@@ -1,0 +1,10 @@
+"""How the metrics of RT-DETR are named in charts."""
+
+from __future__ import annotations
+
+TITLES = {
+    "AP": ("AP, IoU 0.50 to 0.95", ""),
+    "AP50": ("AP at IoU 0.50", ""),
+    "AP75": ("AP at IoU 0.75", ""),
+}
+SPELLINGS = {"l1": "L1", "giou": "GIoU", "iou": "IoU", "ap": "AP", "ar": "AR"}
