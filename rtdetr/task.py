@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 
 from rtdetr import evaluation, guards
 from rtdetr.boxes import cxcywh_norm
