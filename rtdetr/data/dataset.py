@@ -54,7 +54,8 @@ class Objects:
 class Dataset(Protocol):
     """One split of a data set. Safe to use from several threads, and to pickle."""
 
-    classes: ClassTable
+    @property
+    def classes(self) -> ClassTable: ...
 
     @property
     def fingerprint(self) -> str:
@@ -79,4 +80,11 @@ class Dataset(Protocol):
 
     def name(self, index: int) -> str:
         """File name at the source."""
+        ...
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of the image file in hexadecimal, known without reading the file.
+
+        Names and ids repeat between splits of different images; this tells a shared one.
+        """
         ...
