@@ -9,6 +9,7 @@ trained from `convert("RGB")`.
 from __future__ import annotations
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -20,6 +21,19 @@ from training.errors import InputError
 # OpenCV's besides would only take those cores from each other.
 cv2.setNumThreads(0)
 
+# What the decoders and Pillow's parsers raise for damaged bytes.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    cv2.error,
+    Image.DecompressionBombError,
+)
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
@@ -41,8 +55,7 @@ def decode(encoded: bytes, name: str) -> np.ndarray:
             if opened.format == "JPEG" and opened.mode in ("L", "RGB"):
                 return _decoded_jpeg(encoded, name)
             return _decoded_otherwise(opened, name)
-    # What Pillow raises for damaged files: OSError mostly, and errors of its parsers.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise _unreadable(name, str(error) or type(error).__name__) from error
 
 

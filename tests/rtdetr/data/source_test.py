@@ -86,7 +86,6 @@ def test_an_example_belongs_to_its_position_whoever_reads_it():
     assert len({example["image"][2] for example in alone.values()}) == 40
 
 
-@pytest.mark.slow
 def test_reader_processes_read_the_same_pixels():
     source = source_of()
     readers = Readers(source, workers=0, processes=1)
