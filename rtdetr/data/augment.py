@@ -79,7 +79,7 @@ def _alone(
     several = plan.mixing and generator.random() < config.mosaic
     if several:
         parts = [picture, *(partner(generator) for _ in range(PARTS - 1))]
-        picture = mosaic(parts, min(plan.canvas) // 2, generator, config.fill)
+        picture = mosaic(parts, plan.canvas, resize, generator, config.fill)
     window = whole(picture.size)
     if plan.strong:
         pixels = recolored(picture.pixels, draw_color(generator, config.color))

@@ -116,7 +116,7 @@ def placement(
     window = window or whole(image_size)
     source = window.clipped(image_size)
     rows, columns = window.size
-    content = canvas_size if resize == "squash" else _inscribed(window.size, canvas_size)
+    content = content_size(window.size, canvas_size, resize)
     y, x = content[0] / rows, content[1] / columns
     top, bottom = _span(source.top - window.top, source.bottom - window.top, y, content[0])
     left, right = _span(source.left - window.left, source.right - window.left, x, content[1])
@@ -124,8 +124,10 @@ def placement(
     return Placement(image_size, canvas_size, content, source, target, mirrored, upside_down)
 
 
-def _inscribed(size: Size, canvas: Size) -> Size:
-    """The largest size of the same aspect that fits, in whole px."""
+def content_size(size: Size, canvas: Size, resize: str) -> Size:
+    """How large something comes to lie: the canvas, or the largest size of its own aspect."""
+    if resize == "squash":
+        return canvas
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     height, width = (max(round(side * scale), 1) for side in size)
     return min(height, canvas[0]), min(width, canvas[1])

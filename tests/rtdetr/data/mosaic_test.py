@@ -43,23 +43,31 @@ def still(monkeypatch):
 
 
 def test_each_part_lies_in_its_quarter_with_the_same_shorter_side(still):
-    whole = mosaic(parts(), 60, np.random.default_rng(0), fill=9)
-    # 60 / 50 * 90 = 108 wide, 60 / 70 * 120 = 103 high.
-    assert whole.size == (2 * 103, 2 * 108)
-    assert whole.labels.tolist() == [0, 1, 2, 3]
+    # Shorter sides become 120 px; quarters are 206 high and 216 wide, then 120 each on the canvas.
+    whole = mosaic(parts(), (240, 240), "squash", np.random.default_rng(0), fill=9)
+    assert whole.size == (240, 240) and whole.labels.tolist() == [0, 1, 2, 3]
     for number, box in enumerate(whole.boxes.values):
         found = painted_extent(whole.pixels, COLORS[number])
         assert np.abs(found - box).max() <= 1.5
-        assert (box[0] >= 108) == (number % 2 == 1) and (box[1] >= 103) == (number >= 2)
-    assert (whole.pixels[-1, -1] == 9).all()  # beside the last part
-    assert (whole.pixels[:60, 108:] == 128).any()
+        assert (box[0] >= 120) == (number % 2 == 1) and (box[1] >= 120) == (number >= 2)
+    # Beside the upper right part, which is 216 × 120 of 216 × 206, and the lower right one.
+    for (top, bottom), (left, right) in (((73, 119), (121, 240)), ((121, 240), (190, 240))):
+        assert (whole.pixels[top:bottom, left:right] == 9).all()
+    assert (whole.pixels[:66, 122:130] == 128).all()
+
+
+def test_a_letterbox_keeps_the_aspect_of_the_four(still):
+    whole = mosaic(parts(), (240, 480), "letterbox", np.random.default_rng(0), fill=9)
+    assert whole.size == (240, round(240 / 412 * 432))
+    for number, box in enumerate(whole.boxes.values):
+        assert np.abs(painted_extent(whole.pixels, COLORS[number]) - box).max() <= 1.5
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_boxes_move_with_the_pixels(seed, monkeypatch):
     # Without a turn the box is the object's; with one it is the box around it.
     monkeypatch.setattr("rtdetr.data.mosaic.DEGREES", 0.0 if seed % 2 else 10.0)
-    whole = mosaic(parts(), 100, np.random.default_rng(seed), fill=0)
+    whole = mosaic(parts(), (200, 260), "squash", np.random.default_rng(seed), fill=0)
     assert len(whole.boxes) >= 2
     for label, box in zip(whole.labels, whole.boxes.values):
         found = painted_extent(whole.pixels, COLORS[label])
@@ -97,19 +105,19 @@ def test_a_moved_box_holds_all_moved_points_and_no_more(seed):
 
 def test_objects_outside_are_left_out_and_others_cut(monkeypatch):
     monkeypatch.setattr("rtdetr.data.mosaic.SCALES", (4.0, 4.0))
-    whole = mosaic(parts(), 60, np.random.default_rng(0), fill=0)
+    whole = mosaic(parts(), (128, 128), "squash", np.random.default_rng(0), fill=0)
     height, width = whole.size
     values = whole.boxes.values
     assert len(values) == len(whole.labels)
     assert (values >= 0).all() and (values <= (width, height, width, height)).all()
     assert (values[:, 2:] - values[:, :2] >= 1).all()
     monkeypatch.setattr("rtdetr.data.mosaic.SCALES", (60.0, 60.0))
-    assert len(mosaic(parts(), 60, np.random.default_rng(0), fill=0).boxes) < 4
+    assert len(mosaic(parts(), (128, 128), "squash", np.random.default_rng(0), fill=0).boxes) < 4
 
 
 def test_parts_without_objects_are_parts():
     empty = [Picture(p.pixels, p.boxes[:0], p.labels[:0]) for p in parts()]
-    whole = mosaic(empty, 60, np.random.default_rng(0), fill=0)
+    whole = mosaic(empty, (128, 128), "squash", np.random.default_rng(0), fill=0)
     assert whole.boxes.values.shape == (0, 4) and whole.labels.shape == (0,)
 
 
