@@ -34,7 +34,6 @@ _DAMAGED = (
     cv2.error,
     Image.DecompressionBombError,
 )
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
 def decode(encoded: bytes, name: str) -> np.ndarray:
@@ -60,13 +59,11 @@ def decode(encoded: bytes, name: str) -> np.ndarray:
 
 
 def _decoded_jpeg(encoded: bytes, name: str) -> np.ndarray:
-    # OpenCV paints what is missing of a file that was cut off gray and says nothing. The last scan
-    # must end; a thumbnail in the header has scans and ends of its own, before it.
-    if encoded.rfind(_END_OF_IMAGE) < encoded.rfind(_START_OF_SCAN):
-        raise _unreadable(name, "its end is missing")
+    # None where the data ends before the picture does. A loss in the middle of a file that has its
+    # end goes unseen: libjpeg paints gray over it, and neither OpenCV nor Pillow says so.
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
-        raise _unreadable(name, "it is damaged")
+        raise _unreadable(name, "it is damaged or was cut off")
     return pixels
 
 

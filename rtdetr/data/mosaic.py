@@ -38,7 +38,7 @@ def mosaic(
     whole = _assembled(scaled, quarter, fill)
     size = content_size(whole.size, canvas, resize)
     stretch = np.diag([size[1] / whole.size[1], size[0] / whole.size[0]])
-    return _warped(whole, stretch @ random_affine(whole.size, generator), size, fill)
+    return warped(whole, stretch @ random_affine(whole.size, generator), size, fill)
 
 
 def random_affine(size: Size, generator: np.random.Generator) -> np.ndarray:
@@ -79,7 +79,7 @@ def _assembled(parts: Sequence[Picture], quarter: Size, fill: int) -> Picture:
     return Picture(pixels, boxes, np.concatenate([part.labels for part in parts]))
 
 
-def _warped(picture: Picture, matrix_2x3: np.ndarray, size: Size, fill: int) -> Picture:
+def warped(picture: Picture, matrix_2x3: np.ndarray, size: Size, fill: int) -> Picture:
     """Mapped by edge coordinates to a size; a turned object gets the box around its turned box."""
     height, width = size
     # OpenCV counts from the center of the first pixel, boxes from its edge.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rtdetr.boxes import cxcywh_norm, xyxy_px
 from rtdetr.data.mixup import SHARE, mixed
-from rtdetr.data.mosaic import DEGREES, MOVED, SCALES, mosaic, moved_corners, random_affine
+from rtdetr.data.mosaic import DEGREES, MOVED, SCALES, mosaic, moved_corners, random_affine, warped
 from rtdetr.data.picture import Canvas, Picture
 from tests.rtdetr.data.memory_dataset import painted_extent
 
@@ -101,6 +101,22 @@ def test_a_moved_box_holds_all_moved_points_and_no_more(seed):
     scale = np.hypot(matrix[0, 0], matrix[1, 0])
     width = scale * (100 * np.cos(angle) + 50 * np.sin(angle))
     assert right - left == pytest.approx(width)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5, 4.0])
+def test_the_map_of_pixels_and_that_of_boxes_agree_below_a_pixel(scale):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[12:20, 26:36] = 255
+    box = xyxy_px(np.array([[26.0, 12, 36, 20]]), np.array([40, 60]))
+    one = Picture(pixels, box, np.array([0], np.int32))
+    matrix = np.array([[scale, 0, 3.3], [0, scale, 1.7]])
+    found = warped(one, matrix, (200, 270), fill=0)
+    weights = found.pixels[..., 0] / found.pixels.sum(dtype=float) * 3
+    rows, columns = np.mgrid[:200, :270] + 0.5
+    center = (weights * columns).sum(), (weights * rows).sum()
+    left, top, right, bottom = found.boxes.values[0]
+    # OpenCV knows 32 places between two pixels.
+    assert center == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=1.5 / 32 * 2)
 
 
 def test_objects_outside_are_left_out_and_others_cut(monkeypatch):
