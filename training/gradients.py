@@ -89,7 +89,8 @@ def objective(
         weights = {name: jax.lax.stop_gradient(t.weight) for name, t in output.terms.items()}
     value = jnp.zeros((), jnp.float32)
     for name, total in output.terms.items():
-        value += coefficients[name] * Total(total.sum, weights[name]).mean()
+        whole = task.loss_terms[name].bounded(Total(total.sum, weights[name]))
+        value += coefficients[name] * whole.mean()
     return value, output
 
 

@@ -41,12 +41,20 @@ class LossTerm:
       required: the run is stopped when the term is exactly constant or zero for long.
       window: applied updates [start, stop) in which the term is active; None is always.
       share_cap: largest share of the total loss that the term may take while it is active.
+      least_weight: what the term is divided by at least, where the whole batch weighs less.
     """
 
     coefficient: float | Coefficient = 1.0
     required: bool = True
     window: tuple[int, int] | None = None
     share_cap: float | None = None
+    least_weight: float = 0.0
+
+    def bounded(self, total: Total) -> Total:
+        """The total of a whole batch, with at least `least_weight`."""
+        if not self.least_weight:
+            return total
+        return Total(total.sum, jnp.maximum(total.weight, self.least_weight))
 
     def factor(self, applied: jax.Array, model_state: PyTree) -> jax.Array:
         """The coefficient at an update: zero outside the window, fp32."""

@@ -124,7 +124,8 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
     context = context_of(state, resident, settings.total)
     g = batch_gradients(task, optimizer, settings.accumulation, coefficients, state, context, batch)
     new, metrics = _apply(task, optimizer, settings, state, g)
-    values = {name: coefficients[name] * total.mean() for name, total in g.terms.items()}
+    totals = {name: task.loss_terms[name].bounded(total) for name, total in g.terms.items()}
+    values = {name: coefficients[name] * total.mean() for name, total in totals.items()}
     loss = sum(values.values(), jnp.zeros((), jnp.float32))
     magnitude = sum((jnp.abs(v) for v in values.values()), jnp.zeros((), jnp.float32))
 
@@ -153,7 +154,7 @@ def _one_update(task, optimizer, settings, state, batch, resident, held):
     )
     metrics |= {"loss": loss, "param_norm": global_norm(state.params)}
     # Without coefficients, so that a curve of a term does not show their schedule.
-    metrics |= {f"loss/{name}": total.mean() for name, total in g.terms.items()}
+    metrics |= {f"loss/{name}": total.mean() for name, total in totals.items()}
     # 1e-30: every term may be zero.
     metrics |= {f"share/{n}": jnp.abs(v) / (magnitude + 1e-30) for n, v in values.items()}
     metrics |= {name: total.mean() for name, total in g.metrics.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.step_test import host_batches, make_program, run
-from tests.training.toy import ToyTask
+from tests.training.toy import ToyTask, task_with
 from training.loss import LossTerm, Total
 
 
@@ -39,3 +39,19 @@ def test_model_state_goes_through_all_micro_batches(parts):
     """The toy task counts the examples that its model state has seen."""
     state, _ = run(make_program(accumulation=parts), host_batches(ToyTask(), 2))
     np.testing.assert_array_equal(state.model_state["seen"], 64)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_term_is_divided_by_its_least_weight_where_the_whole_batch_weighs_less(parts):
+    (batch,) = host_batches(ToyTask(), 1)
+    norms = {}
+    # Weights of 1e-3 sum to 0.03: the micro-batches are each far below the least weight, too.
+    for least, share in ((0.0, 1e-3), (1.0, 1e-3), (1.0, 1.0)):
+        task = task_with(loss_terms={"error": LossTerm(least_weight=least)})
+        program = make_program(task, accumulation=parts)
+        weighed = batch | {"w": np.full_like(batch["w"], share)}
+        norms[least, share] = run(program, [weighed])[1][0]
+    plain, least, heavy = norms.values()
+    for name in ("loss", "loss/error", "grad_norm"):
+        assert plain[name] == pytest.approx(heavy[name], rel=1e-5)
+        assert least[name] == pytest.approx(0.032 * plain[name], rel=1e-5)

@@ -1,0 +1,1 @@
+"""From predictions and objects to the terms of the loss."""
