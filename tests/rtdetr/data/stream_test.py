@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ BATCH, UPDATES = 4, 12
 LENIENT = LoaderConfig(workers=2, max_replaced_fraction=1.0)
 
 
-def stream_of(dataset, rows=range(BATCH), config=CONFIG, loader=LENIENT):
+def stream_of(dataset, rows: Sequence[int] = range(BATCH), config=CONFIG, loader=LENIENT):
     source = DetectionSource(dataset, config, 5, BATCH, UPDATES, augmented=True)
     return ExampleStream(source, 5, BATCH, np.array(rows), loader)
 
