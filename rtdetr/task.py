@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 
 from rtdetr import evaluation, guards
 from rtdetr.boxes import cxcywh_norm
@@ -28,7 +29,7 @@ from rtdetr.model.detector import detect, init
 from rtdetr.targets import Targets
 from training.capabilities import Augmented, Averaged, Guards, Varied
 from training.errors import ConfigError
-from training.loss import Batch, Context, LossOutput, LossTerm
+from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.optimizer import FROZEN, label_by_rules
 from training.schedules import longest_warmup
 from training.source import Sources
@@ -112,14 +113,22 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
                 f"weights were trained for {', '.join(self.classes.names[:8])}; evaluate on data "
                 "with the same classes"
             )
-        updates = self.config.total.resolve("total", self.config.batch_size, len(dataset))
+        config = self.config
         return DetectionSource(
-            dataset, data, self.config.seed, self.config.batch_size, updates, augmented
+            dataset, data, config.seed, config.batch_size, self._updates, augmented
         )
+
+    @cached_property
+    def _updates(self) -> int:
+        """Of the whole run: phases are fractions of it."""
+        examples = len(self._dataset(self.config.data.train_split))
+        return self.config.total.resolve("total", self.config.batch_size, examples)
 
     @cached_property
     def _sources(self) -> Sources:
         data = self.config.data
+        if self.augmented:  # the overfit test has a horizon of its own
+            check_warmup(self.config, self._updates)
         validation = self._source(data.eval_split, False)
         return Sources(
             self._source(data.train_split, self.augmented), {data.eval_split: validation}
@@ -171,6 +180,7 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
                 "content": ((2,), "int32"),
                 "boxes": ((objects, 4), "float32"),
                 "labels": ((objects,), "int32"),
+                "dropped": ((), "int32"),
             },
         )
 
@@ -199,7 +209,9 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
             denoising=queries,
         )
         found = criterion(output, targets, queries, config.loss)
-        return LossOutput(found.terms, statistics, jax.lax.stop_gradient(found.metrics))
+        dropped = batch["dropped"].astype(jnp.float32)
+        metrics = found.metrics | {"dropped": Total(dropped.sum(), jnp.float32(dropped.size))}
+        return LossOutput(found.terms, statistics, jax.lax.stop_gradient(metrics))
 
     def tables(self) -> dict[str, Table]:
         return tables_of(self.config.data.folder)

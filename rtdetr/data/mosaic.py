@@ -20,6 +20,7 @@ PARTS = 4
 DEGREES = 10.0  # turned by up to so much to either side
 MOVED = 0.1  # by up to this part of height and width, either way
 SCALES = (0.5, 1.5)
+LONGEST = 4  # shorter sides; a strip of 1 × 3000 px would else become a picture of gigabytes
 
 
 def mosaic(
@@ -54,8 +55,8 @@ def random_affine(size: Size, generator: np.random.Generator) -> np.ndarray:
 
 
 def _resized(picture: Picture, side: int) -> Picture:
-    """The picture with this shorter side."""
-    scale = side / min(picture.size)
+    """The picture with this shorter side, or a smaller one where it would become too long."""
+    scale = min(side / min(picture.size), LONGEST * side / max(picture.size))
     height, width = (max(round(length * scale), 1) for length in picture.size)
     factors = np.array([width / picture.size[1], height / picture.size[0]] * 2)
     boxes = xyxy_px(picture.boxes.values * factors, np.array([height, width]))

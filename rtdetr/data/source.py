@@ -22,6 +22,7 @@ from rtdetr.targets import NO_OBJECT
 from training.errors import InputError
 from training.source import Example
 
+_DRAWS_OF_A_PARTNER = 10  # then most of the data set must be unreadable
 _DRAW = 0  # keeps the draws of examples apart from those of sizes; see rtdetr.data.scales
 
 
@@ -69,7 +70,7 @@ class DetectionSource:
         """The example at a position of the stream, a pure function of data, seed and position.
 
         Raises:
-          InputError: as `source[index]`, of any image that goes into the example.
+          InputError: as `source[index]`.
         """
         if not self.augmented:
             return self[index]
@@ -114,6 +115,19 @@ class DetectionSource:
         return Picture(pixels, xyxy_px(corners, np.array(size)), objects.labels[single])
 
     def _partner(self, generator: np.random.Generator) -> Picture:
+        """Another picture. An unreadable one is not a fault of the example that it was drawn for.
+
+        It is counted once an epoch, where it is an example itself; counted here too, one damaged
+        file would seem to be several, and stop a run that may go on.
+        """
+        for _ in range(_DRAWS_OF_A_PARTNER - 1):
+            try:
+                return self._drawn(generator)
+            except InputError:
+                continue
+        return self._drawn(generator)
+
+    def _drawn(self, generator: np.random.Generator) -> Picture:
         return self.picture(int(generator.integers(len(self))))
 
     def _plan(self, update: int) -> Plan:

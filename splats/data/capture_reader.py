@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from splats.data.capture import FARTHEST, Capture, View
-from splats.data.colmap import find_model, read_model
+from splats.data.colmap import count_images, find_model, numbered_models, read_model
 from splats.data.transforms_json import read_blender, read_nerfstudio
 from training.errors import ConfigError, InputError
 
@@ -79,7 +79,16 @@ def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 
 def _from_colmap(folder: Path) -> Capture:
-    model = read_model(find_model(folder) or folder)
+    found = find_model(folder) or folder
+    model = read_model(found)
+    others = [other for other in numbered_models(found.parent) if other != found]
+    notes = ()
+    if others:
+        listed = ", ".join(f"{other.name} with {count_images(other)}" for other in others)
+        notes = (
+            f"the capture fell apart into {len(others) + 1} models: model {found.name} with "
+            f"{len(model.images)} images is used, not {listed}",
+        )
     # Sorted by name, not by number: splits go by name, and numbers change when COLMAP runs again.
     views = tuple(
         View(
@@ -89,7 +98,8 @@ def _from_colmap(folder: Path) -> Capture:
         )
         for image in sorted(model.images.values(), key=lambda image: image.name)
     )
-    return Capture("colmap", folder, views, model.points.positions, model.points.colors)
+    points = model.points
+    return Capture("colmap", folder, views, points.positions, points.colors, notes=notes)
 
 
 def without_outliers(capture: Capture) -> Capture:

@@ -16,12 +16,41 @@ from training.errors import InputError
 
 
 def find_model(scene: Path) -> Path | None:
-    """The folder of the sparse model that belongs to `scene`, or None."""
-    for relative in ("sparse/0", "sparse", "colmap/sparse/0", "."):
-        folder = scene / relative
-        if any((folder / f"cameras.{suffix}").is_file() for suffix in ("bin", "txt")):
-            return folder
-    return None
+    """The folder of the sparse model that belongs to `scene`, or None.
+
+    COLMAP numbers the models of a capture that fell apart: of several the one with most images is
+    taken, the lowest number of equals.
+    """
+    for parent in ("sparse", "colmap/sparse"):
+        models = numbered_models(scene / parent)
+        if models:
+            return max(models, key=lambda folder: (count_images(folder), -int(folder.name)))
+    return next((scene / path for path in ("sparse", ".") if _is_model(scene / path)), None)
+
+
+def numbered_models(parent: Path) -> list[Path]:
+    """The models `parent/0`, `parent/1`, …, in order."""
+    if not parent.is_dir():
+        return []
+    folders = [folder for folder in parent.iterdir() if folder.name.isdecimal()]
+    return sorted(filter(_is_model, folders), key=lambda folder: int(folder.name))
+
+
+def count_images(folder: Path) -> int:
+    """How many images a model has registered, without reading them all; 0 where none can be."""
+    binary, text = folder / "images.bin", folder / "images.txt"
+    if binary.is_file():
+        with binary.open("rb") as file:
+            return int.from_bytes(file.read(8), "little")
+    if not text.is_file():
+        return 0
+    with text.open(encoding="utf-8", errors="replace") as lines:
+        # Two lines an image, the second of which may be empty.
+        return sum(not line.startswith("#") for line in lines) // 2
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / f"cameras.{suffix}").is_file() for suffix in ("bin", "txt"))
 
 
 def read_model(folder: Path | str) -> ColmapModel:

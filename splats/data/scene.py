@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from splats.data import doubts
 from splats.data.capture import Capture
 from splats.data.capture_reader import read_capture
 from splats.data.images import SUFFIXES
@@ -102,12 +103,18 @@ def load_scene(
     if not files:
         raise InputError(
             f"None of the {len(capture.views)} images that {capture.folder} lists exists (first: "
-            f"{capture.views[0].name}); correct the 'images' folder name {images!r}."
+            f"{capture.views[0].name}); {_where_images_are(capture, images)}."
         )
     names = tuple(view.name for view in capture.views if view.name in files)
     chosen = make_split(names, split or SplitConfig(), capture.lists, missing)
     prepared = preparation.prepare_all(files)
-    report = _report(capture, images, prepared, missing)
+    seen = np.stack([v.world_to_camera for v in capture.views if v.name in files])
+    found = [
+        *doubts.of_masks(capture.folder / masks, preparation.masks_of_views(), len(files)),
+        *doubts.of_parallax(seen, capture.points),
+        *doubts.of_count(len(chosen.train)),
+    ]
+    report = _report(capture, images, prepared, missing, found)
     return _assemble(capture, names, prepared, chosen, report, normalize)
 
 
@@ -183,15 +190,27 @@ def _digest(arrays: dict[str, np.ndarray | None], names: tuple[str, ...], split:
     return digest.hexdigest()
 
 
+def _where_images_are(capture: Capture, images: str) -> str:
+    """What to do where no image was found."""
+    if capture.kind == "colmap":
+        return f"correct the 'images' folder name {images!r}"
+    # These descriptions hold whole paths; a folder name of ours would not change them.
+    return f"put them there, or correct file_path in the JSON of the {capture.kind} scene"
+
+
 def _report(
-    capture: Capture, images: str, prepared: list[PreparedView], missing: tuple[str, ...]
+    capture: Capture,
+    images: str,
+    prepared: list[PreparedView],
+    missing: tuple[str, ...],
+    found: list[str],
 ) -> SceneReport:
     cameras: dict[str, int] = {}
     for view in capture.views:
         camera = view.camera
         label = f"{camera.model} {camera.width}x{camera.height}" if camera else "PINHOLE by angle"
         cameras[label] = cameras.get(label, 0) + 1
-    notes = list(capture.notes)
+    notes = [*capture.notes, *found]
     for note in sorted({note for view in prepared for note in view.notes}):
         count = sum(note in view.notes for view in prepared)
         notes.append(f"{count} images: {note}")

@@ -123,6 +123,13 @@ FAULTS = (
         f"{TESTS}/source_test.py",
     ),
     Fault(
+        "a damaged file is counted for every mosaic that it was drawn for",
+        SOURCE,
+        "_DRAWS_OF_A_PARTNER = 10",
+        "_DRAWS_OF_A_PARTNER = 1",
+        f"{TESTS}/stream_test.py",
+    ),
+    Fault(
         "crowds are targets",
         SOURCE,
         "single = ~objects.crowd",

@@ -131,6 +131,16 @@ def test_objects_outside_are_left_out_and_others_cut(monkeypatch):
     assert len(mosaic(parts(), (128, 128), "squash", np.random.default_rng(0), fill=0).boxes) < 4
 
 
+def test_a_very_long_part_does_not_make_a_huge_picture(monkeypatch):
+    sizes = []
+    keep = lambda whole, *_: sizes.append(whole.size) or whole  # noqa: E731
+    monkeypatch.setattr("rtdetr.data.mosaic.warped", keep)
+    pixels, box = np.full((1, 3000, 3), 77, np.uint8), np.array([[0.0, 0, 3000, 1]])
+    strip = Picture(pixels, xyxy_px(box, np.array([1, 3000])), np.array([0], np.int32))
+    mosaic([strip, *parts()[1:]], (64, 64), "squash", np.random.default_rng(0), fill=0)
+    assert max(sizes[0]) <= 2 * 4 * 32
+
+
 def test_parts_without_objects_are_parts():
     empty = [Picture(p.pixels, p.boxes[:0], p.labels[:0]) for p in parts()]
     whole = mosaic(empty, (128, 128), "squash", np.random.default_rng(0), fill=0)

@@ -1,0 +1,85 @@
+"""What may be wrong with a capture although it can be read: each doubt is one sentence.
+
+Masks that belong to no image, several models of which one is taken, cameras without parallax, few
+views. Doubts are told before the training; only masks that cannot have any effect are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from splats.data.images import SUFFIXES
+from training.errors import InputError
+
+# Of the distance to the scene, between the cameras that are farthest apart: about one degree.
+LEAST_PARALLAX = 0.02
+FEW_VIEWS = 30  # below it a radiance field of photographs tends to learn its views by heart
+
+
+def of_masks(folder: Path, used: Iterable[Path], views: int) -> list[str]:
+    """Doubts about a folder of masks.
+
+    Args:
+      folder: where masks of the same name as their image are looked for; may not exist.
+      used: the masks that were found for views.
+      views: number of views that have an image.
+
+    Raises:
+      InputError: there are masks, and none belongs to a view.
+    """
+    files = [path for path in folder.rglob("*") if path.suffix in SUFFIXES]
+    if not files:
+        return []
+    inside = set(files) & set(used)
+    unused = sorted(str(path.relative_to(folder)) for path in set(files) - inside)
+    if not inside:
+        raise InputError(
+            f"None of the {len(files)} masks in {folder} belongs to an image (first: {unused[0]}); "
+            "name each as its image, or name another folder (config.scene.masks, --masks)."
+        )
+    doubts = []
+    if unused:
+        doubts.append(
+            f"{len(unused)} masks in {folder.name}/ belong to no image and are not used "
+            f"(first: {unused[0]})"
+        )
+    if len(inside) < views:
+        doubts.append(
+            f"only {len(inside)} of {views} images have a mask in {folder.name}/; of the others "
+            "every pixel is compared"
+        )
+    return doubts
+
+
+def of_parallax(world_to_camera: np.ndarray, points: np.ndarray) -> list[str]:
+    """A doubt where all cameras stand at nearly one place, measured by the distance to the scene.
+
+    Args:
+      world_to_camera: [V,4,4] rigid.
+      points: [N,3] of the same world; without any, only cameras at exactly one place are found.
+    """
+    rotations, translations = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3]
+    centers = -np.einsum("vji,vj->vi", rotations, translations)
+    middle = centers.mean(axis=0)
+    spread = 2 * float(np.linalg.norm(centers - middle, axis=1).max())
+    distance = float(np.median(np.linalg.norm(points - middle, axis=1))) if len(points) else 0.0
+    if len(centers) < 2 or spread > LEAST_PARALLAX * distance:
+        return []
+    apart = f"within {spread / distance:.1%} of the distance to it" if distance else "at one place"
+    return [
+        f"all cameras see the scene from {apart}: without parallax the depth of nothing can be "
+        "learned, and new views will be wrong; photograph it again while walking around"
+    ]
+
+
+def of_count(training_views: int) -> list[str]:
+    """A doubt where there are few views to learn from."""
+    if training_views >= FEW_VIEWS:
+        return []
+    return [
+        f"only {training_views} views are trained on: densification may fit them by heart; compare "
+        "held-out with training PSNR, and keep the checkpoint that is best on held-out views"
+    ]
