@@ -31,6 +31,8 @@ from training.errors import ConfigError
 from training.loss import LossTerm, Total
 
 NAMES = ("class", "l1", "giou")
+# A box may leave its canvas by so much of it: edges are rounded.
+EDGE_TOLERANCE = 1e-3
 
 
 @jax.tree_util.register_dataclass
@@ -201,7 +203,9 @@ def _invalid(targets: Targets, classes: int) -> jax.Array:
     """`[B, M]`: labels outside of the table, objects after padding, boxes off the canvas."""
     values, labels = targets.boxes.values, targets.labels
     centers, sides = values[..., :2], values[..., 2:]
-    right = jnp.all((centers >= 0) & (centers <= 1) & (sides > 0) & (sides <= 1), axis=-1)
+    low, high = centers - sides / 2, centers + sides / 2
+    # As a chain of comparisons that must all hold, so that a NaN is found.
+    right = jnp.all((sides > 0) & (low >= -EDGE_TOLERANCE) & (high <= 1 + EDGE_TOLERANCE), axis=-1)
     place = jnp.arange(labels.shape[-1]).reshape(1, -1)
     known = (labels >= FREE) & (labels < classes)
     return ~known | (targets.valid & (~right | (place >= targets.count[:, None])))
