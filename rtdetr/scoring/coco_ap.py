@@ -77,15 +77,18 @@ def _evaluated(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    images = [{"id": i} for i in range(len(found))]
-    categories = [{"id": k} for k in range(classes)]
-    truth, answer = COCO(), COCO()
-    truth.dataset = {"images": images, "categories": categories, "annotations": _truth(objects)}
-    answer.dataset = {"images": images, "categories": categories, "annotations": _answer(found)}
+    def table(annotations: list[dict[str, Any]]) -> Any:
+        filled: Any = COCO()
+        filled.dataset = {
+            "images": [{"id": i} for i in range(len(found))],
+            "categories": [{"id": k} for k in range(classes)],
+            "annotations": annotations,
+        }
+        filled.createIndex()
+        return filled
+
     with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-        answer.createIndex()
-        evaluation = COCOeval(truth, answer, "bbox")
+        evaluation: Any = COCOeval(table(_truth(objects)), table(_answer(found)), "bbox")
         evaluation.params.imgIds = list(range(len(found)))
         evaluation.params.catIds = list(range(classes))
         evaluation.params.maxDets = list(limits)
