@@ -1,0 +1,1 @@
+"""How good detections are: numpy in, numbers out, the same on every host."""
