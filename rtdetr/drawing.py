@@ -41,7 +41,7 @@ def captions(
     if scores is not None:
         texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, scores.tolist())]
     if crowd is not None:
-        texts = [text + CROWD * bool(many) for text, many in zip(texts, crowd.tolist())]
+        texts = [f"{text}{CROWD}" if many else text for text, many in zip(texts, crowd.tolist())]
     return texts
 
 

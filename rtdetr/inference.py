@@ -123,6 +123,6 @@ def in_image_pixels(
         broken += int((~right).sum())
         # float64: float32 would move corners by a thousandth of a pixel.
         boxes = cxcywh_norm(values[right].astype(np.float64))
-        placed = placement(tuple(size), canvas, resize).to_image(boxes)
+        placed = placement(size, canvas, resize).to_image(boxes)
         found.append(Found(placed, labels[right], scores[right].astype(np.float64)))
     return found, broken

@@ -26,16 +26,21 @@ def confusion(
         kept = detections[detections.scores >= threshold]
         pairs = pair(kept, truth)
         paired = pairs.object != UNPAIRED
-        np.add.at(matrix, (truth.labels[pairs.object[paired]], kept.labels[paired]), 1)
-        np.add.at(matrix, (truth.labels[pairs.missed], classes), 1)
-        np.add.at(matrix, (classes, kept.labels[pairs.false]), 1)
+        _count(matrix, truth.labels[pairs.object[paired]], kept.labels[paired])
+        _count(matrix, truth.labels[pairs.missed], np.full(len(pairs.missed), classes))
+        _count(matrix, np.full(len(pairs.false), classes), kept.labels[pairs.false])
     return matrix
 
 
-def most_confused(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
+def _count(matrix: np.ndarray, there: np.ndarray, said: np.ndarray) -> None:
+    """Adds 1 at each pair of row and column; a pair may come up twice."""
+    np.add.at(matrix, (there, said), 1)
+
+
+def most_confused(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
     """(there, said, times) of the largest entries off the diagonal, largest first."""
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     rows, columns = np.unravel_index(order, wrong.shape)
     return [(int(r), int(c), int(wrong[r, c])) for r, c in zip(rows, columns) if wrong[r, c]]
