@@ -114,7 +114,7 @@ def test_boxes_are_left_top_width_height_with_the_ids_of_the_data(run, folder, t
     assert {row["category_id"] for row in rows} == {label + 1 for label in entry.labels}
     for row in rows:
         x, y, w, h = row["bbox"]
-        assert 0 <= x and x + w <= size[1] + 1e-4 and 0 <= y and y + h <= size[0] + 1e-4
+        assert x >= 0 and x + w <= size[1] + 1e-4 and y >= 0 and y + h <= size[0] + 1e-4
         assert row["category"] == DATASET.classes.names[row["category_id"] - 1]
     alone = [label for label in entry.labels if list(entry.labels).count(label) == 1]
     assert alone
