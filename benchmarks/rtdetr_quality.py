@@ -21,7 +21,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ from rtdetr.weights.names import entries
 from training.config import TrainConfig
 from training.loop import fit
 from training.mesh import Layout, make_mesh
-from training.optimizer import build_optimizer
 from training.program import Program
 from training.registry import load_config, make_task
 from training.schedules import ema_decay
@@ -62,8 +60,8 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for seed in args.seeds:
         for side in sides:
-            settings = [*overrides, f"--config.seed={seed}"]
-            settings.append(f"--config.data.eval_split={args.split}")
+            settings = [override.removeprefix("--config.") for override in overrides]
+            settings += [f"seed={seed}", f"data.eval_split={args.split}"]
             task = make_task(load_config(args.config, settings))
             started, cpu = time.perf_counter(), time.process_time()
             run = _ours if side == "ours" else _theirs
@@ -122,7 +120,8 @@ def _theirs(task: Any, workdir: Path) -> dict[str, float]:
         adam.zero_grad()
         loss = model(_pixels(batch["image"]), labels=_labels(batch)).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+        if config.optimizer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
         adam.step()
         if decay is not None:
             _average(average, model.state_dict(), float(decay(step)))
@@ -177,7 +176,7 @@ def _same_network(task: Any) -> Any:
                 hidden_sizes=hidden,
                 depths=list(backbone.depths),
                 layer_type=backbone.block,
-                out_features=["stage2", "stage3", "stage4"],
+                out_features=["stage2", "stage3", "stage4"],  # type: ignore[call-arg]
             ),
             freeze_backbone_batch_norms=backbone.freeze_norm,
             encoder_in_channels=hidden[1:],
@@ -196,7 +195,7 @@ def _same_network(task: Any) -> Any:
             num_denoising=loss.denoising.slots,
             label_noise_ratio=loss.denoising.label_noise,
             box_noise_scale=loss.denoising.box_noise,
-            num_labels=task.class_count,
+            num_labels=task.class_count,  # type: ignore[call-arg]
             anchor_image_size=None,
             eval_size=None,
         )

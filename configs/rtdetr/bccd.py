@@ -30,8 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
         )
         config.ema = dict(kind="warmup", end=0.995, tau=300.0)
         config.model = architecture("small")
-        config.data.size = (192, 256)
-        config.data.augment = dict(vertical_flip=0.5)
+        config.update(data=dict(size=(192, 256), augment=dict(vertical_flip=0.5)))
         config.loss = dict(denoising=dict(slots=60))
     elif name == "full":
         config.total = dict(epochs=120)
