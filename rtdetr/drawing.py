@@ -37,7 +37,7 @@ def captions(
     crowd: np.ndarray | None = None,
 ) -> list[str]:
     """What stands at each box: the class, with the score in percent or the mark of a crowd."""
-    texts = [names[label] for label in labels.tolist()]
+    texts = [str(names[int(label)]) for label in labels]
     if scores is not None:
         texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, scores.tolist())]
     if crowd is not None:

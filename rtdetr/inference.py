@@ -7,7 +7,8 @@ decoder layers may be others than in training (`ScoringConfig`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +16,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtdetr.boxes import Boxes, cxcywh_norm
+from rtdetr.boxes import Boxes, cxcywh_norm, xyxy_px
 from rtdetr.config import Config, LossConfig, ModelConfig, ScoringConfig
+from rtdetr.data.augment import unchanged
 from rtdetr.data.geometry import Size, placement
+from rtdetr.data.picture import Picture
 from rtdetr.losses.assignment import FREE, assign
 from rtdetr.losses.matching_cost import matching_cost
 from rtdetr.losses.overlap import iou
 from rtdetr.model.detector import detect
+from rtdetr.pictures_in import Frame
 from rtdetr.postprocess import top_detections
 from rtdetr.scoring.found import Found
 from rtdetr.targets import NO_OBJECT, Predictions, Targets
 from training.loss import Batch, Total
+from training.mesh import Layout, batch_shards
 from training.over_batches import BatchResult
+from training.reading import stack_examples
+from training.source import Example
 
 PyTree = Any
 
@@ -126,3 +133,60 @@ def in_image_pixels(
         placed = placement(size, canvas, resize).to_image(boxes)
         found.append(Found(placed, labels[right], scores[right].astype(np.float64)))
     return found, broken
+
+
+def detect_frames(
+    config: Config,
+    weights: Weights,
+    frames: Iterable[Frame],
+    layout: Layout,
+    batch_size: int,
+    skip: Callable[[str], None],
+) -> Iterator[tuple[Frame, Found]]:
+    """Every readable frame with its detections, in batches of one shape.
+
+    Args:
+      batch_size: rounded up to a multiple of the parts of the mesh; the last batch is filled up.
+      skip: gets the sentence of each unreadable frame.
+    """
+    shards = batch_shards(layout.mesh)
+    batch_size = -(-batch_size // shards) * shards
+    compiled = jax.jit(detect_batch(config), out_shardings=layout.replicated)
+    data = config.data
+    for group in _groups(_readable(frames, skip), batch_size):
+        canvases = [_canvas(frame, config) for frame in group]
+        canvases += canvases[-1:] * (batch_size - len(group))
+        batch = layout.put_batch(stack_examples(canvases), batch_size)
+        result = compiled(weights.params, weights.statistics, batch)
+        rows = {name: np.asarray(value)[: len(group)] for name, value in result.rows.items()}
+        sizes = [_size(frame) for frame in group]
+        found, _ = in_image_pixels(rows, sizes, data.size, data.resize)
+        yield from zip(group, found)
+
+
+def _readable(frames: Iterable[Frame], skip: Callable[[str], None]) -> Iterator[Frame]:
+    for frame in frames:
+        if isinstance(frame.pixels, str):
+            skip(frame.pixels)
+        else:
+            yield frame
+
+
+def _groups(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
+    while group := list(itertools.islice(frames, size)):
+        yield group
+
+
+def _size(frame: Frame) -> Size:
+    height, width = np.shape(frame.pixels)[:2]
+    return height, width
+
+
+def _canvas(frame: Frame, config: Config) -> Example:
+    """The example of evaluation, without objects."""
+    assert isinstance(frame.pixels, np.ndarray)
+    data = config.data
+    boxes = xyxy_px(np.zeros((0, 4)), np.array(_size(frame)))
+    picture = Picture(frame.pixels, boxes, np.zeros(0, np.int32))
+    canvas = unchanged(picture, data.size, data.resize, data.augment.fill)
+    return {"image": canvas.pixels, "content": np.array(canvas.content, np.int32)}
