@@ -9,7 +9,8 @@ predictions (6 decoder layers and the encoder). Two parts are timed:
   transformers package, called once for each set as its loss does.
 
 All forms are run in turn, several rounds; minimum and median of the rounds are printed, and the
-least CPU time of all threads, because the machine may be busy. Costs are those of random predictions, some of which lie near an object.
+least CPU time of all threads, because the machine may be busy. Costs are those of random
+predictions, some of which lie near an object.
 
 Run: python benchmarks/rtdetr_matcher.py [--rounds 20] [--images 16] [--threads 1]
 """
@@ -76,7 +77,7 @@ def transformers_matcher(predictions: Predictions, targets: Targets, threads: in
     from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
 
     torch.set_num_threads(threads)
-    matcher = RTDetrHungarianMatcher(RTDetrConfig(**{"num_labels": CLASSES}))
+    matcher = RTDetrHungarianMatcher(RTDetrConfig())
     logits = torch.tensor(np.asarray(predictions.logits))
     boxes = torch.tensor(np.asarray(predictions.boxes.values))
     wanted = [
