@@ -122,6 +122,9 @@ def median_frame(frames: np.ndarray, foreground: np.ndarray) -> np.ndarray:
         result[row, free] = np.nanmedian(values[:, free], axis=0)
     hidden = foreground.all(axis=0)
     if hidden.any():
-        _, (rows, columns) = ndimage.distance_transform_edt(hidden, return_indices=True)
+        nearest = ndimage.distance_transform_edt(
+            hidden, return_distances=False, return_indices=True
+        )
+        rows, columns = np.asarray(nearest)
         result = result[rows, columns]
     return result
