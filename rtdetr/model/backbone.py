@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from rtdetr.config import BackboneConfig
 from rtdetr.model.layers import ConvNorm
@@ -109,7 +109,8 @@ class Backbone(nn.Module):
 
 def max_pool(x: jax.Array) -> jax.Array:
     """3 × 3 with stride 2; the border counts as -inf."""
-    lowest = jnp.array(-jnp.inf, x.dtype)
+    # Of numpy: a constant that is traced has no derivative rule.
+    lowest = np.array(-np.inf, x.dtype)
     pads = ((0, 0), (1, 1), (1, 1), (0, 0))
     return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
 

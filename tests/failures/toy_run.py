@@ -37,7 +37,7 @@ class ToyRun:
         self.task = task or ToyTask()
         self.layout = Layout(make_mesh(self.config.mesh))
         self.program = toy_program(self.task, self.config, self.layout, total)
-        self.book = GuardBook(self.config.guards)
+        self.book = GuardBook(self.config.guards, self.task.guards().names)
         self.rows, self.findings = [], []
         with jax.set_mesh(self.layout.mesh):
             self.state = self.program.initial_state()
