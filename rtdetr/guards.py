@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from rtdetr.config import Config
 from rtdetr.losses.criterion import EDGE_TOLERANCE
@@ -32,14 +35,21 @@ FIRST_UPDATES = 3
 PATIENCE = 10  # updates in a row with broken costs until the run is stopped
 
 
-def of_start(config: Config, classes: int, batch: Mapping[str, np.ndarray]) -> list[Verdict]:
+def of_start(config: Config, classes: int, batch: Mapping[str, Any]) -> list[Verdict]:
     """Before the first update.
 
     Args:
-      batch: of examples; `boxes` `[B, M, 4]`, `labels` `[B, M]`.
+      batch: global arrays; `boxes` `[B, M, 4]`, `labels` `[B, M]`. Every host looks at all of them,
+        so that all come to one verdict.
     """
     del config
-    return [boxes_verdict(np.asarray(batch["boxes"]), np.asarray(batch["labels"]), classes)]
+    return [boxes_verdict(_whole(batch["boxes"]), _whole(batch["labels"]), classes)]
+
+
+def _whole(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
 
 
 def watches(config: Config) -> Sequence[Watch]:

@@ -210,7 +210,9 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
         )
         found = criterion(output, targets, queries, config.loss)
         dropped = batch["dropped"].astype(jnp.float32)
-        metrics = found.metrics | {"dropped_objects": Total(dropped.sum(), jnp.float32(dropped.size))}
+        metrics = found.metrics | {
+            "dropped_objects": Total(dropped.sum(), jnp.float32(dropped.size))
+        }
         return LossOutput(found.terms, statistics, jax.lax.stop_gradient(metrics))
 
     def tables(self) -> dict[str, Table]:

@@ -14,6 +14,7 @@ price of its query, and that of the object being placed only shifts its path len
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -71,10 +72,16 @@ def _solve_all(cost: jax.Array, count: jax.Array, batched: bool | None) -> jax.A
     counts = jnp.tile(count, sets)
 
     def in_lockstep(problems, counts):
-        return jax.vmap(_solve)(problems, counts)
+        return jax.vmap(lambda cost, count: _solve(lambda row: cost[row], count, queries))(
+            problems, counts
+        )
 
     def in_turn(problems, counts):
-        return jax.lax.map(lambda problem: _solve(*problem), (problems, counts))
+        # Rows are read where they lie: a slice of each problem would copy all of its padding.
+        def one(number):
+            return _solve(lambda row: problems[number, row], counts[number], queries)
+
+        return jax.lax.map(one, jnp.arange(sets * images))
 
     if batched is None:
         # A CPU gains nothing from lockstep, in which all wait for the longest path of each round.
@@ -84,39 +91,41 @@ def _solve_all(cost: jax.Array, count: jax.Array, batched: bool | None) -> jax.A
     return solved.reshape(sets, images, queries)
 
 
-def _solve(cost: jax.Array, count: jax.Array) -> jax.Array:
-    """One problem, `[M, Q]`."""
-    # Only differences inside of a row matter; small numbers keep them exact where the row is large.
-    cost = cost - jnp.min(cost, axis=1, keepdims=True)
-    queries = cost.shape[1]
+def _solve(cost_of: Callable[[jax.Array], jax.Array], count: jax.Array, queries: int) -> jax.Array:
+    """One problem; `cost_of` gives the costs `[Q]` of an object."""
+
+    def row_of(number):
+        # Only differences inside of a row matter; small numbers keep those of large ones exact.
+        row = cost_of(number)
+        return row - jnp.min(row)
 
     def place(number, state):
         prices, owner = state
-        end, previous, lengths, visited = _shortest_path(cost, prices, owner, number)
+        end, previous, lengths, visited = _shortest_path(row_of, prices, owner, number)
         # Visited queries become dearer by what the new path saves on them.
         prices = prices - jnp.where(visited, lengths[end] - lengths, 0.0)
         return prices, _handed_on(owner, previous, end, number)
 
-    start = jnp.zeros(queries, cost.dtype), jnp.full(queries, FREE, jnp.int32)
+    start = jnp.zeros(queries, jnp.float32), jnp.full(queries, FREE, jnp.int32)
     return jax.lax.fori_loop(0, count, place, start)[1]
 
 
-def _shortest_path(cost, prices, owner, row):
+def _shortest_path(row_of, prices, owner, number):
     """Dijkstra's search from an object to a free query.
 
     Returns:
       The free query; for each query the one before it on its path (`FREE`: the object itself), the
       length of that path, and whether it was visited.
     """
-    queries = cost.shape[1]
+    queries = len(prices)
     columns = jnp.arange(queries)
 
     def step(state):
         at, length, lengths, previous, visited, _ = state
         # The pair that an object has is reduced to zero, so that staying costs nothing.
-        here = jnp.where(at == FREE, row, owner[at])
-        held = jnp.where(at == FREE, 0.0, cost[here, at] - prices[at])
-        through = length + (cost[here] - prices - held)
+        row = row_of(jnp.where(at == FREE, number, owner[at]))
+        held = jnp.where(at == FREE, 0.0, row[at] - prices[at])
+        through = length + (row - prices - held)
         shorter = ~visited & (through < lengths)
         lengths = jnp.where(shorter, through, lengths)
         previous = jnp.where(shorter, at, previous)
@@ -127,8 +136,8 @@ def _shortest_path(cost, prices, owner, row):
 
     start = (
         jnp.asarray(FREE, jnp.int32),
-        jnp.zeros((), cost.dtype),
-        jnp.full(queries, jnp.inf, cost.dtype),
+        jnp.zeros((), jnp.float32),
+        jnp.full(queries, jnp.inf, jnp.float32),
         jnp.full(queries, FREE, jnp.int32),
         jnp.zeros(queries, bool),
         jnp.asarray(False),

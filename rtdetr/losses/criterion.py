@@ -44,7 +44,7 @@ class Criterion:
       terms: without weights, under the names of `terms`.
       metrics: `loss_layer/<i>/<term>` of each decoder layer, `matched_iou` (mean over objects,
         last layer), `mean_probability` (of all classes and queries, last layer),
-        `nonfinite_costs` (pairs), `dropped` (objects without a query), `invalid_objects`
+        `nonfinite_costs` (pairs), `unmatched` (objects without a query), `invalid_objects`
         (boxes or labels that no right data has).
       assigned: `[L + 1, B, Q]` int32, object of each query, or -1; the encoder is the last set.
     """
@@ -194,7 +194,7 @@ def _state_metrics(
         "matched_iou": Total(jnp.sum(overlap[-2]), matched),
         "mean_probability": Total(probability, one),
         "nonfinite_costs": Total(broken.astype(jnp.float32), one),
-        "dropped": Total(objects - matched, one),
+        "unmatched": Total(objects - matched, one),
         "invalid_objects": Total(invalid, one),
     }
 

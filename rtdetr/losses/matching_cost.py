@@ -63,7 +63,9 @@ def _focal_cost(logits: jax.Array, labels: jax.Array) -> jax.Array:
     classes = jnp.clip(labels, 0)[None, :, :, None]  # padding has no class; its rows are not read
     z = jnp.swapaxes(logits.astype(jnp.float32), -1, -2)  # [S, B, K, Q]
     z = jnp.take_along_axis(z, classes, axis=-2)
-    p = jax.nn.sigmoid(z)
-    positive = FOCAL_ALPHA * (1 - p) ** FOCAL_GAMMA * jax.nn.softplus(-z)
-    negative = (1 - FOCAL_ALPHA) * p**FOCAL_GAMMA * jax.nn.softplus(z)
+    small = jnp.exp(-jnp.abs(z))  # once for both functions: there are millions of pairs
+    p = jnp.where(z >= 0, 1.0, small) / (1 + small)
+    softplus = jnp.maximum(z, 0.0) + jnp.log1p(small)
+    positive = FOCAL_ALPHA * (1 - p) ** FOCAL_GAMMA * (softplus - z)
+    negative = (1 - FOCAL_ALPHA) * p**FOCAL_GAMMA * softplus
     return positive - negative

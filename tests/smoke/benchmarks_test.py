@@ -28,12 +28,6 @@ print(importlib.import_module(package).__file__)
         ("loader", "training"),
         ("rtdetr_dials", "rtdetr"),
     ],
-        ("jepa3d", "jepa3d"),
-        ("splats", "splats"),
-        ("loop", "training"),
-        ("loader", "training"),
-        ("rtdetr_dials", "rtdetr"),
-    ],
 )
 def test_a_script_imports_the_package_and_not_itself(script, package, tmp_path):
     folder = REPOSITORY / "benchmarks"

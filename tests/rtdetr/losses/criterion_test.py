@@ -14,7 +14,7 @@ from rtdetr.boxes import Boxes, BoxFormatError, cxcywh_norm
 from rtdetr.config import DenoisingConfig, LossConfig
 from rtdetr.losses.assignment import query_of_object
 from rtdetr.losses.criterion import NAMES, criterion, terms
-from rtdetr.targets import DetectorOutput, Predictions, Targets
+from rtdetr.targets import DenoisingQueries, DetectorOutput, Predictions, Targets
 from tests.rtdetr.losses import golden
 from training.errors import ConfigError
 
@@ -219,7 +219,7 @@ def test_a_query_that_is_no_number_is_matched_last_and_counted(batch):
     assert int(found.assigned[-2, 3, 2]) == -1 and int(found.assigned[-2, 4, 1]) == -1
     counts = np.asarray(targets.count)
     assert float(found.metrics["nonfinite_costs"].mean()) == counts[3] + counts[4]
-    assert float(found.metrics["dropped"].mean()) == 0
+    assert float(found.metrics["unmatched"].mean()) == 0
 
 
 def test_half_precision_predictions_are_computed_in_float32(batch):
@@ -270,3 +270,55 @@ def test_denoising_on_one_side_only_is_refused(data_root):
     targets = golden.golden_targets(reference)
     with pytest.raises(ConfigError, match="pass the same DenoisingQueries to both"):
         criterion(golden.golden_output(reference, "dn"), targets, None, CONFIG)
+
+
+def denoised(batch, used):
+    """A denoising query for each query: the first two of each image stand for its first object."""
+    output, targets = batch
+    target = np.full((IMAGES, QUERIES), -1, np.int32)
+    target[1:, :2] = 0  # image 0 has no object
+    queries = DenoisingQueries(
+        classes=jnp.zeros((IMAGES, QUERIES), jnp.int32),
+        boxes_logit=jnp.zeros((IMAGES, QUERIES, 4)),
+        target=jnp.asarray(target),
+        used=jnp.asarray(used),
+        allowed=jnp.ones((1, 1), bool),
+    )
+    answered = dataclasses.replace(output, denoising=output.decoder)
+    return compiled(answered, targets, queries, CONFIG).terms
+
+
+def test_empty_denoising_slots_have_no_loss_and_positives_are_the_divisor(batch):
+    everything = np.ones((IMAGES, QUERIES), bool)
+    some = everything & (np.arange(QUERIES) != 1)  # a positive of each image is left out
+    all_terms, some_terms = denoised(batch, everything), denoised(batch, some)
+    assert float(all_terms["class_denoising"].weight) == 2 * (IMAGES - 1)
+    assert float(some_terms["l1_denoising"].weight) == IMAGES - 1
+    output, targets = batch
+    expected = np.zeros(3)
+    for layer in range(LAYERS):
+        for image in range(IMAGES):
+            owner = np.full(QUERIES, -1)
+            owner[:1] = 0 if image else -1
+            kept = [0, 2, 3, 4, 5]
+            expected += written_out(
+                np.asarray(output.decoder.logits[layer, image])[kept],
+                np.asarray(output.decoder.boxes.values[layer, image])[kept],
+                jax.tree.map(lambda x: x[image], targets),  # noqa: B023
+                owner[kept],
+                CONFIG,
+            )
+    for name, value in zip(NAMES, expected):
+        found = float(some_terms[f"{name}_denoising"].sum)
+        assert found == pytest.approx(value, rel=240 * 1.2e-7), name
+
+
+def test_the_classification_loss_does_not_move_boxes(batch):
+    output, targets = batch
+
+    def value(boxes):
+        decoder = Predictions(output.decoder.logits, cxcywh_norm(boxes))
+        found = criterion(dataclasses.replace(output, decoder=decoder), targets, None, CONFIG)
+        return found.terms["class"].sum
+
+    assert not np.asarray(jax.jit(jax.grad(value))(output.decoder.boxes.values)).any()
