@@ -1,0 +1,1 @@
+"""Fields: signed distance, color and density as functions of a canonical point."""

@@ -1,0 +1,1 @@
+"""Rendering: rays, samples along them, nodes that move, and their composition to pixels."""
