@@ -162,7 +162,7 @@ def _one_split(
     if writer is not None and output is not None:
         facts_of_split["shards"] = writer.close()
         file = io.BytesIO()
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         storage.replace_bytes(output / split.name / OBJECTS, file.getvalue())
     return facts_of_split
 

@@ -32,11 +32,7 @@ class ShardWriter:
     def write(self, record: bytes) -> None:
         """Appends a record."""
         if self._writer is None:
-            place = str(self._folder)
-            if storage.is_bucket(self._folder):
-                place = tempfile.mkdtemp()
-            self._partial = os.path.join(place, f".partial-{shard_name(self._shards)}")
-            self._writer = ArrayRecordWriter(self._partial, _OPTIONS)
+            self._writer = self._next()
         self._writer.write(record)
         self._count += 1
         if self._count == self._records:
@@ -46,6 +42,11 @@ class ShardWriter:
         """Ends the last shard; returns how many there are."""
         self._commit()
         return self._shards
+
+    def _next(self) -> ArrayRecordWriter:
+        place = tempfile.mkdtemp() if storage.is_bucket(self._folder) else str(self._folder)
+        self._partial = os.path.join(place, f".partial-{shard_name(self._shards)}")
+        return ArrayRecordWriter(self._partial, _OPTIONS)
 
     def _commit(self) -> None:
         if self._writer is None:

@@ -37,7 +37,7 @@ def read(name: str, folder: str | None = None) -> list[AnnotatedSplit]:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
         raise InputError(
             f"tensorflow-datasets has no data set {name!r} as ArrayRecord files ({reason}); make "
-            f"it with `tfds build {name} --file_format=array_record`, or name its folder by --data-dir"
+            f"it with `tfds build {name} --file_format=array_record`, or name its --data-dir"
         ) from error
     objects = builder.info.features.get("objects")
     if objects is None or "bbox" not in objects.feature:
