@@ -31,9 +31,8 @@ class ShardWriter:
 
     def write(self, record: bytes) -> None:
         """Appends a record."""
-        if self._writer is None:
-            self._writer = self._next()
-        self._writer.write(record)
+        self._writer = writer = self._writer or self._next()
+        writer.write(record)
         self._count += 1
         if self._count == self._records:
             self._commit()
