@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
         # Cells have one size and no upright; a zoom-out would make platelets of 10 px.
         augment = dict(zoom_out=0.0, crop=0.5, vertical_flip=0.5)
         config.update(data=dict(size=(192, 256), augment=augment))
-        config.evaluation.every = dict(updates=600)
+        config.update(evaluation=dict(every=dict(updates=600)))
         config.checkpoint = dict(every=dict(updates=300), best_metric="AP")
         config.loss = dict(denoising=dict(slots=60))
     elif name == "full":
