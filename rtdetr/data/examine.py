@@ -1,7 +1,8 @@
 """One annotated image, looked at: its pixels can be read, its boxes lie on it.
 
-Boxes refer to the upright image. Where a file carries an EXIF rotation and its annotations give the
-size of the unrotated pixels, the boxes were drawn on those, and are turned with them.
+Boxes refer to the upright image. Where a file carries an EXIF rotation by a quarter and its
+annotations give the size of the unrotated pixels, the boxes were drawn on those and are turned with
+them. (Of half a turn or a mirror image the size tells nothing.)
 """
 
 from __future__ import annotations
@@ -177,13 +178,10 @@ def _corners(box: tuple[float, float, float, float], size: tuple[int, int] | Non
 
 
 def _turned(corners: np.ndarray, orientation: int, raw_size: tuple[int, int]) -> np.ndarray:
-    """A box on the stored pixels as a box on the upright image (EXIF 2.3, orientation)."""
+    """A box on the stored pixels as a box on the upright image (EXIF 2.3, orientations 5 to 8)."""
     height, width = raw_size
     x, y = corners[[0, 2]], corners[[1, 3]]
     upright = {
-        2: (width - x, y),
-        3: (width - x, height - y),
-        4: (x, height - y),
         5: (y, x),
         6: (height - y, x),
         7: (height - y, width - x),
