@@ -96,9 +96,7 @@ def capsule_distances(x: jax.Array, capsules: Capsules) -> jax.Array:
     return lengths - capsules.radii[None]
 
 
-def unskin(
-    x: jax.Array, weights: jax.Array, transforms: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def unskin(x: jax.Array, weights: jax.Array, transforms: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rest points [N, 3] and the inverses [N, 3, 3] of the blends, d rest / d posed.
 
     Args:
@@ -118,7 +116,5 @@ def inverse3(matrices: jax.Array) -> jax.Array:
     a, b, c = (matrices[:, :, column] for column in range(3))
     rows = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=1)
     determinant = jnp.sum(a * rows[:, 0], axis=-1)
-    safe = jnp.where(
-        jnp.abs(determinant) < LEAST_DETERMINANT, LEAST_DETERMINANT, determinant
-    )
+    safe = jnp.where(jnp.abs(determinant) < LEAST_DETERMINANT, LEAST_DETERMINANT, determinant)
     return rows / safe[:, None, None]

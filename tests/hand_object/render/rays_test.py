@@ -58,8 +58,10 @@ def test_boxes_agree_with_a_dense_walk(new_key):
     origins = jax.random.uniform(new_key(), (40, 3), minval=-2.0, maxval=2.0)
     # Most of them toward the box.
     directions = 0.7 * jax.random.normal(new_key(), (40, 3)) - origins
-    directions = (directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)).at[0].set(
-        jnp.array([0.0, 0.0, 1.0])
+    directions = (
+        (directions / jnp.linalg.norm(directions, axis=-1, keepdims=True))
+        .at[0]
+        .set(jnp.array([0.0, 0.0, 1.0]))
     )
     low, high = jnp.array([-0.5, -0.3, -0.2]), jnp.array([0.4, 0.6, 0.9])
     near, far = (np.asarray(d) for d in box_interval(origins, directions, low, high))

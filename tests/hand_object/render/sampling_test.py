@@ -134,9 +134,7 @@ def test_the_cache_holds_the_distance_and_adds_what_lies_outside(new_key):
     cache = build_cache(ball, 24)
     x = jax.random.uniform(new_key(), (200, 3), minval=-1.0, maxval=1.0)
     # Trilinear error: an eighth of the squared cell times the curvature of each axis, 1 / |x|.
-    np.testing.assert_allclose(
-        lookup(cache, x), ball(x), atol=3 * (2.2 / 23) ** 2 / 8 / 0.15 * 1.0
-    )
+    np.testing.assert_allclose(lookup(cache, x), ball(x), atol=3 * (2.2 / 23) ** 2 / 8 / 0.15 * 1.0)
     outside = jnp.array([[3.1, 0.0, 0.0]])
     np.testing.assert_allclose(lookup(cache, outside), [0.5 + 2.0], atol=5e-3)
 
