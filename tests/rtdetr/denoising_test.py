@@ -74,7 +74,7 @@ def test_an_image_does_not_depend_on_the_others_or_on_the_padding(targets, queri
         values = jnp.pad(targets.boxes.values[image][None], ((0, 0), (0, 3), (0, 0)))
         labels = jnp.pad(targets.labels[image][None], ((0, 0), (0, 3)), constant_values=-1)
         alone = Targets(cxcywh_norm(values), labels)
-        found = make_queries(keys[image][None], alone, CONFIG, CLASSES, QUERIES)
+        found = compiled(keys[image][None], alone, CONFIG, CLASSES, QUERIES)
         same(queries, image, found, 0)
 
 
