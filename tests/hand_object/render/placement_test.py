@@ -135,9 +135,8 @@ def test_the_weights_are_soft_minima_far_from_the_origin_too(new_key):
     squares = np.sum((points[:, None] - far[None]) ** 2, axis=-1)
     near = np.exp(-(squares - squares.min(axis=1, keepdims=True)) / 0.005**2)
     expected = near @ weights / near.sum(axis=1, keepdims=True)
-    got, distance = vertex_weights(
-        *(jnp.asarray(a, jnp.float32) for a in (points, far, weights)), 0.005
-    )
+    arrays = [jnp.asarray(a, jnp.float32) for a in (points, far, weights)]
+    got, distance = vertex_weights(arrays[0], arrays[1], arrays[2], 0.005)
     # Coordinates of 6 m are known to 5e-7 m, over distances of 5 mm in units of 5 mm.
     np.testing.assert_allclose(got, expected, atol=4 * 5e-7 / 0.005)
     np.testing.assert_allclose(distance, np.sqrt(squares.min(axis=1)), atol=2e-6)
@@ -156,6 +155,7 @@ def test_points_out_of_reach_are_marked_with_their_distance(kind):
     x = 5.0 * jnp.array([[[0.04, 0.3, 0.0], [0.04, 0.05, 0.0]]])
     place = canonical(hand, x, dataclasses.replace(CLOSE, kind=kind))
     np.testing.assert_array_equal(place.beyond, [[True, False]])
+    assert place.template is not None
     np.testing.assert_allclose(place.template, [[5 * 0.29, 5 * 0.04]], atol=1e-3)
 
 
