@@ -129,6 +129,17 @@ class BackgroundConfig:
                 f"background.skip = {self.skip} must lie strictly between 0 and "
                 f"background.layers = {self.layers}"
             )
+        if self.skip is not None and self.inputs >= self.width:
+            raise ConfigError(
+                f"background.width = {self.width} must be above the {self.inputs} numbers of an "
+                "encoded point with its frame code, which join a layer at background.skip; widen "
+                "it or set background.skip = None"
+            )
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that the first layer is given."""
+        return 4 + 8 * self.frequencies + self.frame_code
 
 
 @dataclass(frozen=True)

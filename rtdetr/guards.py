@@ -19,7 +19,7 @@ from rtdetr.config import Config
 from rtdetr.losses.criterion import EDGE_TOLERANCE
 from training.verdict import Verdict, Watch
 
-NAMES = ("boxes", "first-loss", "class-prior", "matching-cost")
+NAMES = ("boxes", "frozen-backbone", "first-loss", "class-prior", "matching-cost")
 # Largest term of one set before the first update, without its weight. An untrained network has 0.3
 # (l1), 1.1 (class) and 0.9 (giou) on COCO; pixel boxes give above 200, a missing prior above 100,
 # and 1 - GIoU of boxes that are some cannot exceed 2.
@@ -42,14 +42,29 @@ def of_start(config: Config, classes: int, batch: Mapping[str, Any]) -> list[Ver
       batch: global arrays; `boxes` `[B, M, 4]`, `labels` `[B, M]`. Every host looks at all of them,
         so that all come to one verdict.
     """
-    del config
-    return [boxes_verdict(_whole(batch["boxes"]), _whole(batch["labels"]), classes)]
+    boxes, labels = _whole(batch["boxes"]), _whole(batch["labels"])
+    return [boxes_verdict(boxes, labels, classes), backbone_verdict(config)]
 
 
 def _whole(array: Any) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
+
+
+def backbone_verdict(config: Config) -> Verdict:
+    """Fixed norms and a fixed stem must be those of weights that were trained before."""
+    backbone = config.model.backbone
+    parts = {"norms": backbone.freeze_norm, "stem": backbone.freeze_stem}
+    fixed = [name for name, frozen in parts.items() if frozen]
+    if not fixed or config.checkpoint.init_from is not None:
+        return Verdict("frozen-backbone", True, "nothing is fixed at its random start")
+    sentence = (
+        f"the {' and '.join(fixed)} of the backbone are fixed at their random start and can never "
+        "learn: start from weights (podvision import rtdetr, then config.checkpoint.init_from), or "
+        "set config.model.backbone.freeze_norm and freeze_stem to False"
+    )
+    return Verdict("frozen-backbone", False, sentence)
 
 
 def watches(config: Config) -> Sequence[Watch]:

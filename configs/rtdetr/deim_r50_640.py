@@ -38,13 +38,16 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.model = dict(architecture("deim_r50"), dtype="bfloat16")
     config.loss = dict(classification="mal", gamma=1.5)
-    config.data.max_objects = 300  # four images in one have as many
     calm = 58 / EPOCHS
-    config.data.scale_phase = dict(start=0.0, stop=calm)
-    config.data.augment = dict(
-        strong=dict(start=4 / EPOCHS, stop=calm),
-        mosaic=0.5,
-        mixup=0.5,
-        mixed=dict(start=4 / EPOCHS, stop=34 / EPOCHS),
+    data = dict(
+        max_objects=300,  # four images in one have as many
+        scale_phase=dict(start=0.0, stop=calm),
+        augment=dict(
+            strong=dict(start=4 / EPOCHS, stop=calm),
+            mosaic=0.5,
+            mixup=0.5,
+            mixed=dict(start=4 / EPOCHS, stop=34 / EPOCHS),
+        ),
     )
+    config.update(data=data)
     return config

@@ -20,13 +20,18 @@ def get_config(arg: str = "") -> ConfigDict:
     folder, weights, name, *_ = [*arg.split(","), "", "", ""]
     config = coco_r50_640.get_config(folder or "data/own")
     config.total = dict(epochs=50)
-    config.optimizer.update(
-        schedule=dict(kind="warmup_stable_decay", warmup_fraction=0.02, decay_fraction=0.5)
+    schedule = dict(
+        kind="warmup_stable_decay",
+        warmup_fraction=0.02,
+        warmup_updates=None,
+        decay_fraction=0.5,
+        final_fraction=0.1,
     )
+    config.update(optimizer=dict(schedule=schedule))
     # A small data set has few updates: the average must not remember the start.
     config.ema = dict(kind="warmup", end=0.999, tau=200.0)
     config.model = dict(architecture(name or "r50"), dtype="bfloat16")
-    config.data.scale_phase = dict(start=0.0, stop=0.9)
-    config.data.augment = dict(strong=dict(start=0.0, stop=0.9))
-    config.checkpoint.update(init_from=weights or "runs/weights")
+    calm = dict(start=0.0, stop=0.9)
+    config.update(data=dict(scale_phase=calm, augment=dict(strong=calm)))
+    config.update(checkpoint=dict(init_from=weights or "runs/weights"))
     return config

@@ -19,8 +19,7 @@ SCALES = ((928, 1600), (992, 1760), (1088, 1920), (1184, 2080), (1280, 2240))
 def get_config(arg: str = "") -> ConfigDict:
     """The published recipe on a wide canvas; `arg` is the folder of prepared data."""
     config = coco_r50_640.get_config(arg)
-    config.model.remat = True
-    config.model.decoder.anchors = "square_pixels"
-    config.data.update(size=(1088, 1920), resize="letterbox", scales=SCALES)
-    config.evaluation.batch_size = 8
+    config.update(model=dict(remat=True, decoder=dict(anchors="square_pixels")))
+    config.update(data=dict(size=(1088, 1920), resize="letterbox", scales=SCALES))
+    config.update(evaluation=dict(batch_size=8))
     return config

@@ -20,13 +20,15 @@ def get_config(arg: str = "") -> ConfigDict:
     config = coco_r50_640.get_config(arg)
     config.batch_size = BATCH
     rate = min(1e-4 * GROWTH**0.5, 4e-4)
-    config.optimizer.update(
-        learning_rate=rate, groups=(dict(name="backbone", learning_rate=rate / 10),)
+    optimizer = dict(
+        learning_rate=rate,
+        schedule=dict(warmup_updates=2000 // GROWTH),
+        groups=(dict(name="backbone", learning_rate=rate / 10),),
     )
-    config.optimizer.schedule.warmup_updates = 2000 // GROWTH
+    config.update(optimizer=optimizer)
     config.ema = dict(kind="warmup", end=0.9999**GROWTH, tau=2000.0 / GROWTH)
     # Few shapes: each is compiled once, and a size that is drawn holds for the whole batch.
-    config.data.scales = ((544, 544), (640, 640), (640, 640), (736, 736))
+    config.update(data=dict(scales=((544, 544), (640, 640), (640, 640), (736, 736))))
     config.loader = dict(workers=32, prefetch=3)
-    config.evaluation.batch_size = 256
+    config.update(evaluation=dict(batch_size=256))
     return config

@@ -45,9 +45,8 @@ def inverted_sphere_points(origins: jax.Array, directions: jax.Array, rho: jax.A
 def init_background(key: jax.Array, config: BackgroundConfig) -> Params:
     """{"density": layers, "color": layers}."""
     keys = jax.random.split(key, config.layers + 3)
-    inputs = 4 + 8 * config.frequencies
     sizes = [
-        *nets.widths(inputs + config.frame_code, config.width, config.layers, config.skip),
+        *nets.widths(config.inputs, config.width, config.layers, config.skip),
         (config.width, 1 + config.features),
     ]
     views = 3 + 6 * config.view_frequencies + config.frame_code + config.features

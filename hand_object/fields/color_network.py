@@ -47,7 +47,8 @@ def color(
     """RGB [N, 3] in 0..1.
 
     Args:
-      x, normal: [N, 3], canonical; the normal has unit length.
+      x: [N, 3] canonical.
+      normal: [N, 3] of unit length, in the scene, so that a turning hand may change its shade.
       pose_code: [N, pose_code], zeros for objects.
       features: [N, features] of the SDF network.
       frame_code: [N, frame_code] of objects, None of hands.

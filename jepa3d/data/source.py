@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from jepa3d.data.index import INDEX_NAME, JOURNAL_NAME, SETTINGS_NAME, Row, read_rows
-from jepa3d.data.local_copy import local_copy
+from training.local_copy import local_copy
 from jepa3d.data.records import shard_path
 from training import storage
 from training.errors import InputError

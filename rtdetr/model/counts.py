@@ -53,8 +53,9 @@ def _products(graph: Jaxpr) -> int:
             total += _of_convolution(equation)
         for value in equation.params.values():
             for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if isinstance(inner, (ClosedJaxpr, Jaxpr)):
-                    total += _products(getattr(inner, "jaxpr", inner))
+                inner = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+                if isinstance(inner, Jaxpr):
+                    total += _products(inner)
     return total
 
 

@@ -43,7 +43,8 @@ class Detector(nn.Module):
     ) -> DetectorOutput:
         config = self.config
         x = network_input(images, content, config)
-        valid = None if content is None else valid_tokens(content, images.shape[1:3])
+        height, width = images.shape[1:3]
+        valid = None if content is None else valid_tokens(content, (height, width))
         maps = Backbone(config.backbone, config.remat, name="backbone")(x, train)
         maps = HybridEncoder(config.encoder, name="encoder")(maps, valid, train)
         decoder = Decoder(config.decoder, self.classes, name="decoder")
@@ -54,10 +55,11 @@ def network_input(images: jax.Array, content: jax.Array | None, config: ModelCon
     """uint8 `[B, H, W, 3]` RGB as floating point; padding is 0 after the normalization."""
     x = images.astype(jnp.float32) / 255
     if config.input_norm == "imagenet":
-        mean, std = np.float32([[[IMAGENET_MEAN]]]), np.float32([[[IMAGENET_STD]]])
-        x = (x - mean) / std
+        mean, std = (np.array(row, np.float32) for row in (IMAGENET_MEAN, IMAGENET_STD))
+        x = (x - mean.reshape(1, 1, 1, 3)) / std.reshape(1, 1, 1, 3)
     if content is not None:
-        inside = _inside(content, images.shape[1:3], 1)
+        height, width = images.shape[1:3]
+        inside = _inside(content, (height, width), 1)
         x = jnp.where(inside[..., None], x, 0.0)
     return x.astype(config.dtype)
 
@@ -133,8 +135,10 @@ def detect(
     classes = params["decoder"]["token_score"]["bias"].shape[0]
     detector = Detector(config, classes)
     variables = {"params": params, "statistics": statistics}
-    arguments = (images, content, train, denoising, layers, queries)
-    if not train:
-        return detector.apply(variables, *arguments), statistics
-    output, updated = detector.apply(variables, *arguments, mutable=["statistics"])
-    return output, updated["statistics"]
+    # Nothing is mutable in use: a norm that tried to change its statistics would be told.
+    mutable = ["statistics"] if train else []
+    output: Any
+    output, updated = detector.apply(
+        variables, images, content, train, denoising, layers, queries, mutable=mutable
+    )
+    return output, updated["statistics"] if train else statistics

@@ -6,7 +6,15 @@ import dataclasses
 
 import pytest
 
-from hand_object.config import PRESETS, ColorConfig, EncodingConfig, FieldConfig, SdfConfig, preset
+from hand_object.config import (
+    PRESETS,
+    BackgroundConfig,
+    ColorConfig,
+    EncodingConfig,
+    FieldConfig,
+    SdfConfig,
+    preset,
+)
 from hand_object.fields.color_network import color_inputs
 from training.errors import ConfigError
 from training.typed import build
@@ -21,6 +29,11 @@ def test_a_skip_outside_of_the_hidden_layers_is_refused(skip):
 def test_a_skip_needs_room_for_the_encoded_point():
     with pytest.raises(ConfigError, match=r"39 numbers.*sdf.skip = None"):
         FieldConfig(sdf=SdfConfig(width=32))
+
+
+def test_a_skip_of_the_background_needs_room_too():
+    with pytest.raises(ConfigError, match=r"116 numbers.*background.skip = None"):
+        BackgroundConfig(width=64)
 
 
 def test_octaves_need_a_span_to_open_in():

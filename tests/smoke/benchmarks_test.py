@@ -21,7 +21,13 @@ print(importlib.import_module(package).__file__)
 
 @pytest.mark.parametrize(
     ("script", "package"),
-    [("jepa3d", "jepa3d"), ("splats", "splats"), ("loop", "training"), ("loader", "training")],
+    [
+        ("jepa3d", "jepa3d"),
+        ("splats", "splats"),
+        ("loop", "training"),
+        ("loader", "training"),
+        ("rtdetr_dials", "rtdetr"),
+    ],
 )
 def test_a_script_imports_the_package_and_not_itself(script, package, tmp_path):
     folder = REPOSITORY / "benchmarks"

@@ -1,0 +1,308 @@
+"""Preparing a data set: read, judge every image, write shards and tables, tell what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from rtdetr.data import doctor
+from rtdetr.data.classes import class_table, labels_of
+from rtdetr.data.dataset import ClassTable
+from rtdetr.data.examine import Examined, examine
+from rtdetr.data.prepared import INDEX, OBJECTS, VERSION, table_digest
+from rtdetr.data.readers import coco, voc, yolo
+from rtdetr.data.readers.annotations import AnnotatedImage, AnnotatedSplit
+from rtdetr.data.shards import ShardWriter
+from training import storage
+from training.errors import DataFault, InputError
+
+Say = Callable[[str], None]
+FORMATS = ("auto", "coco", "yolo", "voc")
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How a data set is prepared.
+
+    Attributes:
+      format: one of `FORMATS`; "auto" recognizes it by its files.
+      eval_fraction: of the training images, for validation where the source has none.
+      max_bad_fraction: of images and objects that may be unusable.
+      allow_overlap: images in two splits are told, not refused.
+      images_per_shard, workers: of the writing.
+    """
+
+    format: str = "auto"
+    eval_fraction: float = 0.1
+    max_bad_fraction: float = 0.01
+    allow_overlap: bool = False
+    images_per_shard: int = 2000
+    workers: int = 4
+
+
+def read_source(folder: Path, form: str) -> tuple[str, list[AnnotatedSplit]]:
+    """The format and the splits of a folder.
+
+    Raises:
+      InputError: there is nothing of a known format.
+    """
+    if not folder.is_dir():
+        raise InputError(f"the input folder {folder} does not exist")
+    readers = {"coco": coco, "voc": voc, "yolo": yolo}
+    names = list(readers) if form == "auto" else [form]
+    for name in names:
+        if readers[name].find(folder):
+            return name, readers[name].read(folder)
+    raise InputError(
+        f"{folder} holds no {' and no '.join(names)} data set: COCO has "
+        "annotations/instances_*.json or */_annotations.coco.json, VOC has Annotations/*.xml, YOLO "
+        "has data.yaml; give the folder that contains them"
+    )
+
+
+def prepare(
+    splits: Sequence[AnnotatedSplit],
+    source: str,
+    output: epath.Path | None,
+    settings: PrepareSettings,
+    say: Say,
+) -> dict[str, Any]:
+    """Examines all images, and writes the prepared folder unless `output` is None.
+
+    Returns:
+      The doctor's report.
+
+    Raises:
+      InputError: classes that do not agree, the same image in two splits, or nothing to train on.
+      DataFault: more is unusable than allowed; nothing that opens is left.
+    """
+    splits = [split for split in splits if split.images]
+    if not splits:
+        raise InputError(f"{source} lists no images; check the export")
+    splits = with_validation(splits, settings.eval_fraction)
+    table, findings = class_table(splits)
+    facts = {split.name: doctor.SplitFacts(listed=len(split.images)) for split in splits}
+    for kind, sentence in findings:
+        facts[splits[0].name].note(kind, sentence)
+    written: dict[str, Any] = {}
+    seen: dict[str, tuple[str, str]] = {}  # digest of pixels -> (split, name)
+    for split in splits:
+        say(f"{split.name}: {len(split.images):,} images")
+        written[split.name] = _one_split(split, table, facts, seen, output, settings)
+    report = doctor.as_json(facts, table)
+    say(doctor.as_text(report))
+    _judge(facts, settings)
+    if output is not None:
+        _finish(output, source, table, written, report, settings)
+    return report
+
+
+def with_validation(splits: list[AnnotatedSplit], fraction: float) -> list[AnnotatedSplit]:
+    """Splits with a validation part: of the source, or cut off the training images by their names.
+
+    Which images are held out depends on their names alone, not on their order or number.
+    """
+    names = {split.name for split in splits}
+    if "val" in names or "train" not in names or fraction == 0:
+        return splits
+    (train,) = [split for split in splits if split.name == "train"]
+    chosen = sorted(train.images, key=lambda image: _draw(image.name))
+    held_out = {image.name for image in chosen[: max(1, round(fraction * len(chosen)))]}
+    kept = [image for image in train.images if image.name not in held_out]
+    cut = [image for image in train.images if image.name in held_out]
+    parts = [
+        AnnotatedSplit("train", kept, train.categories, train.findings),
+        AnnotatedSplit("val", cut, train.categories),
+    ]
+    return parts + [split for split in splits if split.name != "train"]
+
+
+def _draw(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _one_split(
+    split: AnnotatedSplit,
+    table: ClassTable,
+    facts: dict[str, doctor.SplitFacts],
+    seen: dict[str, tuple[str, str]],
+    output: epath.Path | None,
+    settings: PrepareSettings,
+) -> dict[str, Any]:
+    """Examines and writes a split; returns its entry of the index."""
+    found = facts[split.name]
+    for kind, sentence in split.findings:
+        found.note(kind, sentence)
+    labels = labels_of(table, split.categories)
+    rows = _Rows()
+    writer = None
+    if output is not None:
+        writer = ShardWriter(output / split.name, settings.images_per_shard)
+    for image, examined in _examined(split, labels, settings.workers):
+        for kind, sentence in examined.findings:
+            found.note(kind, sentence)
+        if examined.encoded is None or examined.objects is None:
+            continue
+        _note_duplicate(image, examined, split.name, found, seen)
+        rows.add(image, examined, table, found)
+        if writer is not None:
+            writer.write(examined.encoded)
+    arrays = rows.arrays()
+    facts_of_split = {"images": len(rows.names), "fingerprint": table_digest(arrays, table)}
+    if writer is not None and output is not None:
+        facts_of_split["shards"] = writer.close()
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        storage.replace_bytes(output / split.name / OBJECTS, file.getvalue())
+    return facts_of_split
+
+
+def _examined(
+    split: AnnotatedSplit, labels: dict[int, int], workers: int
+) -> Iterator[tuple[AnnotatedImage, Examined]]:
+    """In order; a few images are read ahead by threads (decoding does not hold Python's lock)."""
+    with ThreadPoolExecutor(workers) as pool:
+        images = iter(split.images)
+        pending = []
+
+        def start(count: int) -> None:
+            for image in islice(images, count):
+                pending.append((image, pool.submit(examine, image, labels, split.categories)))
+
+        start(4 * workers)
+        while pending:
+            image, future = pending.pop(0)
+            start(1)
+            yield image, future.result()
+
+
+def _note_duplicate(
+    image: AnnotatedImage,
+    examined: Examined,
+    split: str,
+    found: doctor.SplitFacts,
+    seen: dict[str, tuple[str, str]],
+) -> None:
+    other = seen.setdefault(examined.pixel_digest, (split, image.name))
+    if other == (split, image.name):
+        return
+    kind = "duplicate_image" if other[0] == split else "duplicate_across_splits"
+    found.note(kind, f"{image.name} has the pixels of {other[1]} in {other[0]}")
+
+
+class _Rows:
+    """The table of a split while it grows."""
+
+    def __init__(self):
+        self.names: list[str] = []
+        self.image_ids: list[int] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.digests: list[bytes] = []
+        self.objects: list[Any] = []
+
+    def add(
+        self,
+        image: AnnotatedImage,
+        examined: Examined,
+        table: ClassTable,
+        found: doctor.SplitFacts,
+    ) -> None:
+        objects = examined.objects
+        assert objects is not None
+        self.names.append(image.name)
+        self.image_ids.append(len(self.image_ids) if image.id is None else image.id)
+        self.sizes.append(examined.size)
+        self.digests.append(bytes.fromhex(examined.digest))
+        self.objects.append(objects)
+        found.images += 1
+        found.objects += int((~objects.crowd).sum())
+        found.crowds += int(objects.crowd.sum())
+        found.by_image[len(objects.labels)] += 1
+        found.sizes[examined.size] += 1
+        found.by_class.update(table.names[label] for label in objects.labels.tolist())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        counts = [len(objects.labels) for objects in self.objects]
+
+        def joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
+            return np.concatenate([empty, *parts])
+
+        return {
+            "names": np.array(self.names, np.str_),
+            "image_ids": np.array(self.image_ids, np.int64),
+            "sizes": np.array(self.sizes, np.int32).reshape(-1, 2),
+            "digests": np.frombuffer(b"".join(self.digests), np.uint8).reshape(-1, 32),
+            "starts": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            "boxes": joined([o.boxes.values for o in self.objects], np.zeros((0, 4), np.float32)),
+            "labels": joined([o.labels for o in self.objects], np.zeros(0, np.int32)),
+            "crowd": joined([o.crowd for o in self.objects], np.zeros(0, bool)),
+            "areas": joined([o.areas for o in self.objects], np.zeros(0, np.float32)),
+            "ids": joined([o.ids for o in self.objects], np.zeros(0, np.int64)),
+        }
+
+
+def _judge(facts: dict[str, doctor.SplitFacts], settings: PrepareSettings) -> None:
+    overlap = sum(
+        split.findings["duplicate_across_splits"].count
+        for split in facts.values()
+        if "duplicate_across_splits" in split.findings
+    )
+    if overlap and not settings.allow_overlap:
+        examples = [
+            example
+            for split in facts.values()
+            if "duplicate_across_splits" in split.findings
+            for example in split.findings["duplicate_across_splits"].examples
+        ]
+        raise InputError(
+            f"{overlap} images are in two splits, so that evaluation would be on trained images "
+            f"({examples[0]}); remove one of each, or give --allow-overlap"
+        )
+    for name, split in facts.items():
+        bad = split.faults / max(split.looked_at, 1)
+        if bad > settings.max_bad_fraction:
+            kinds = ", ".join(
+                f"{f.count} {kind.replace('_', ' ')}"
+                for kind, f in split.findings.items()
+                if doctor.REMEDIES[kind][0]
+            )
+            raise DataFault(
+                f"{bad:.1%} of the images and objects of {name} cannot be used ({kinds}), more "
+                f"than {settings.max_bad_fraction:.1%}; correct them or raise --max-bad-fraction"
+            )
+    train = facts.get("train")
+    if train is not None and not train.objects:
+        raise InputError("no image of the training split has a usable object: nothing to learn")
+
+
+def _finish(
+    output: epath.Path,
+    source: str,
+    table: ClassTable,
+    written: dict[str, Any],
+    report: dict[str, Any],
+    settings: PrepareSettings,
+) -> None:
+    storage.replace_text(output / doctor.REPORT, json.dumps(report, indent=1))
+    index = {
+        "version": VERSION,
+        "source": source,
+        "settings": settings.__dict__,
+        "classes": [
+            {"name": name, "source_id": number}
+            for name, number in zip(table.names, table.source_ids)
+        ],
+        "splits": written,
+    }
+    # Last: without it the folder is an interrupted preparation.
+    storage.replace_text(output / INDEX, json.dumps(index, indent=1))
