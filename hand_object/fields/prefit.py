@@ -7,6 +7,7 @@ a distance of CLAMP, and the eikonal term keeps the rest a distance.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import jax
@@ -131,7 +132,10 @@ def _optimizer(updates: int) -> optax.GradientTransformation:
     def labels(params):
         return {name: name for name in params}
 
-    rates = {"layers": adam(NETWORK_RATE), "planes": adam(PLANE_RATE)}
+    rates: dict[Hashable, optax.GradientTransformation] = {
+        "layers": adam(NETWORK_RATE),
+        "planes": adam(PLANE_RATE),
+    }
     return optax.multi_transform(rates, labels)
 
 
