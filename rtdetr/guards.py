@@ -19,7 +19,7 @@ from rtdetr.config import Config
 from rtdetr.losses.criterion import EDGE_TOLERANCE
 from training.verdict import Verdict, Watch
 
-NAMES = ("boxes", "first-loss", "class-prior", "matching-cost")
+NAMES = ("boxes", "frozen-backbone", "first-loss", "class-prior", "matching-cost")
 # Largest term of one set before the first update, without its weight. An untrained network has 0.3
 # (l1), 1.1 (class) and 0.9 (giou) on COCO; pixel boxes give above 200, a missing prior above 100,
 # and 1 - GIoU of boxes that are some cannot exceed 2.
@@ -30,7 +30,10 @@ LIMITS = {
 }
 # Of the whole loss, with 13 sets: 35 to 60 is right; each set adds as much.
 TOTAL_LIMITS, TOTAL_SETS = (20.0, 90.0), 13
-PRIOR_TOLERANCE = 0.5  # of the prior: 0.01 +- 0.005
+# Of the mean probability to the prior, either way. The heads' random weights move the logit of a
+# class by 0.6 (one standard deviation), and with one class nothing averages it; a missing prior
+# gives one half, 50 times as much as 0.01.
+PRIOR_FACTOR = 8.0
 FIRST_UPDATES = 3
 PATIENCE = 10  # updates in a row with broken costs until the run is stopped
 
@@ -42,14 +45,29 @@ def of_start(config: Config, classes: int, batch: Mapping[str, Any]) -> list[Ver
       batch: global arrays; `boxes` `[B, M, 4]`, `labels` `[B, M]`. Every host looks at all of them,
         so that all come to one verdict.
     """
-    del config
-    return [boxes_verdict(_whole(batch["boxes"]), _whole(batch["labels"]), classes)]
+    boxes, labels = _whole(batch["boxes"]), _whole(batch["labels"])
+    return [boxes_verdict(boxes, labels, classes), backbone_verdict(config)]
 
 
 def _whole(array: Any) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
+
+
+def backbone_verdict(config: Config) -> Verdict:
+    """Fixed norms and a fixed stem must be those of weights that were trained before."""
+    backbone = config.model.backbone
+    parts = {"norms": backbone.freeze_norm, "stem": backbone.freeze_stem}
+    fixed = [name for name, frozen in parts.items() if frozen]
+    if not fixed or config.checkpoint.init_from is not None:
+        return Verdict("frozen-backbone", True, "nothing is fixed at its random start")
+    sentence = (
+        f"the {' and '.join(fixed)} of the backbone are fixed at their random start and can never "
+        "learn: start from weights (podvision import rtdetr, then config.checkpoint.init_from), or "
+        "set config.model.backbone.freeze_norm and freeze_stem to False"
+    )
+    return Verdict("frozen-backbone", False, sentence)
 
 
 def watches(config: Config) -> Sequence[Watch]:
@@ -246,11 +264,12 @@ class ClassPrior:
 
     def check(self, step: int, metrics: Mapping[str, float]) -> Verdict | None:
         found = metrics.get("mean_probability", math.nan)
-        if step != 1 or abs(found - self.prior) <= PRIOR_TOLERANCE * self.prior:
+        # As one chain that must hold, so that a NaN does not pass.
+        if step != 1 or self.prior / PRIOR_FACTOR <= found <= self.prior * PRIOR_FACTOR:
             return None
         sentence = (
-            f"the mean probability of all classes is {found:.4f} before the first update and not "
-            f"{self.prior:g} +- {PRIOR_TOLERANCE * self.prior:g}: the bias of the class heads must "
-            f"start at log(p / (1 - p)), here {math.log(self.prior / (1 - self.prior)):.3f}"
+            f"the mean probability of all classes is {found:.4f} before the first update and should "
+            f"be about {self.prior:g}: the bias of the class heads must start at log(p / (1 - p)), "
+            f"here {math.log(self.prior / (1 - self.prior)):.3f}"
         )
         return Verdict(self.name, False, sentence)

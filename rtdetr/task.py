@@ -231,7 +231,10 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
         return evaluation.evaluate(self.config, self.classes, state, source, layout)
 
     def without_augmentation(self) -> Self:
-        return dataclasses.replace(self, augmented=False)
+        # The overfit test judges the weights themselves: their average remembers the start.
+        scoring = dataclasses.replace(self.config.scoring, raw=True)
+        config = dataclasses.replace(self.config, scoring=scoring)
+        return dataclasses.replace(self, config=config, augmented=False)
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
         ap50, iou = after.metrics["AP50_raw"], after.metrics["matched_iou_raw"]

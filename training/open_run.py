@@ -88,8 +88,14 @@ class OpenRun:
             layout.mesh.devices.flat[0].device_kind,
             layout.mesh.devices.size,
         )
-        lines = presentation_of(config.system).progress_lines
-        self.progress = Progress(self.plan.total, self.step, main, lines=lines)
+        shown = presentation_of(config.system)
+        self.progress = Progress(
+            self.plan.total,
+            self.step,
+            main,
+            lines=shown.progress_lines,
+            headline=shown.headline,
+        )
         for sentence in said:
             self.progress.say(sentence)
         self.recorder = Recorder(

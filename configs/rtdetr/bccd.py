@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data = dict(folder=folder or "data/bccd", max_objects=40, resize="letterbox")
     config.evaluation = dict(batch_size=8)
     if (name or "small") == "small":
-        config.total = dict(updates=2400)
+        config.total = dict(updates=600)
         config.optimizer = dict(
             learning_rate=1e-3,
             weight_decay=1e-4,
@@ -34,7 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
         augment = dict(zoom_out=0.0, crop=0.5, vertical_flip=0.5)
         config.update(data=dict(size=(192, 256), augment=augment))
         config.update(evaluation=dict(every=dict(updates=600)))
-        config.checkpoint = dict(every=dict(updates=300), best_metric="AP")
+        config.checkpoint = dict(every=dict(updates=200), best_metric="AP")
         config.loss = dict(denoising=dict(slots=60))
     elif name == "full":
         config.total = dict(epochs=120)

@@ -19,7 +19,7 @@ import numpy as np
 from rtdetr.boxes import cxcywh_norm
 from rtdetr.config import DecoderConfig
 from rtdetr.model.deformable_attention import sample_maps
-from rtdetr.model.layers import ACTIVATIONS, Attention, ConvNorm, Dense, LayerNorm, Mlp
+from rtdetr.model.layers import ACTIVATIONS, Attention, ConvNorm, Dense, LayerNorm, Mlp, xavier
 from rtdetr.model.query_selection import anchors, pick, select
 from rtdetr.targets import DenoisingQueries, DetectorOutput, Predictions
 
@@ -61,7 +61,7 @@ class DeformableAttention(nn.Module):
         config = self.config
         batch, count, width = query.shape
         heads, points = config.heads, config.points
-        value = Dense(width, name="value")(memory.tokens)
+        value = Dense(width, kernel_init=xavier, name="value")(memory.tokens)
         if memory.valid is not None:
             value = jnp.where(memory.valid[..., None], value, 0)
         value = value.reshape(batch, -1, heads, width // heads)
@@ -90,7 +90,7 @@ class DeformableAttention(nn.Module):
             jnp.split(weights, cuts, axis=3),
             config.sampling,
         )
-        return Dense(width, name="out")(sampled.reshape(batch, count, width))
+        return Dense(width, kernel_init=xavier, name="out")(sampled.reshape(batch, count, width))
 
 
 class DecoderLayer(nn.Module):
@@ -135,13 +135,13 @@ class Decoder(nn.Module):
             return Mlp((config.width, config.width, 4), zero_last=True)
 
         self.input = [ConvNorm(config.width) for _ in range(levels)]
-        self.token = Dense(config.width)
+        self.token = Dense(config.width, kernel_init=xavier)
         self.token_norm = LayerNorm()
         self.token_score, self.token_box = score_head(), box_head()
         self.denoising_classes = self.param(
             "denoising_classes", _class_table, (self.classes + 1, config.width)
         )
-        self.position = Mlp((*config.position_hidden, config.width))
+        self.position = Mlp((*config.position_hidden, config.width), kernel_init=xavier)
         self.layer = [DecoderLayer(config) for _ in range(config.layers)]
         self.score = [score_head() for _ in range(config.layers)]
         self.box = [box_head() for _ in range(config.layers)]

@@ -112,12 +112,13 @@ class Dense(nn.Module):
     """x W + b over the last axis, in the dtype of `x`."""
 
     features: int
-    kernel_init: Callable = nn.initializers.xavier_uniform()
+    kernel_init: Callable | None = None  # None: that of PyTorch, `kernel_init`
     bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init or kernel_init, shape)
         bias = self.param("bias", self.bias_init, (self.features,))
         product = jax.lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
         return product + along_last(bias.astype(x.dtype), product)
@@ -134,12 +135,13 @@ class Mlp(nn.Module):
     widths: tuple[int, ...]
     activation: str = "relu"
     zero_last: bool = False
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for number, width in enumerate(self.widths):
             last = number == len(self.widths) - 1
-            init = nn.initializers.zeros if last and self.zero_last else kernel_init
+            init = nn.initializers.zeros if last and self.zero_last else self.kernel_init
             x = Dense(width, kernel_init=init, name=f"layer_{number}")(x)
             x = x if last else ACTIVATIONS[self.activation](x)
         return x
@@ -171,7 +173,7 @@ class Attention(nn.Module):
         width = query.shape[-1]
 
         def split(x: jax.Array, name: str) -> jax.Array:
-            x = Dense(width, name=name)(x)
+            x = Dense(width, kernel_init=xavier, name=name)(x)
             return x.reshape(*x.shape[:-1], self.heads, width // self.heads)
 
         q, k, v = split(query, "query"), split(key, "key"), split(value, "value")
@@ -184,5 +186,6 @@ class Attention(nn.Module):
         return Dense(width, name="out")(mixed.reshape(query.shape))
 
 
+xavier = nn.initializers.xavier_uniform()
 # Kaiming uniform with a = sqrt(5), PyTorch's own: uniform within 1 / sqrt(fan_in).
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

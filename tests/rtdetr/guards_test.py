@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from rtdetr.config import Config
-from rtdetr.guards import NAMES, PATIENCE, boxes_verdict, of_start, watches
+from rtdetr.config import BackboneConfig, Config, ModelConfig
+from rtdetr.guards import NAMES, PATIENCE, backbone_verdict, boxes_verdict, of_start, watches
 from tests.rtdetr.losses.golden import random_targets
 from training.config import CheckpointConfig
 
@@ -39,7 +39,7 @@ def findings(changes, steps=3, config=CONFIG, first=1):
 
 def test_a_sound_start_is_left_alone():
     assert findings({}) == []
-    assert {watch.name for watch in watches(CONFIG)} == set(NAMES)
+    assert {watch.name for watch in watches(CONFIG)} == set(NAMES) - {"frozen-backbone"}
 
 
 TERMS = (
@@ -76,9 +76,16 @@ def test_a_total_out_of_range_is_a_warning_that_follows_the_number_of_sets():
 def test_a_start_without_a_prior_stops_the_run():
     first, *_ = findings({"mean_probability": 0.5}, steps=1)
     assert first.name == "class-prior" and not first.warning
-    assert "is 0.5000 before the first update and not 0.01 +- 0.005" in first.sentence
+    assert "is 0.5000 before the first update and should be about 0.01" in first.sentence
     assert "-4.595" in first.sentence
     assert findings({"mean_probability": 0.2}, first=2) == [], "it may learn afterwards"
+
+
+@pytest.mark.parametrize(
+    "found, sound", [(0.0012, False), (0.0013, True), (0.079, True), (0.081, False)]
+)
+def test_the_prior_may_scatter_by_a_factor_of_eight(found, sound):
+    assert (findings({"mean_probability": found}, steps=1) == []) == sound
 
 
 def test_weights_that_were_taken_over_may_start_anywhere():
@@ -106,7 +113,7 @@ def batch():
 
 
 def test_sound_boxes_pass(batch):
-    (verdict,) = of_start(CONFIG, CLASSES, batch)
+    verdict, _ = of_start(CONFIG, CLASSES, batch)
     assert verdict.passed and verdict.sentence.startswith("5 boxes of the first batch lie")
 
 
@@ -141,3 +148,15 @@ def test_objects_behind_padding_are_refused(batch):
 def test_whatever_lies_in_the_padding_is_no_box(batch):
     batch["boxes"][1] = np.nan
     assert boxes_verdict(batch["boxes"], batch["labels"], CLASSES).passed
+
+
+@pytest.mark.parametrize("frozen", ["freeze_norm", "freeze_stem"])
+def test_a_fixed_random_backbone_is_refused_unless_weights_are_named(frozen):
+    both = {"freeze_norm": False, "freeze_stem": False}
+    learns = Config("rtdetr", model=ModelConfig(backbone=BackboneConfig(**both)))
+    fixed = Config("rtdetr", model=ModelConfig(backbone=BackboneConfig(**both | {frozen: True})))
+    assert backbone_verdict(learns).passed
+    found = backbone_verdict(fixed)
+    assert not found.passed and frozen.removeprefix("freeze_") in found.sentence
+    started = dataclasses.replace(fixed, checkpoint=CheckpointConfig(init_from="runs/weights"))
+    assert backbone_verdict(started).passed

@@ -3,7 +3,8 @@
 A system says its part in `<system>/presentation.py`, which imports nothing heavy. All of it may be
 left out: `TITLES` (the last part of a metric's name -> title and unit), `SPELLINGS` (word of a
 metric's name -> how it is written), `OPTIMIZATION` (training metrics whose charts stand with those
-of the optimizer) and `progress_lines(metrics)` (lines below a logged step).
+of the optimizer), `HEADLINE` (the evaluation metrics that the terminal shows; all where it is left
+out) and `progress_lines(metrics)` (lines below a logged step).
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ def no_lines(metrics: Mapping[str, float]) -> list[str]:
 
 @dataclass(frozen=True)
 class Presentation:
-    """Titles and spellings by name, and the lines that follow a logged step."""
+    """Titles and spellings by name, and what the terminal shows."""
 
     titles: Mapping[str, Title] = field(default_factory=lambda: COMMON_TITLES)
     spellings: Mapping[str, str] = field(default_factory=dict)
     optimization: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
     progress_lines: Callable[[Mapping[str, float]], list[str]] = no_lines
 
     def title(self, name: str) -> Title:
@@ -65,5 +67,6 @@ def presentation_of(system: Any) -> Presentation:
         COMMON_TITLES | getattr(module, "TITLES", {}),
         getattr(module, "SPELLINGS", {}),
         getattr(module, "OPTIMIZATION", ()),
+        getattr(module, "HEADLINE", ()),
         getattr(module, "progress_lines", no_lines),
     )

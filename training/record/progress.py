@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -153,10 +153,16 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.perf_counter,
         lines: Callable[[Mapping[str, float]], list[str]] = no_lines,
+        headline: Sequence[str] = (),
     ):
-        """`total` and `first` (the resumed step) are in steps; `lines` follow a logged step."""
+        """`total` and `first` (the resumed step) are in steps.
+
+        Args:
+          lines: what follows a logged step.
+          headline: the metrics of an evaluation that are shown; empty: all.
+        """
         self._total, self._first, self._main = total, first, main
-        self._lines = lines
+        self._lines, self._headline = lines, headline
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._origin: tuple[float, int] | None = None  # when the first step was done, and which
@@ -201,7 +207,8 @@ class Progress:
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """The metrics of one evaluation, on one line."""
-        values = "  ".join(f"{name} {format_number(value)}" for name, value in metrics.items())
+        shown = [name for name in self._headline or metrics if name in metrics]
+        values = "  ".join(f"{name} {format_number(metrics[name])}" for name in shown)
         self.say(f"eval {step:>{len(str(self._total))}}  {values}")
 
     def close(self) -> None:

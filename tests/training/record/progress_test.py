@@ -226,3 +226,14 @@ def test_the_lines_of_a_system_follow_each_logged_step():
     )
     progress.log(6, {"train/loss": 0.04})
     assert len(out.getvalue().splitlines()) == 3
+
+
+def test_a_system_may_choose_the_metrics_of_an_evaluation_that_are_shown():
+    metrics = {"AR": 0.1, "AP": 0.5, "AP50": 0.75}
+    for headline, shown in (
+        ((), "AR 0.1000  AP 0.5000  AP50 0.7500"),
+        (("AP50", "F1"), "AP50 0.7500"),
+    ):
+        out = io.StringIO()
+        Progress(10, stream=out, headline=headline).evaluation(5, metrics)
+        assert out.getvalue().rstrip("\n") == f"eval  5  {shown}"
