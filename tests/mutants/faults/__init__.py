@@ -3,6 +3,7 @@
 from tests.mutants.faults import (
     checkpoint,
     hand_object_fields,
+    hand_object_hands,
     jepa_data,
     jepa_model,
     launch,
@@ -27,6 +28,7 @@ FAULTS = (
     *training_storage.FAULTS,
     *launch.FAULTS,
     *checkpoint.FAULTS,
+    *hand_object_hands.FAULTS,
     *jepa_model.FAULTS,
     *jepa_data.FAULTS,
     *hand_object_fields.FAULTS,
