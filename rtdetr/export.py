@@ -1,7 +1,8 @@
 """`podvision export` of a detector: a folder that transformers opens.
 
-It holds `model.safetensors`, `config.json` with the names of the classes, `preprocessor_config.json`
-and a model card, `README.md`. The weights are the average where the run keeps one.
+It holds `model.safetensors`, `config.json` with the names of the classes, the preprocessing
+(`preprocessor_config.json`) and a model card, `README.md`. The weights are the average where the
+run keeps one.
 """
 
 from __future__ import annotations

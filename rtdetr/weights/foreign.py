@@ -117,6 +117,6 @@ def _input_norm(images: Mapping[str, Any], path: Path) -> str:
 
 def _canvas(images: Mapping[str, Any]) -> tuple[int, int] | None:
     size = images.get("size") or {}
-    height, width = size.get("height"), size.get("width")
+    height, width = size.get("height", 0), size.get("width", 0)
     whole = height and width and not (height % 32 or width % 32)
     return (height, width) if whole else None

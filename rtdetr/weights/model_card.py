@@ -1,4 +1,4 @@
-"""The page that goes with exported weights: what they are, for which images, and how to use them."""
+"""The page that goes with exported weights: what they are, for which images, how to use them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def model_card(
       metrics: of the evaluation at this step; empty where it was not scored.
       command: that wrote the folder.
     """
-    height, width = config.data.size
+    (height, width), decoder = config.data.size, config.model.decoder
     known = [f"{name} {metrics[name]:.3f}" for name in METRICS if name in metrics]
     scored = ", ".join(known) or "not known: the run was not evaluated at this step"
     shape = "the aspect is not kept"
@@ -38,7 +38,7 @@ def model_card(
         "",
         f"* Score on `{config.data.eval_split}`: {scored}.",
         f"* Canvas: {height} x {width} px; {shape}.",
-        f"* Queries: {config.model.decoder.queries}, decoder layers: {config.model.decoder.layers}.",
+        f"* Queries: {decoder.queries}, decoder layers: {decoder.layers}.",
         f"* Written by `{command}`.",
         "",
         "```python",
