@@ -8,6 +8,8 @@ layout that was guessed from sizes).
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np

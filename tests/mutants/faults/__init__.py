@@ -2,6 +2,7 @@
 
 from tests.mutants.faults import (
     checkpoint,
+    hand_object_fields,
     jepa_data,
     jepa_model,
     launch,
@@ -28,6 +29,7 @@ FAULTS = (
     *checkpoint.FAULTS,
     *jepa_model.FAULTS,
     *jepa_data.FAULTS,
+    *hand_object_fields.FAULTS,
     *rtdetr_augment.FAULTS,
     *rtdetr_criterion.FAULTS,
     *rtdetr_scoring.FAULTS,
