@@ -16,7 +16,14 @@ import pytest
 
 from rtdetr import guards
 from rtdetr.boxes import Boxes, BoxFormatError, cxcywh_norm, xywh_px, xyxy_px
-from rtdetr.config import Config, DecoderConfig, DenoisingConfig, LossConfig, ModelConfig
+from rtdetr.config import (
+    BackboneConfig,
+    Config,
+    DecoderConfig,
+    DenoisingConfig,
+    LossConfig,
+    ModelConfig,
+)
 from rtdetr.losses.criterion import criterion, terms
 from rtdetr.targets import DetectorOutput, Predictions, Targets
 from tests.failures.toy_run import CONFIG, ToyRun
@@ -30,8 +37,13 @@ from training.task import Task
 from training.verdict import Description
 
 LAYERS, QUERIES, CLASSES, OBJECTS, EXAMPLES = 2, 12, 80, 4, 32
+BACKBONE = BackboneConfig(freeze_stem=False, freeze_norm=False)
 LOSS = LossConfig(denoising=DenoisingConfig(slots=0))
-DETECTOR = Config("rtdetr", model=ModelConfig(decoder=DecoderConfig(layers=LAYERS)), loss=LOSS)
+DETECTOR = Config(
+    "rtdetr",
+    model=ModelConfig(backbone=BACKBONE, decoder=DecoderConfig(layers=LAYERS)),
+    loss=LOSS,
+)
 IMAGE_SIZE = np.array([1080, 1920])
 compiled = jax.jit(criterion, static_argnums=3)
 

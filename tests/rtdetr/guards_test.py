@@ -76,9 +76,16 @@ def test_a_total_out_of_range_is_a_warning_that_follows_the_number_of_sets():
 def test_a_start_without_a_prior_stops_the_run():
     first, *_ = findings({"mean_probability": 0.5}, steps=1)
     assert first.name == "class-prior" and not first.warning
-    assert "is 0.5000 before the first update and not 0.01 +- 0.005" in first.sentence
+    assert "is 0.5000 before the first update and should be about 0.01" in first.sentence
     assert "-4.595" in first.sentence
     assert findings({"mean_probability": 0.2}, first=2) == [], "it may learn afterwards"
+
+
+@pytest.mark.parametrize(
+    "found, sound", [(0.0012, False), (0.0013, True), (0.079, True), (0.081, False)]
+)
+def test_the_prior_may_scatter_by_a_factor_of_eight(found, sound):
+    assert (findings({"mean_probability": found}, steps=1) == []) == sound
 
 
 def test_weights_that_were_taken_over_may_start_anywhere():

@@ -39,10 +39,10 @@ FAULTS = (
         f"{TESTS}/matching_cost_test.py",
     ),
     Fault(
-        "rows of padding are placed too",
+        "an image without objects places a row of padding",
         ASSIGNMENT,
         "jax.lax.fori_loop(0, count, place, start)",
-        "jax.lax.fori_loop(0, cost.shape[0], place, start)",
+        "jax.lax.fori_loop(0, jnp.maximum(count, 1), place, start)",
         f"{TESTS}/assignment_test.py",
     ),
     Fault(

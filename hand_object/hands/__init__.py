@@ -1,0 +1,1 @@
+"""Hands: models, posing, joints, contact zones, sides, and where models come from."""
