@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from rtdetr.data.dataset import ClassTable
 from rtdetr.task import DetectorTask, make_task
-from rtdetr.weights import shapes
+from rtdetr.weights import remap, shapes
 from rtdetr.weights.exchange import to_trees
 from rtdetr.weights.foreign import Foreign, named_classes, read_foreign
 from training.checkpoint.first import write_first_checkpoint
@@ -37,7 +37,7 @@ class ImportedTask(DetectorTask):
     """A detector whose checkpoint says that it has a backbone only."""
 
     def metadata(self) -> dict[str, Any]:
-        return {"backbone_only": True}
+        return {remap.BACKBONE_ONLY: True}
 
 
 def import_weights(args: argparse.Namespace) -> list[str]:
