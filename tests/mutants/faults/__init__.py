@@ -2,6 +2,8 @@
 
 from tests.mutants.faults import (
     checkpoint,
+    hand_object_fields,
+    hand_object_hands,
     jepa_data,
     jepa_model,
     launch,
@@ -26,8 +28,10 @@ FAULTS = (
     *training_storage.FAULTS,
     *launch.FAULTS,
     *checkpoint.FAULTS,
+    *hand_object_hands.FAULTS,
     *jepa_model.FAULTS,
     *jepa_data.FAULTS,
+    *hand_object_fields.FAULTS,
     *rtdetr_augment.FAULTS,
     *rtdetr_criterion.FAULTS,
     *rtdetr_scoring.FAULTS,

@@ -1,0 +1,1 @@
+"""How good a reconstruction is: each number with its unit and its protocol."""

@@ -1,0 +1,88 @@
+"""How hand and object touch: penetration, contact, and agreement of masks.
+
+Inside of an object is where its signed distance is negative. It is asked by a function of points
+[N, 3] m that gives distances [N] m, so that a field and a closed mesh (`mesh_distance`) do alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.spatial import KDTree
+
+Distance = Callable[[np.ndarray], np.ndarray]
+CONTACT = 0.005  # meters
+
+
+def penetration_depth(hand: np.ndarray, inside: Distance) -> tuple[float, float]:
+    """(greatest, mean over all) depth of hand vertices [V, 3] in the object, mm."""
+    depth = np.maximum(-inside(hand), 0)
+    return float(depth.max() * 1000), float(depth.mean() * 1000)
+
+
+def common_volume(
+    hand: Distance, thing: Distance, low: np.ndarray, high: np.ndarray, voxel: float = 0.005
+) -> float:
+    """Volume inside of both, cm^3, by voxels (5 mm, as the field counts it) in a box."""
+    axes = [np.arange(a + voxel / 2, b, voxel) for a, b in zip(low, high)]
+    if not all(len(axis) for axis in axes):
+        return 0.0
+    centers = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    return float(np.sum((hand(centers) < 0) & (thing(centers) < 0)) * voxel**3 * 1e6)
+
+
+def in_contact(hands: np.ndarray, inside: Distance | list[Distance]) -> np.ndarray:
+    """[T] bool: whether a hand vertex of [T, V, 3] lies within 5 mm of the object, or in it."""
+    asked = inside if isinstance(inside, list) else [inside] * len(hands)
+    return np.array([ask(hand).min() < CONTACT for hand, ask in zip(hands, asked)])
+
+
+def contact_ratio(contact: np.ndarray) -> float:
+    """Share of frames with contact, %."""
+    return float(100 * contact.mean())
+
+
+def contact_accuracy(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Share of [T] or [T, V] that agree on contact, %."""
+    return float(100 * (found == wanted).mean())
+
+
+def mask_iou(found: np.ndarray, wanted: np.ndarray, counted: np.ndarray | None = None) -> float:
+    """Intersection over union of two masks, over the pixels that count; NaN if both are empty."""
+    found, wanted = found.astype(bool), wanted.astype(bool)
+    if counted is not None:
+        found, wanted = found & counted, wanted & counted
+    union = (found | wanted).sum()
+    return float((found & wanted).sum() / union) if union else float("nan")
+
+
+def mesh_distance(vertices: np.ndarray, faces: np.ndarray, samples: np.ndarray) -> Distance:
+    """Signed distance of a closed mesh: to points of its surface, with the sign of winding.
+
+    Args:
+      samples: [M, 3] points of the surface; the distance is exact up to their spacing.
+    """
+    tree, corners = KDTree(samples), np.asarray(vertices, np.float64)[faces]
+
+    def ask(points: np.ndarray) -> np.ndarray:
+        distance = tree.query(points)[0]
+        return np.where(winding_number(points, corners) > 0.5, -distance, distance)
+
+    return ask
+
+
+def winding_number(points: np.ndarray, corners: np.ndarray, chunk: int = 256) -> np.ndarray:
+    """[N] solid angle of triangles [F, 3, 3] over 4 pi: 1 inside of a closed mesh, 0 outside.
+
+    Van Oosterom and Strackee 1983.
+    """
+    total = np.zeros(len(points))
+    for first in range(0, len(points), chunk):
+        a, b, c = np.moveaxis(corners[None] - points[first : first + chunk, None, None], 2, 0)
+        la, lb, lc = (np.linalg.norm(x, axis=-1) for x in (a, b, c))
+        top = np.einsum("nfa,nfa->nf", a, np.cross(b, c))
+        ab, bc, ca = (np.einsum("nfa,nfa->nf", x, y) for x, y in ((a, b), (b, c), (c, a)))
+        angle = 2 * np.arctan2(top, la * lb * lc + ab * lc + bc * la + ca * lb)
+        total[first : first + chunk] = angle.sum(axis=1) / (4 * np.pi)
+    return total
