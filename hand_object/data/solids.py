@@ -14,7 +14,7 @@ from training.errors import ConfigError, InputError
 
 # Radius (m) along the axis (m), ends closed; turned around y.
 _PROFILES = {
-    "bottle": [
+    "bottle": (
         (0.0, -0.08),
         (0.032, -0.08),
         (0.034, -0.03),
@@ -22,9 +22,9 @@ _PROFILES = {
         (0.014, 0.055),
         (0.013, 0.08),
         (0.0, 0.08),
-    ],
-    "ball": [(0.035 * np.sin(a), -0.035 * np.cos(a)) for a in np.linspace(0, np.pi, 17)],
-    "dumbbell": [
+    ),
+    "ball": tuple((0.035 * np.sin(a), -0.035 * np.cos(a)) for a in np.linspace(0, np.pi, 17)),
+    "dumbbell": (
         (0.0, -0.07),
         (0.035, -0.06),
         (0.035, -0.04),
@@ -33,7 +33,7 @@ _PROFILES = {
         (0.035, 0.04),
         (0.035, 0.06),
         (0.0, 0.07),
-    ],
+    ),
 }
 SOLIDS = ("box", *_PROFILES)
 
