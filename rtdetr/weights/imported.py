@@ -104,6 +104,7 @@ def report(
     ]
     start = f"--config.checkpoint.init_from={args.workdir}"
     if args.backbone_only:
+        start += f" --config.model.input_norm={config.model.input_norm}"
         return [*lines, f"a backbone only: start a run from it with {start}"]
     height, width = config.data.size
     names = ", ".join(classes.names[:8]) + (", ..." if len(classes) > 8 else "")
