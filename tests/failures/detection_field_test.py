@@ -1,9 +1,9 @@
 """What users of detectors lost days to, and why it cannot happen here; numbered as in the field.
 
 1 shifted class ids · 2 a fine-tuned head lost or foreign · 3 costs that are no numbers
-4 rectangles · 5 batches without objects · 9 slow matching · 11 memory that grows · 12 a COCO schedule on small data · 13 corrupt images
-15 a silent fallback; and of this project's own history 18 (a setting under another name) and 19 (a
-layout that was guessed from sizes).
+4 rectangles · 5 batches without objects · 9 slow matching · 11 memory that grows
+12 a COCO schedule on small data · 13 corrupt images · 15 a silent fallback; and of this project's
+own history 18 (a setting under another name) and 19 (a layout that was guessed from sizes).
 """
 
 from __future__ import annotations
