@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--config",
-        required=True,
+        required=required,
         metavar="FILE.py[:ARGS]",
         help="recipe, see configs/; keys are changed by --config.KEY=VALUE",
     )

@@ -29,7 +29,8 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         "--from", dest="source", required=True, type=Path, metavar="PATH", help="weights to read"
     )
     arguments.add_workdir(parser)
-    arguments.add_config(parser)
+    # Weights that bring their own settings need no recipe; a system that does says so.
+    arguments.add_config(parser, required=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ from rtdetr.model.counts import flops, parameter_counts
 from rtdetr.model.detector import detect, init
 from rtdetr.targets import Targets
 from training.capabilities import Augmented, Averaged, Guards, Varied
-from training.errors import ConfigError
+from training.errors import CheckpointError, ConfigError
 from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.optimizer import FROZEN, label_by_rules
 from training.schedules import longest_warmup
@@ -141,6 +141,11 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
         return {"classes": list(self.classes.names), "source_ids": list(self.classes.source_ids)}
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> Self:
+        if metadata.get("backbone_only"):
+            raise CheckpointError(
+                "the work folder holds a backbone only; start a run from it by "
+                "config.checkpoint.init_from"
+            )
         table = ClassTable(tuple(metadata["classes"]), tuple(metadata["source_ids"]))
         return dataclasses.replace(self, saved_classes=table)
 

@@ -1,7 +1,8 @@
 """Convolutions and norms as PyTorch's detectors define them, on `[batch, height, width, channel]`.
 
 *Statistics* are running mean and variance of a batch norm, and all four vectors of a frozen one:
-constants that live beside the parameters, not among them.
+constants that live beside the parameters, not among them. In a *folded* network (`folding.py`)
+convolutions have a bias in place of the norm behind them.
 """
 
 from __future__ import annotations
@@ -90,8 +91,15 @@ class BatchNorm(nn.Module):
         return (x * along_last(factor, x) + along_last(shift, x)).astype(dtype)
 
 
+def plus_folded(x: jax.Array, bias: jax.Array, train: bool) -> jax.Array:
+    """Adds the bias of a folded convolution, which has no norm left that could be trained."""
+    if train:
+        raise ValueError("a folded network does not train; fold a copy of the weights for use")
+    return x + along_last(bias.astype(x.dtype), x)
+
+
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm, activation."""
+    """Convolution without bias, batch norm, activation; folded, a convolution with bias."""
 
     features: int
     side: int = 1
@@ -104,7 +112,10 @@ class ConvNorm(nn.Module):
         shape = (self.side, self.side, x.shape[-1], self.features)
         kernel = self.param("kernel", kernel_init, shape)
         x = convolve(x, kernel.astype(x.dtype), self.stride)
-        x = BatchNorm(self.frozen, name="norm")(x, train)
+        if self.has_variable("params", "bias"):
+            x = plus_folded(x, self.get_variable("params", "bias"), train)
+        else:
+            x = BatchNorm(self.frozen, name="norm")(x, train)
         return ACTIVATIONS[self.activation](x)
 
 

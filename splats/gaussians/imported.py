@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 def import_weights(args: argparse.Namespace) -> list[str]:
     """Writes the work folder; returns lines that say what was imported."""
+    if args.config is None:
+        raise ConfigError("a scene is imported for a recipe; give one with --config FILE.py")
     config: Config = load_config(args.config, args.overrides)  # type: ignore[assignment]
     if config.system != "splats":
         raise ConfigError(f"{args.config} is a recipe of {config.system}; give one of splats")

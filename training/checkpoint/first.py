@@ -22,6 +22,7 @@ def write_first_checkpoint(
     state: TrainState,
     config: TrainConfig,
     overrides: Sequence[str],
+    with_data: bool = True,
 ) -> None:
     """Writes `config.json` and the checkpoint of step 0, from which `train` and `evaluate` go on.
 
@@ -30,6 +31,8 @@ def write_first_checkpoint(
       program, state: as for the first step of a run, on any mesh.
       config: of the run to come; may differ from the program's in its mesh.
       overrides: of the command line, for `config.json`.
+      with_data: whether `train` is to go on from it, so that the data must be there; else it is
+        used, and other runs start from it.
 
     Raises:
       CheckpointError: the folder holds a run already, or cannot be written.
@@ -44,7 +47,7 @@ def write_first_checkpoint(
                 "--workdir"
             )
         task = with_config(program.task, config)
-        source = task.sources().train
+        source = task.sources().train if with_data else None
         # Before the checkpoint, which could not be evaluated without it.
         if main:
             write_config(workdir, config, list(overrides), program.plan.total)
@@ -52,8 +55,8 @@ def write_first_checkpoint(
         store.save(
             0,
             state,
-            data_position(source, config, 0),
+            {} if source is None else data_position(source, config, 0),
             config=resolved_config(config),
-            task=saved_facts(task, source),
+            task=task.metadata() if source is None else saved_facts(task, source),
         )
         store.close()

@@ -105,6 +105,25 @@ def test_unskinned_surface_points_are_those_of_the_rest_pose():
     assert not np.any(place.beyond)
 
 
+def test_the_skin_of_a_whole_bent_hand_is_found_again(data_root):
+    model = np.load(data_root / "hand_object/hand_models/webxr_generic_right.npz")
+    vertices, weights, parents = model["v_template"], model["weights"], model["parents"]
+    random = np.random.default_rng(0)
+    transforms = np.zeros((len(parents), 4, 4))
+    for joint, (parent, place) in enumerate(zip(parents, model["J"])):
+        own = np.eye(4)
+        own[:3, :3] = Rotation.from_rotvec(0.15 * random.normal(size=3)).as_matrix()
+        own[:3, 3] = place - own[:3, :3] @ place
+        transforms[joint] = own if parent < 0 else transforms[parent] @ own
+    posed = jnp.asarray(skin(vertices, weights, transforms), jnp.float32)
+    softness = SkinningConfig().vertex_softness
+    found, _ = vertex_weights(posed, posed, jnp.asarray(weights, jnp.float32), softness)
+    rest, _ = unskin(posed, found, jnp.asarray(transforms, jnp.float32))
+    error = np.linalg.norm(np.asarray(rest) - vertices, axis=-1)
+    assert error.mean() < 1e-4
+    assert np.percentile(error, 95) < 2e-4  # the rest is skin of fingers that touch
+
+
 def test_capsules_recover_each_bone_away_from_its_joint():
     vertices, _ = tube()
     transforms = bend(0.6)

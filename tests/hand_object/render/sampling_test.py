@@ -87,6 +87,21 @@ def test_opacity_is_never_further_off_than_its_bound(beta, spheres, new_key):
     assert np.all(error <= np.maximum.accumulate(bound, axis=-1) + 1e-4)
 
 
+def test_the_bound_is_the_published_formula():
+    z, s, beta = np.array([0.0, 0.2, 0.3, 0.7]), np.array([0.3, 0.1, -0.02, -0.5]), 0.1
+    d = np.array([0.1, 0.0, 0.02])  # the nearer end, and a change of sign in between
+    delta = np.diff(z)
+    sigma = np.where(s >= 0, 0.5 * np.exp(-np.abs(s) / beta), 1 - 0.5 * np.exp(-np.abs(s) / beta))
+    expected, error, passed = [], 0.0, 0.0
+    for i in range(3):
+        error += np.exp(-d[i] / beta) * delta[i] ** 2 / (4 * beta**2)
+        expected.append(np.exp(-passed) * np.expm1(error))
+        passed += sigma[i] / beta * delta[i]
+    z_1x4, s_1x4 = (jnp.asarray(a, jnp.float32)[None] for a in (z, s))
+    got = opacity_bound(z_1x4, s_1x4, jnp.full(1, beta))
+    np.testing.assert_allclose(got[0], expected, rtol=1e-5)
+
+
 def test_bisection_finds_the_least_beta_that_holds(spheres):
     distance, near, far = spheres
     z = stratified(None, near, far, 64)

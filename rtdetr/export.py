@@ -1,0 +1,66 @@
+"""`podvision export` of a detector: a folder that transformers opens.
+
+It holds `model.safetensors`, `config.json` with the names of the classes, the preprocessing
+(`preprocessor_config.json`) and a model card, `README.md`. The weights are the average where the
+run keeps one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rtdetr.task import DetectorTask
+    from training.program import Program
+    from training.state import TrainState
+
+FORMATS = ("safetensors",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "--format", choices=FORMATS, default=FORMATS[0], help=f"what is written ({FORMATS[0]})"
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ConfigError for an output that is a file."""
+    if args.output.is_file():
+        raise ConfigError(f"--output {args.output} is a file; give a folder")
+
+
+def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
+    """Writes `args.output`; returns a line that says what is in it.
+
+    Raises:
+      ConfigError: the network has a setting that transformers lacks.
+      InputError: the folder cannot be written.
+    """
+    import jax  # not above: the command line is parsed without it
+
+    from rtdetr.inference import best_weights
+    from rtdetr.weights.model_card import model_card
+    from rtdetr.weights.transformers_folder import write_folder
+    from training.checkpoint.store import CheckpointReader
+
+    task: DetectorTask = program.task  # type: ignore[assignment]
+    config, weights = task.config, best_weights(state)
+    trees = jax.device_get({"params": weights.params, "statistics": weights.statistics})
+    metrics = CheckpointReader(args.workdir).describe(step).metrics
+    command = (
+        f"podvision export --workdir {args.workdir} --step {step} --format {args.format} "
+        f"--output {args.output}"
+    )
+    card = model_card(config, task.classes, step, metrics, command)
+    count = write_folder(args.output, trees, config.model, config.data, task.classes, card)
+    kind = "last weights" if state.ema is None else "average"
+    return [
+        f"step {step}: {count} arrays ({kind}) and {len(task.classes)} classes written to "
+        f"{args.output}; open it with AutoModelForObjectDetection.from_pretrained"
+    ]
