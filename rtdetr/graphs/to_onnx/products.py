@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from rtdetr.onnx_graph.builder import Builder, Value, dtype_of, shape_of
-from training.errors import ConfigError
+from rtdetr.graphs.to_onnx.builder import Builder, Value, dtype_of, shape_of, unknown
 
 
 def dot_general(builder: Builder, equation: Any, x: Value, y: Value) -> Value:
@@ -56,10 +55,7 @@ def convolution(builder: Builder, equation: Any, x: Value, kernel: Value) -> Val
     params = equation.params
     numbers = params["dimension_numbers"]
     if set(params["lhs_dilation"]) != {1} or params["batch_group_count"] != 1:
-        raise ConfigError(
-            "a transposed convolution has no ONNX form in rtdetr/onnx_graph; export with --format "
-            "stablehlo"
-        )
+        raise unknown("a transposed convolution")
     padding = params["padding"]
     result = builder.add(
         "Conv",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rtdetr.onnx_graph.builder import Builder, Value, integers, shape_of
+from rtdetr.graphs.to_onnx.builder import Builder, Value, integers, shape_of
 
 
 def broadcast(builder: Builder, equation: Any, x: Value) -> Value:

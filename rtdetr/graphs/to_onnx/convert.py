@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from rtdetr.onnx_graph import arithmetic, indexing, products, shapes
-from rtdetr.onnx_graph.builder import (
+from rtdetr.graphs.to_onnx import arithmetic, indexing, products, shapes
+from rtdetr.graphs.to_onnx.builder import (
     IR_VERSION,
     OPSET,
     Builder,
@@ -24,8 +24,8 @@ from rtdetr.onnx_graph.builder import (
     dtype_of,
     element_type,
     shape_of,
+    unknown,
 )
-from training.errors import ConfigError
 
 REGISTRY: Mapping[str, Callable[..., Any]] = {
     **arithmetic.REGISTRY,
@@ -130,10 +130,7 @@ def _equation(builder: Builder, equation: Any, inputs: list[Value]) -> list[Valu
         results = results if primitive.multiple_results else [results]
         return [np.asarray(result) for result in results]
     if primitive.name not in REGISTRY:
-        raise ConfigError(
-            f"the primitive {primitive.name} has no ONNX form in rtdetr/onnx_graph; add one to a "
-            "registry there, or export with --format stablehlo"
-        )
+        raise unknown(f"the primitive {primitive.name}")
     results = REGISTRY[primitive.name](builder, equation, *inputs)
     return results if primitive.multiple_results else [results]
 

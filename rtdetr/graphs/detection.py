@@ -57,7 +57,8 @@ def graph_of(config: Config, weights: Weights, dtype: str | None = None) -> Grap
         limits = sizes.astype(jnp.float32)
         covered = limits  # by the canvas, in px of the image
         if content is not None:
-            covered = limits * jnp.array(canvas, jnp.float32) / content.astype(jnp.float32)
+            shares = content.astype(jnp.float32) / jnp.array([canvas], jnp.float32)
+            covered = limits / shares
         corners = found.boxes.pixels(covered[:, None]).values
         most = jnp.concatenate([limits[:, ::-1], limits[:, ::-1]], axis=-1)[:, None]
         return found.scores, found.labels, jnp.clip(corners, 0, most)
@@ -75,8 +76,7 @@ def content_of(sizes: jax.Array, canvas: tuple[int, int]) -> jax.Array:
     tall = rows * width <= columns * height  # the height fills the canvas
     down = jnp.where(tall, rows, _rounded(height * columns, width))
     across = jnp.where(tall, _rounded(width * rows, height), columns)
-    content = jnp.stack([down, across], axis=-1)
-    return jnp.clip(content, 1, jnp.array(canvas, jnp.int32))
+    return jnp.stack([jnp.clip(down, 1, rows), jnp.clip(across, 1, columns)], axis=-1)
 
 
 def _rounded(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

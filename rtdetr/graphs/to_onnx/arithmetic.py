@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rtdetr.onnx_graph.builder import Builder, Value, dtype_of, integers, shape_of
-from training.errors import ConfigError
+from rtdetr.graphs.to_onnx.builder import Builder, Value, dtype_of, integers, unknown
 
 
 def simple(operator: str) -> Callable[..., Any]:
@@ -55,10 +54,7 @@ def of_booleans(operator: str) -> Callable[..., Any]:
 
     def logical(builder: Builder, equation: Any, *inputs: Value) -> Value:
         if dtype_of(equation.invars[0]) != np.bool_:
-            raise ConfigError(
-                f"the primitive {equation.primitive.name} on bits of whole numbers has no ONNX "
-                "form in rtdetr/onnx_graph; export with --format stablehlo"
-            )
+            raise unknown(f"the primitive {equation.primitive.name} on bits of whole numbers")
         return builder.add(operator, *inputs)
 
     return logical
@@ -67,10 +63,7 @@ def of_booleans(operator: str) -> Callable[..., Any]:
 def select(builder: Builder, equation: Any, which: Value, *cases: Value) -> Value:
     """The first case where `which` is false, the second where it is true."""
     if len(cases) != 2 or dtype_of(equation.invars[0]) != np.bool_:
-        raise ConfigError(
-            "select_n of more than two cases has no ONNX form in rtdetr/onnx_graph; export with "
-            "--format stablehlo"
-        )
+        raise unknown("select_n of more than two cases")
     return builder.add("Where", which, cases[1], cases[0])
 
 
@@ -96,10 +89,7 @@ def maximum_of_windows(builder: Builder, equation: Any, x: Value) -> Value:
     plain = all(set(params[name]) == {1} for name in ("base_dilation", "window_dilation"))
     outer = [(window[axis], tuple(padding[axis])) for axis in (0, 3)] if len(window) == 4 else []
     if not plain or outer != [(1, (0, 0))] * 2:
-        raise ConfigError(
-            f"reduce_window_max with the window {window} on {shape_of(equation.invars[0])} has no "
-            "ONNX form in rtdetr/onnx_graph; export with --format stablehlo"
-        )
+        raise unknown(f"reduce_window_max with the window {window}")
     pooled = builder.add(
         "MaxPool",
         builder.transpose(x, (0, 3, 1, 2)),

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from training.errors import ConfigError
+
 OPSET = 17  # the operators of 2022, which every runtime in use has
 IR_VERSION = 8  # of the file, as old as the operators
 
@@ -105,3 +107,11 @@ def shape_of(variable: Any) -> tuple[int, ...]:
 def dtype_of(variable: Any) -> np.dtype:
     """Of a variable of a traced function."""
     return np.dtype(variable.aval.dtype)
+
+
+def unknown(what: str) -> ConfigError:
+    """The error for a primitive, or a form of one, that is not known here."""
+    return ConfigError(
+        f"{what} has no ONNX form here; add one to a REGISTRY in rtdetr/graphs/to_onnx, or export "
+        "with --format stablehlo"
+    )

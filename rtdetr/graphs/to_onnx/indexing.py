@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from jax.lax import GatherScatterMode
 
-from rtdetr.onnx_graph.builder import Builder, Value, dtype_of, integers, shape_of
-from training.errors import ConfigError
+from rtdetr.graphs.to_onnx.builder import Builder, Value, dtype_of, integers, shape_of, unknown
 
 
 def gather(builder: Builder, equation: Any, x: Value, index: Value) -> Value:
@@ -22,10 +21,7 @@ def gather(builder: Builder, equation: Any, x: Value, index: Value) -> Value:
     paired, chosen = numbers.operand_batching_dims, numbers.collapsed_slice_dims
     whole = [axis for axis in range(len(shape)) if axis not in (*paired, *chosen)]
     if any(sizes[axis] != shape[axis] for axis in whole):
-        raise ConfigError(
-            f"gather with slices {sizes} of {shape} has no ONNX form in rtdetr/onnx_graph; export "
-            "with --format stablehlo"
-        )
+        raise unknown(f"gather with slices {sizes} of {shape}")
     outer = _shape(equation, 1)[:-1]  # axes of the index, without its columns
     index = _bounded(builder, equation, builder.cast(index, np.int64))
     coordinates: list[Value] = [
@@ -103,10 +99,7 @@ def top_k(builder: Builder, equation: Any, x: Value) -> list[Value]:
 def sort(builder: Builder, equation: Any, *inputs: Value) -> list[Value]:
     """Of one array, ascending: all of its numbers, the smallest first."""
     if len(inputs) != 1:
-        raise ConfigError(
-            "sort of several arrays by one has no ONNX form in rtdetr/onnx_graph; export with "
-            "--format stablehlo"
-        )
+        raise unknown("sort of several arrays by one")
     axis = equation.params["dimension"]
     count = integers([_shape(equation, 0)[axis]])
     values, _ = builder.add("TopK", *inputs, count, outputs=2, axis=axis, largest=0, sorted=1)
