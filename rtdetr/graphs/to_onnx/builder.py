@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from training.errors import ConfigError
@@ -100,8 +99,7 @@ def element_type(dtype: Any) -> int:
 
 def shape_of(variable: Any) -> tuple[int, ...]:
     """Of a variable of a traced function."""
-    aval: jax.core.ShapedArray = variable.aval
-    return tuple(aval.shape)
+    return tuple(variable.aval.shape)
 
 
 def dtype_of(variable: Any) -> np.dtype:
