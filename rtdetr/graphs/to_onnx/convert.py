@@ -111,7 +111,9 @@ def _walk(builder: Builder, closed: ClosedJaxpr, arguments: Sequence[Value]) -> 
     values |= {v: np.asarray(const) for v, const in zip(jaxpr.constvars, closed.consts)}
 
     def read(variable: Any) -> Value:
-        return np.asarray(variable.val) if isinstance(variable, Literal) else values[variable]
+        if isinstance(variable, Literal):  # a number of Python has no type of its own
+            return np.asarray(variable.val, dtype_of(variable))
+        return values[variable]
 
     for equation in jaxpr.eqns:
         results = _equation(builder, equation, [read(v) for v in equation.invars])
