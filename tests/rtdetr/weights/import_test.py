@@ -155,6 +155,9 @@ def test_settings_come_back(model):
 
 
 def test_what_transformers_lacks_is_not_exported():
+    equal = dataclasses.replace(MODEL.backbone, block="basic", widths=(16, 16, 32, 64))
+    with pytest.raises(ConfigError, match=r"backbone\.widths = \(16, 16, 32, 64\)"):
+        to_transformers(dataclasses.replace(MODEL, backbone=equal), NAMES)
     model = dataclasses.replace(MODEL, encoder=dataclasses.replace(MODEL.encoder, blocks=1))
     with pytest.raises(ConfigError, match=r"encoder\.blocks = 1 \(only 3\)"):
         to_transformers(model, NAMES)

@@ -38,7 +38,7 @@ from training.program import Program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 MODEL = ModelConfig(
-    backbone=BackboneConfig("basic", depths=(1, 1, 1, 1), stem=(4, 4, 8), widths=(8, 8, 8, 8)),
+    backbone=BackboneConfig("basic", depths=(1, 1, 1, 1), stem=(4, 4, 8), widths=(8, 12, 16, 20)),
     encoder=EncoderConfig(width=8, heads=2, feed_forward=8, expansion=0.5),
     decoder=DecoderConfig(
         width=8,
