@@ -268,8 +268,8 @@ class ClassPrior:
         if step != 1 or self.prior / PRIOR_FACTOR <= found <= self.prior * PRIOR_FACTOR:
             return None
         sentence = (
-            f"the mean probability of all classes is {found:.4f} before the first update and should "
-            f"be about {self.prior:g}: the bias of the class heads must start at log(p / (1 - p)), "
-            f"here {math.log(self.prior / (1 - self.prior)):.3f}"
+            f"the mean probability of all classes is {found:.4f} before the first update and "
+            f"should be about {self.prior:g}: the bias of the class heads must start at "
+            f"log(p / (1 - p)), here {math.log(self.prior / (1 - self.prior)):.3f}"
         )
         return Verdict(self.name, False, sentence)

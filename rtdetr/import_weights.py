@@ -1,7 +1,8 @@
 """`podvision import rtdetr --from PATH`: RT-DETR of transformers or of its authors as our step 0.
 
 PATH is a folder of transformers (`config.json`, `model.safetensors`), of RT-DETR or RT-DETRv2, or
-a `.pth` file of the authors, which is read without PyTorch. Every array must fit.
+a `.pth` file of the authors, which is read without PyTorch; for a backbone alone also a file of
+timm's resnet50d or resnet101d. Every array must fit.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ average follows parameters and statistics, and is what is evaluated, exported an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from functools import cached_property
 from typing import Any, Self
 
@@ -27,7 +27,8 @@ from rtdetr.losses.criterion import criterion, terms
 from rtdetr.model.counts import flops, parameter_counts
 from rtdetr.model.detector import detect, init
 from rtdetr.targets import Targets
-from training.capabilities import Augmented, Averaged, Guards, Varied
+from rtdetr.weights import remap
+from training.capabilities import Augmented, Averaged, Guards, Inheriting, Varied
 from training.errors import CheckpointError, ConfigError
 from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.optimizer import FROZEN, label_by_rules
@@ -71,7 +72,7 @@ def make_task(config: Config) -> DetectorTask:
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectorTask(Task, Augmented, Averaged, Varied):
+class DetectorTask(Task, Augmented, Averaged, Inheriting, Varied):
     """See the module docstring; methods are documented in `training.task` and `capabilities`."""
 
     config: Config
@@ -141,7 +142,7 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
         return {"classes": list(self.classes.names), "source_ids": list(self.classes.source_ids)}
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> Self:
-        if metadata.get("backbone_only"):
+        if metadata.get(remap.BACKBONE_ONLY):
             raise CheckpointError(
                 "the work folder holds a backbone only; start a run from it by "
                 "config.checkpoint.init_from"
@@ -173,6 +174,22 @@ class DetectorTask(Task, Augmented, Averaged, Varied):
 
     def averaged(self, params: PyTree, model_state: PyTree) -> PyTree:
         return {"params": params, "statistics": model_state}
+
+    def saved_form(
+        self,
+        initial: Mapping[str, jax.Array],
+        saved: Collection[str],
+        facts: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        return remap.saved_form(initial, saved, self.classes.names, facts)
+
+    def inherited(
+        self,
+        restored: Mapping[str, Any],
+        initial: Mapping[str, jax.Array],
+        facts: Mapping[str, Any],
+    ) -> tuple[dict[str, jax.Array], list[str]]:
+        return remap.inherited(restored, initial, self.classes.names, facts)
 
     def describe(self) -> Description:
         height, width = self.canvas or self.config.data.size

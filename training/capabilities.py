@@ -8,7 +8,7 @@ Every method is a pure function of its inputs and of the frozen task object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -102,6 +102,45 @@ class OptimizerOwner:
 
     def optimizer(self) -> OptimizerConfig:
         """The settings of the run (for instance a learning rate in units of the scene)."""
+        raise NotImplementedError
+
+
+class Inheriting:
+    """A task that takes arrays over from a run whose state has another form (other classes).
+
+    Both methods work on leaves by path (`params/head/kernel`), as `training.paths` names them.
+    """
+
+    def saved_form(
+        self,
+        initial: Mapping[str, jax.Array],
+        saved: Collection[str],
+        facts: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The leaves as the earlier run has them, in the shapes and at the paths that it has.
+
+        Args:
+          initial: leaves of parameters, model state and average, of this task.
+          saved: paths in the earlier run's checkpoint.
+          facts: `metadata()` of its task.
+
+        Returns:
+          Arrays, or `jax.ShapeDtypeStruct` with a sharding for what is to be changed.
+        """
+        raise NotImplementedError
+
+    def inherited(
+        self,
+        restored: Mapping[str, Any],
+        initial: Mapping[str, jax.Array],
+        facts: Mapping[str, Any],
+    ) -> tuple[dict[str, jax.Array], list[str]]:
+        """The leaves of `initial` with what was taken over, and sentences for the user.
+
+        Args:
+          restored: as `saved_form`, with arrays for what was taken over; the settings may leave
+            some out, which are then as they were given.
+        """
         raise NotImplementedError
 
 

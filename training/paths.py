@@ -45,3 +45,15 @@ def rebuild(template: Any, leaves: Mapping[str, Any]) -> Any:
     return jax.tree.unflatten(
         jax.tree.structure(template), [leaves[name] for name in named_leaves(template)]
     )
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Dicts in dicts from leaf paths."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = leaf
+    return tree

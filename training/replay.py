@@ -57,7 +57,7 @@ def replay(workdir: PathLike, step: int, say: Callable[[str], None]) -> dict[str
             state, _ = reader.restore(earlier[-1], program.abstract_state)
         elif step <= program.plan.save_every:
             # No checkpoint was due before the step: the start is made again.
-            state = initialized_from(program.initial_state(), config.checkpoint)
+            state = initialized_from(program.initial_state(), program.task)
         else:
             raise CheckpointError(
                 f"no checkpoint before step {step} is left in {workdir}; keep more of them "

@@ -3,8 +3,9 @@
     podvision prepare rtdetr --input bccd --output data/bccd
     podvision train --config configs/rtdetr/bccd.py:small,data/bccd --workdir runs/bccd
 
-`small` learns from scratch on two CPU cores; `full` is R18 for one GPU, from a pretrained backbone
-where `--config.checkpoint.init_from` names one.
+`small` learns from scratch on two CPU cores, in about ten minutes: 600 updates of 8 images gave
+AP50 0.77 on the test split (`--config.data.eval_split=test`, one seed). `full` is R18 for one GPU,
+from a pretrained backbone where `--config.checkpoint.init_from` names one; not yet run.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """RT-DETR R50 on COCO at 640 × 640: the published recipe (Zhao et al. 2024; 6x, v2's warm-up).
 
     podvision prepare rtdetr --input COCO --output data/coco
-    podvision import rtdetr --from PATH --workdir runs/backbone
+    podvision import rtdetr --from PATH --backbone-only --workdir runs/backbone
     podvision train --config configs/rtdetr/coco_r50_640.py:data/coco --workdir runs/coco \
         --config.checkpoint.init_from=runs/backbone
 

@@ -100,7 +100,8 @@ class Sequence:
         """
         picture = _opened(self.images[index], self.file_size).convert("RGB")
         if self.size != self.file_size:
-            picture = picture.resize(self.size[::-1], Image.Resampling.BOX)
+            height, width = self.size
+            picture = picture.resize((width, height), Image.Resampling.BOX)
         return np.array(picture)
 
     def mask(self, index: int) -> np.ndarray:
@@ -114,7 +115,8 @@ class Sequence:
         picture = _opened(path, None)
         if picture.mode not in ("L", "P", "I", "1"):
             picture = picture.convert("L")
-        picture = picture.resize(self.size[::-1], Image.Resampling.NEAREST)
+        height, width = self.size
+        picture = picture.resize((width, height), Image.Resampling.NEAREST)
         return mask_classes(np.array(picture))
 
     def camera_centers(self) -> np.ndarray:

@@ -11,10 +11,10 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from jepa3d.data.index import INDEX_NAME, JOURNAL_NAME, SETTINGS_NAME, Row, read_rows
-from training.local_copy import local_copy
 from jepa3d.data.records import shard_path
 from training import storage
 from training.errors import InputError
+from training.local_copy import local_copy
 from training.storage import PathLike
 
 _PREPARE_HINT = "run `podvision prepare jepa3d --input DIR --output DIR` first"

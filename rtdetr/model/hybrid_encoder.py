@@ -42,11 +42,16 @@ class AttentionLayer(nn.Module):
 
 
 class RepVgg(nn.Module):
-    """A 3 × 3 and a 1 × 1 convolution side by side, each with its norm (Ding et al. 2021)."""
+    """A 3 × 3 and a 1 × 1 convolution side by side, each with its norm (Ding et al. 2021).
+
+    Folded, they are one convolution.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         features = x.shape[-1]
+        if self.has_variable("params", "one"):
+            return ConvNorm(features, 3, activation="silu", name="one")(x, train)
         wide = ConvNorm(features, 3, name="conv_3")(x, train)
         narrow = ConvNorm(features, 1, name="conv_1")(x, train)
         return jax.nn.silu(wide + narrow)

@@ -12,7 +12,7 @@ from rtdetr.config import ModelConfig
 from rtdetr.data.dataset import ClassTable
 from rtdetr.data.prepared import open_classes
 from rtdetr.model.detector import IMAGENET_MEAN, IMAGENET_STD
-from rtdetr.weights import shapes, spellings, transformers_config
+from rtdetr.weights import classifiers, shapes, spellings, transformers_config
 from rtdetr.weights.torch_file import read_torch_file, state_dict
 from training.errors import ConfigError, InputError
 from training.weight_files import read_safetensors
@@ -37,7 +37,7 @@ class Foreign:
 
 
 def read_foreign(path: Path) -> Foreign:
-    """A folder of transformers, or a `.pth` or `.safetensors` file with the authors' names.
+    """A folder of transformers, or a `.pth` or `.safetensors` file of the authors or of timm.
 
     Raises:
       InputError: there is neither.
@@ -51,6 +51,10 @@ def read_foreign(path: Path) -> Foreign:
         tensors = read_safetensors(path)
     else:
         tensors = state_dict(read_torch_file(path), path)
+    if classifiers.is_classifier(list(tensors)):
+        tensors = classifiers.from_classifier(tensors, str(path))
+        model = replace(shapes.model_of(tensors, str(path)), input_norm="imagenet")
+        return Foreign(model, tensors, None)
     if spellings.is_of_authors(list(tensors)):
         tensors = spellings.from_authors(tensors)
     else:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from rtdetr.data.dataset import ClassTable
 from rtdetr.task import DetectorTask, make_task
-from rtdetr.weights import shapes
+from rtdetr.weights import remap, shapes
 from rtdetr.weights.exchange import to_trees
 from rtdetr.weights.foreign import Foreign, named_classes, read_foreign
 from training.checkpoint.first import write_first_checkpoint
@@ -23,7 +23,7 @@ from training.mesh import Layout, make_mesh
 from training.paths import named_leaves
 from training.program import Program
 from training.registry import load_config, make_config
-from training.state import TrainState
+from training.state import TrainState, new_state
 
 if TYPE_CHECKING:
     from rtdetr.config import Config
@@ -37,7 +37,7 @@ class ImportedTask(DetectorTask):
     """A detector whose checkpoint says that it has a backbone only."""
 
     def metadata(self) -> dict[str, Any]:
-        return {"backbone_only": True}
+        return {remap.BACKBONE_ONLY: True}
 
 
 def import_weights(args: argparse.Namespace) -> list[str]:
@@ -104,6 +104,7 @@ def report(
     ]
     start = f"--config.checkpoint.init_from={args.workdir}"
     if args.backbone_only:
+        start += f" --config.model.input_norm={config.model.input_norm}"
         return [*lines, f"a backbone only: start a run from it with {start}"]
     height, width = config.data.size
     names = ", ".join(classes.names[:8]) + (", ..." if len(classes) > 8 else "")
@@ -116,15 +117,15 @@ def report(
 
 
 def _state(program: Program, trees: dict[str, Any], backbone_only: bool) -> TrainState:
-    state = program.initial_state()
+    """The state of step 0, without an initialization that would be thrown away."""
     params, statistics = trees["params"], trees["statistics"]
     average = None
-    if state.ema is not None:
+    if program.abstract_state.ema is not None:
         average = jax.tree.map(jnp.copy, {"params": params, "statistics": statistics})
-    state = replace(state, params=params, model_state=statistics, ema=average)
-    if backbone_only:
-        return replace(state, opt_state={})
-    return jax.device_put(state, program.shardings)
+    moments = {} if backbone_only else program.optimizer.init(params)
+    key = jax.random.key(program.config.seed)
+    state = new_state(params, statistics, moments, average, key)
+    return state if backbone_only else jax.device_put(state, program.shardings)
 
 
 def _classes(found: Foreign, args: argparse.Namespace) -> ClassTable:

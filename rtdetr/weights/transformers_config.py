@@ -7,6 +7,7 @@ offsets. Settings that the network here does not have are refused by name, never
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from rtdetr.config import BackboneConfig, DecoderConfig, EncoderConfig, ModelConfig
@@ -196,6 +197,14 @@ def _refuse_untranslatable(model: ModelConfig) -> None:
     wrong = [
         f"{key} = {found!r} (only {can!r})" for key, (found, can) in needs.items() if found != can
     ]
+    channels = (backbone.stem[2], *backbone.widths)
+    if backbone.block == "basic":
+        # It averages before it projects only where the channels change, and always there.
+        fits = [a != b for a, b in pairwise(channels)] == [False, True, True, True]
+    else:
+        fits = channels[0] != 4 * channels[1]  # else it has no shortcut to project
+    if not fits:
+        wrong.append(f"backbone.widths = {backbone.widths} after a stem of {channels[0]} channels")
     if wrong:
         raise ConfigError(
             f"transformers has no setting for config.model.{', config.model.'.join(wrong)}; export "

@@ -136,6 +136,7 @@ def test_a_batch_without_any_object_trains(shapes):
     assert moved["decoder"]["score_1"]["bias"]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_same_losses_and_evaluates_average_and_last_weights(shapes, tmp_path):
     short = ("total.updates=4", "evaluation.every.updates=4", "checkpoint.every.updates=2")
     logged = ("log.every=1", "optimizer.schedule.warmup_fraction=0.0", "data.scales=((64,96),)")

@@ -2,57 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from training.capabilities import Inheriting
 from training.checkpoint.diff import select
 from training.checkpoint.store import CheckpointReader
 from training.config import CheckpointConfig
 from training.errors import CheckpointError
-from training.paths import named_leaves
+from training.paths import named_leaves, nested, rebuild
 from training.state import TrainState
+from training.task import Task
 
 # The parts of a state that a stage hands on; moments and counters begin anew.
 HANDED_ON = ("params", "model_state", "ema")
 
 
-def initialized_from(state: TrainState, config: CheckpointConfig) -> TrainState:
-    """The state with what `config.init_from` hands over; as it is where that is None.
+def _unsaid(sentence: str) -> None:
+    del sentence
+
+
+def initialized_from(
+    state: TrainState, task: Task, say: Callable[[str], None] = _unsaid
+) -> TrainState:
+    """The state with what `checkpoint.init_from` hands over; as it is where that is None.
 
     Every array of parameters, model state and average that `init_include` and `init_exclude` leave
-    must be in the earlier run's newest checkpoint, after `init_rename`, with its shape and dtype.
+    must be in the earlier run's newest checkpoint, after `init_rename`, with its shape and dtype,
+    or in another form that the task knows (`capabilities.Inheriting`).
+
+    Args:
+      say: receives sentences about what was taken over in another form.
 
     Raises:
       CheckpointError: an array does not fit or is not finite, a regex matches nothing, or there
         is no checkpoint.
     """
+    config: CheckpointConfig = task.config.checkpoint
     if config.init_from is None:
         return state
     fields = {name: getattr(state, name) for name in HANDED_ON}
     fields = {name: part for name, part in fields.items() if jax.tree.leaves(part)}
-    return replace(state, **initialize(fields, config))
+    inheriting = task if isinstance(task, Inheriting) else None
+    return replace(state, **initialize(fields, config, inheriting, say))
 
 
-def initialize(initial: Mapping[str, Any], config: CheckpointConfig) -> dict[str, Any]:
+def initialize(
+    initial: Mapping[str, Any],
+    config: CheckpointConfig,
+    task: Inheriting | None = None,
+    say: Callable[[str], None] = _unsaid,
+) -> dict[str, Any]:
     """`initial` with the selected arrays replaced by those of another run's checkpoint.
 
     Args:
       initial: subtrees of a state under their field names, for instance `{"params": ...,
         "ema": ...}`, as initialized arrays; their shardings are kept.
       config: names the work folder and what is taken.
+      task: knows other forms of its state.
     """
     reader = CheckpointReader(str(config.init_from))
     step = reader.resolve("latest")
-    wanted = (config.init_include, config.init_exclude)
-    restored = reader.restore_subtree(step, initial, *wanted, rename=config.init_rename)
-    leaves = named_leaves(restored)
-    chosen = select(reader.describe(step).renamed(config.init_rename), initial, *wanted)
-    _require_finite({path: leaves[path] for path in chosen}, str(reader.folder.step_path(step)))
-    return restored
+    described = reader.describe(step)
+    saved, facts = described.renamed(config.init_rename), described.task
+    leaves, wanted = named_leaves(initial), initial
+    if task is not None:
+        wanted = nested(task.saved_form(leaves, saved.leaves.keys(), facts))
+    selection = (config.init_include, config.init_exclude)
+    restored = reader.restore_subtree(step, wanted, *selection, rename=config.init_rename)
+    found = named_leaves(restored)
+    chosen = select(saved, wanted, *selection)
+    _require_finite({path: found[path] for path in chosen}, str(reader.folder.step_path(step)))
+    if task is None:
+        return restored
+    taken, sentences = task.inherited(found, leaves, facts)
+    for sentence in sentences:
+        say(sentence)
+    return rebuild(initial, taken)
 
 
 def _require_finite(arrays: Mapping[str, jax.Array], where: str) -> None:

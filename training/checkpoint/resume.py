@@ -55,7 +55,7 @@ def open_state(
                 ) from error
             say(f"{error}; going back to the checkpoint of step {steps[-2 - position]}")
     program = Program(task, layout)
-    return program, initialized_from(program.initial_state(), task.config.checkpoint), None
+    return program, initialized_from(program.initial_state(), task, say), None
 
 
 def _restored(

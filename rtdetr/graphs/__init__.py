@@ -1,0 +1,1 @@
+"""The trained network as one self-contained graph, for programs without its Python code."""

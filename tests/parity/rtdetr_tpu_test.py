@@ -1,0 +1,47 @@
+"""The pod recipe's real update of RT-DETR R50, compiled by libtpu for 16 chips that are not there.
+
+Minutes of CPU time: the whole update at full size. Run by `make parity`, in the environment of the
+`tpu` extra.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.tpu
+pytest.importorskip("libtpu", reason="needs libtpu: pip install -e '.[tpu]'")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def update():
+    """What `benchmarks/rtdetr_compile.py` reads from the compiled program: 8 images a chip."""
+    script = ROOT / "benchmarks" / "rtdetr_compile.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ,
+    )
+    figures = json.loads(done.stdout)
+    print(figures)
+    return figures
+
+
+def test_it_fits_a_chip_with_room_for_larger_canvases(update):
+    """Of 30.75 GiB; 7.4 when it was written."""
+    assert update["chip_gib"] <= 12
+
+
+def test_only_sums_travel_between_chips(update):
+    """Gradients, norms of the global batch and metrics: no image, activation or match."""
+    assert set(update["collectives"]) == {"all-reduce"}
