@@ -32,6 +32,8 @@ def read(name: str, folder: str | None = None) -> list[AnnotatedSplit]:
     """
     try:
         builder: Any = tfds.builder(name, data_dir=folder, file_format="array_record")
+        if not builder.info.splits:
+            raise FileNotFoundError(f"nothing in {builder.data_dir}")
         sources = {split: builder.as_data_source(split) for split in builder.info.splits}
     except (tfds.core.DatasetNotFoundError, AssertionError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
@@ -39,10 +41,10 @@ def read(name: str, folder: str | None = None) -> list[AnnotatedSplit]:
             f"tensorflow-datasets has no data set {name!r} as ArrayRecord files ({reason}); make "
             f"it with `tfds build {name} --file_format=array_record`, or name its --data-dir"
         ) from error
-    objects = builder.info.features.get("objects")
-    if objects is None or "bbox" not in objects.feature:
+    features = builder.info.features
+    if "objects" not in features or "bbox" not in features["objects"].feature:
         raise InputError(f"the data set {name!r} has no boxes ('objects/bbox'); choose another one")
-    names = dict(enumerate(objects.feature["label"].names))
+    names = dict(enumerate(features["objects"].feature["label"].names))
     return [
         AnnotatedSplit(
             SPLIT_NAMES[split],
