@@ -250,7 +250,7 @@ def test_without_a_validation_split_images_are_held_out_by_name(tmp_path):
         ('{"images": [], "annotations": []}', "no list 'categories'"),
         ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', "a whole number"),
         ('{"images": [{"id": 1e999}], "annotations": [], "categories": []}', "a whole number"),
-        ('{"images": [], "annotations": [], "categories": []}', "no usable images to train on"),
+        ('{"images": [], "annotations": [], "categories": []}', "no usable images"),
         ('{"images": [], "annotations": [], "categories": [{"id": "x"}]}', "no whole number"),
     ],
 )
