@@ -7,6 +7,7 @@ import json
 import pickle
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from etils import epath
@@ -310,3 +311,94 @@ def test_real_coco_keeps_crowds_and_images_without_objects(data_root, tmp_path):
     assert findings(report)["image_without_object"] == 1
     table = open_classes(output)
     assert len(table) == 80 and table.source_ids[-1] == 90
+
+
+def test_colors_of_16_bits_are_told_though_pillow_calls_them_ordinary(tmp_path):
+    folder = coco(tmp_path / "coco")
+    values = np.random.default_rng(0).integers(0, 65536, (*SIZE, 3)).astype(np.uint16)
+    write(folder / "train2017" / "a.png", cv2.imencode(".png", values)[1].tobytes())
+    report, _ = prepared(folder, tmp_path)
+    assert findings(report)["image_of_16_bit"] == 1
+
+
+@pytest.mark.parametrize("mode, kind", [("LA", "gray_image"), ("YCbCr", "unusual_mode")])
+def test_no_unusual_kind_of_image_goes_untold(tmp_path, mode, kind):
+    folder = coco(tmp_path / "coco")
+    write(folder / "train2017" / "a.png", picture("a", mode=mode, form="TIFF"))
+    report, _ = prepared(folder, tmp_path)
+    assert findings(report)[kind] == 1
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_boxes_on_the_upright_image_stay_and_the_rotation_is_told(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = SIZE if orientation < 5 else SIZE[::-1]
+    folder = coco(tmp_path / "coco")
+    write(folder / "train2017" / "a.png", picture("a", size=stored, exif=exif))
+    report, output = prepared(folder, tmp_path)
+    assert findings(report)["upright_by_exif"] == 1
+    wanted = [box for _, *box in OBJECTS["a"]]
+    np.testing.assert_array_equal(open_split(output, "train").objects(0).boxes.values, wanted)
+
+
+def test_images_without_objects_are_left_out_when_asked(tmp_path):
+    folder = coco(tmp_path / "coco")
+    report, output = prepared(folder, tmp_path, replace(LENIENT, drop_unannotated=True))
+    found = findings(report)
+    assert found["unannotated_image"] == 1 and "image_without_object" not in found
+    dataset = open_split(output, "train")
+    assert [dataset.name(i) for i in range(len(dataset))] == ["a.png"]
+    assert len(dataset.encoded(0)) == len(picture("a"))
+
+
+def test_images_held_out_here_are_not_copies_of_training_images(tmp_path):
+    folder = coco(tmp_path / "coco")
+    (folder / "annotations" / "instances_val2017.json").unlink()
+
+    def doubled(content):
+        rows = [dict(content["images"][0], id=100 + i, file_name=f"a{i}.png") for i in range(6)]
+        content["images"] += rows
+        content["annotations"] += [
+            dict(content["annotations"][0], id=100 + i, image_id=row["id"])
+            for i, row in enumerate(rows)
+        ]
+
+    for number in range(6):
+        write(folder / "train2017" / f"a{number}.png", picture("a"))
+    settings = replace(LENIENT, eval_fraction=0.6)
+    report, output = prepared(edited(folder, doubled), tmp_path, settings)
+    copies = findings(report, "val")["copy_of_training_image"]
+    assert copies > 0
+    images = [open_split(output, split) for split in ("train", "val")]
+    assert sum(map(len, images)) == 8 - copies
+    digests = [{split.digest(i) for i in range(len(split))} for split in images]
+    assert not digests[0] & digests[1]
+
+
+def test_a_split_without_any_object_is_told_and_not_written(tmp_path):
+    def emptied(content):
+        content["annotations"] = []
+
+    folder = edited(coco(tmp_path / "coco"), emptied, "val2017")
+    report, output = prepared(folder, tmp_path, replace(LENIENT, eval_fraction=0.0))
+    assert findings(report)["split_without_objects"] == 1
+    with pytest.raises(InputError, match=r"no split 'val'; it has train"):
+        open_split(output, "val")
+
+
+def test_the_doctor_tells_shapes_of_images_and_sizes_of_objects(tmp_path):
+    report, _ = prepared(coco(tmp_path / "coco"), tmp_path)
+    train = report["splits"]["train"]
+    assert train["aspects"] == {"1.3": 2} and train["sizes"] == [[*SIZE, 2]]
+    assert train["by_area"] == {"small": 2, "medium": 0, "large": 0}
+    assert train["objects_of_an_image"] == {"0": 1, "2": 1}
+    assert train["by_class"] == {"cat": 1, "dog": 0, "bird": 1}
+
+
+def test_a_training_split_of_which_nothing_is_left_is_refused_with_the_reasons(tmp_path):
+    folder = coco(tmp_path / "coco")
+    for name in ("a", "b"):
+        (folder / "train2017" / f"{name}.png").unlink()
+    with pytest.raises(InputError, match=r"\(2 missing image\), so there is nothing to learn"):
+        prepared(folder, tmp_path, replace(LENIENT, max_bad_fraction=0.999))
