@@ -311,13 +311,15 @@ def _decode_frame(header: DicomHeader, data: bytes) -> np.ndarray:
         raise ValueError(f"codestream of {size[0]} x {size[1]} in a frame of another size")
     options = _options(header, codec)
     options["transfer_syntax_uid"] = UID(options["transfer_syntax_uid"])
+    # Run lengths keep whole words; every other codec stores numbers of `bits_stored` bits.
+    shifted = not codec and header.unused_low_bits > 0
+    options["correct_unused_bits"] = not shifted
     array, _ = get_decoder(options["transfer_syntax_uid"]).as_array(
         encapsulate([data]), index=0, raw=True, decoding_plugin=CODEC_PLUGIN[codec], **options
     )
     if array.shape != (header.rows, header.columns):
         raise ValueError(f"decoded frame has shape {array.shape}")
-    if not codec and header.unused_low_bits:
-        # Run lengths keep whole words; every other codec stores numbers of `bits_stored` bits.
+    if shifted:
         if header.bits_allocated == 8:
             return array >> np.uint8(header.unused_low_bits)
         return _apply_sign(header, array.view(np.uint16))

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-_WORDS = {"R": ("r", "od", "re", "right"), "L": ("l", "os", "le", "left")}
-# A lone r or l, and re or le, mean an eye in a tag; in a file name only between separators.
+_WORDS = {"R": {"r", "od", "re", "right"}, "L": {"l", "os", "le", "left"}}
+# re and le are too common in names to mean an eye there.
 _NAME_WORDS = {"r": "R", "od": "R", "right": "R", "l": "L", "os": "L", "left": "L"}
 # Codes of the anatomic region modifier: SNOMED CT, and SNOMED RT of older files.
 _CODES = {"24028007": "R", "G-A100": "R", "7771000": "L", "G-A101": "L"}
@@ -21,9 +21,9 @@ _CODES = {"24028007": "R", "G-A100": "R", "7771000": "L", "G-A101": "L"}
 
 def eye_of_word(value: Any) -> str:
     """The eye that a tag's value names: "R", "OD", "right eye", ...; "" for anything else."""
-    words = re.findall(r"[a-z]+", str(value or "").lower())
-    eyes = {eye for eye, names in _WORDS.items() if words and words[0] in names}
-    return eyes.pop() if eyes else ""
+    words = set(re.findall(r"[a-z]+", str(value or "").lower()))
+    eyes = [eye for eye, names in _WORDS.items() if words & names]
+    return eyes[0] if len(eyes) == 1 else ""
 
 
 def eyes_of_name(name: str) -> set[str]:
