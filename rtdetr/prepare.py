@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments; imports nothing heavy."""
-    parser.add_argument("--input", help="folder of the data set")
+    parser.add_argument("--input", help="folder of the data set, or one JSON file of COCO's form")
     parser.add_argument("--tfds", metavar="NAME", help="coco/2017, bccd, ... instead of --input")
     parser.add_argument("--data-dir", help="folder of tensorflow-datasets")
     parser.add_argument("--output", help="folder of the prepared data, on a disk or gs://...")
@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-overlap", action="store_true", help="an image may be in two splits"
+    )
+    parser.add_argument(
+        "--drop-unannotated", action="store_true", help="leave images without objects out"
     )
     parser.add_argument("--images-per-shard", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 32))
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         args.eval_fraction,
         args.max_bad_fraction,
         args.allow_overlap,
+        args.drop_unannotated,
         max(1, args.images_per_shard),
         max(1, args.workers),
     )

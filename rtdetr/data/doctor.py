@@ -26,27 +26,39 @@ REMEDIES = {
     "box_outside": (True, "object left out"),
     "unknown_category": (True, "object left out"),
     "bad_line": (True, "line left out"),
-    "annotation_without_image": (True, "objects left out"),
+    "bad_entry": (True, "entry left out"),
+    "bad_annotation_file": (True, "its image left out"),
+    "annotation_without_image": (True, "left out"),
+    "unlisted_annotation": (False, "not used: no list of a split names it"),
+    "split_without_images": (False, "no such split is written"),
     "duplicate_image_id": (True, "second image left out"),
     "box_clipped": (False, "clipped to the image"),
     "tiny_box": (False, "kept; a side is below 1 px"),
     "duplicate_box": (False, "kept once"),
+    "duplicate_object_id": (False, "kept; ids of objects are not relied on"),
+    "difficult_object": (False, "kept as any other"),
     "wrong_size": (False, "size of the file taken"),
     "rotated_by_exif": (False, "turned upright, with its boxes where they were on the raw image"),
+    "upright_by_exif": (False, "turned upright; its boxes are taken to be upright already"),
     "image_without_object": (False, "kept: it teaches what is nothing"),
+    "unannotated_image": (False, "left out, as --drop-unannotated says"),
     "duplicate_image": (False, "kept"),
+    "copy_of_training_image": (False, "left out of the images held out for validation"),
     "duplicate_across_splits": (True, "refused unless --allow-overlap"),
     "gray_image": (False, "read as RGB"),
     "cmyk_image": (False, "read as RGB"),
     "image_of_16_bit": (False, "read with 8 bits"),
     "palette_image": (False, "read as RGB"),
     "transparent_image": (False, "transparency ignored"),
+    "unusual_mode": (False, "read as RGB"),
     "class_numbers_differ": (False, "matched by name"),
     "grouping_category": (False, "left out"),
     "class_without_object": (False, "kept in the table"),
     "many_objects": (False, "kept; data.max_objects limits training"),
 }
-MANY = 100
+MANY = 100  # objects of an image
+# COCO's sizes of objects by their area in px²; see cocodataset.org, evaluation.
+SMALL, MEDIUM = 32**2, 96**2
 
 
 @dataclass
@@ -68,6 +80,7 @@ class SplitFacts:
     by_class: Counter[str] = field(default_factory=Counter)
     by_image: Counter[int] = field(default_factory=Counter)  # objects -> images
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    by_area: Counter[str] = field(default_factory=Counter)  # small, medium, large -> objects
     findings: dict[str, Finding] = field(default_factory=dict)
 
     def note(self, kind: str, example: str) -> None:
@@ -82,6 +95,14 @@ class SplitFacts:
     def faults(self) -> int:
         """Images and objects that could not be used."""
         return sum(f.count for kind, f in self.findings.items() if REMEDIES[kind][0])
+
+    def faults_in_words(self) -> str:
+        """Such as "2 missing image, 1 bad line"."""
+        return ", ".join(
+            f"{finding.count} {kind.replace('_', ' ')}"
+            for kind, finding in self.findings.items()
+            if REMEDIES[kind][0]
+        )
 
     @property
     def looked_at(self) -> int:
@@ -102,6 +123,8 @@ def as_json(facts: dict[str, SplitFacts], table: ClassTable) -> dict[str, Any]:
                 "by_class": {c: split.by_class[c] for c in table.names},
                 "objects_of_an_image": {str(n): c for n, c in sorted(split.by_image.items())},
                 "sizes": [[*size, count] for size, count in split.sizes.most_common(20)],
+                "aspects": _aspects(split.sizes),
+                "by_area": {kind: split.by_area[kind] for kind in ("small", "medium", "large")},
                 "findings": {
                     kind: {"count": f.count, "remedy": REMEDIES[kind][1], "examples": f.examples}
                     for kind, f in split.findings.items()
@@ -112,6 +135,14 @@ def as_json(facts: dict[str, SplitFacts], table: ClassTable) -> dict[str, Any]:
     }
 
 
+def _aspects(sizes: Counter[tuple[int, int]]) -> dict[str, int]:
+    """Width over height to one decimal -> images."""
+    aspects: Counter[float] = Counter()
+    for (height, width), count in sizes.items():
+        aspects[round(width / height, 1)] += count
+    return {f"{aspect:.1f}": count for aspect, count in sorted(aspects.items())}
+
+
 def as_text(report: dict[str, Any]) -> str:
     """The report as it is read on a terminal."""
     lines = []
@@ -120,6 +151,8 @@ def as_text(report: dict[str, Any]) -> str:
             f"{name:<6} {split['images']:,} of {split['listed']:,} images, "
             f"{split['objects']:,} objects, {split['crowds']:,} crowds"
         )
+        areas = ", ".join(f"{count:,} {kind}" for kind, count in split["by_area"].items())
+        lines.append(f"       objects by area: {areas}")
         for (height, width, count), _ in zip(split["sizes"], range(3)):
             lines.append(f"       {count:>8,} images of {width} x {height} px")
         counts = sorted(split["by_class"].items(), key=lambda item: -item[1])

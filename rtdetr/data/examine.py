@@ -16,20 +16,26 @@ import numpy as np
 from PIL import Image
 
 from rtdetr.boxes import xywh_px
+from rtdetr.data import doctor
 from rtdetr.data.dataset import Objects
 from rtdetr.data.decode import decode
 from rtdetr.data.readers.annotations import AnnotatedImage
 from training.errors import InputError
 
 _ORIENTATION = 0x0112  # the EXIF tag
+# Pillow's mode -> kind of finding; another mode than these and RGB is an `unusual_mode`.
 _MODES = {
+    "1": "gray_image",
     "L": "gray_image",
+    "LA": "gray_image",
     "CMYK": "cmyk_image",
     "P": "palette_image",
+    "PA": "palette_image",
     "RGBA": "transparent_image",
 }
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_BITS = 24  # where a PNG file says its bits a channel
 LEAST_SIDE = 1e-3  # px, of a box that has an area
-MANY = 100
 
 
 @dataclass
@@ -40,7 +46,6 @@ class Examined:
       size: (height, width) px, upright.
       digest, pixel_digest: of the file and of its decoded pixels.
       findings: (kind, sentence).
-      lost: objects that were left out.
     """
 
     encoded: bytes | None = None
@@ -75,6 +80,8 @@ def examine(image: AnnotatedImage, labels: Mapping[int, int], known: Mapping[int
     found.pixel_digest = hashlib.sha256(
         repr(pixels.shape).encode() + np.ascontiguousarray(pixels).data
     ).hexdigest()
+    if encoded.startswith(_PNG) and encoded[_PNG_BITS] == 16:
+        mode = "I;16"  # Pillow calls colors of 16 bits RGB
     _note_form(found, image, raw_size, orientation, mode)
     found.objects = _objects(found, image, labels, known, raw_size, orientation)
     return found
@@ -97,11 +104,15 @@ def _note_form(
         found.findings.append(("image_of_16_bit", f"{image.name} has the mode {mode}"))
     elif mode in _MODES:
         found.findings.append((_MODES[mode], image.name))
+    elif mode != "RGB":
+        found.findings.append(("unusual_mode", f"{image.name} has the mode {mode}"))
     if image.size is not None and image.size not in (found.size, raw_size):
         said, real = (f"{size[1]} x {size[0]}" for size in (image.size, found.size))
         found.findings.append(("wrong_size", f"{image.name} is {real} px and not {said}"))
-    if orientation > 1 and image.size == raw_size != found.size:
-        found.findings.append(("rotated_by_exif", f"{image.name}, orientation {orientation}"))
+    if orientation > 1:
+        turned = image.size == raw_size != found.size
+        kind = "rotated_by_exif" if turned else "upright_by_exif"
+        found.findings.append((kind, f"{image.name}, orientation {orientation}"))
 
 
 def _objects(
@@ -156,7 +167,7 @@ def _objects(
         )
     if not kept:
         found.findings.append(("image_without_object", image.name))
-    if len(kept) > MANY:
+    if len(kept) > doctor.MANY:
         found.findings.append(("many_objects", f"{image.name} has {len(kept)}"))
     boxes = np.array([k[0] for k in kept], np.float32).reshape(-1, 4)
     return Objects(

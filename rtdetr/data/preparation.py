@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class PrepareSettings:
       eval_fraction: of the training images, for validation where the source has none.
       max_bad_fraction: of images and objects that may be unusable.
       allow_overlap: images in two splits are told, not refused.
+      drop_unannotated: images without an object are left out.
       images_per_shard, workers: of the writing.
     """
 
@@ -46,18 +47,19 @@ class PrepareSettings:
     eval_fraction: float = 0.1
     max_bad_fraction: float = 0.01
     allow_overlap: bool = False
+    drop_unannotated: bool = False
     images_per_shard: int = 2000
     workers: int = 4
 
 
 def read_source(folder: Path, form: str) -> tuple[str, list[AnnotatedSplit]]:
-    """The format and the splits of a folder.
+    """The format and the splits of a folder, or of one COCO file.
 
     Raises:
       InputError: there is nothing of a known format.
     """
-    if not folder.is_dir():
-        raise InputError(f"the input folder {folder} does not exist")
+    if not folder.exists():
+        raise InputError(f"the input {folder} does not exist; name the folder of the data set")
     readers = {"coco": coco, "voc": voc, "yolo": yolo}
     names = list(readers) if form == "auto" else [form]
     for name in names:
@@ -66,7 +68,7 @@ def read_source(folder: Path, form: str) -> tuple[str, list[AnnotatedSplit]]:
     raise InputError(
         f"{folder} holds no {' and no '.join(names)} data set: COCO has "
         "annotations/instances_*.json or */_annotations.coco.json, VOC has Annotations/*.xml, YOLO "
-        "has data.yaml; give the folder that contains them"
+        "has data.yaml; give the folder that contains them, or one JSON file of COCO's form"
     )
 
 
@@ -86,9 +88,7 @@ def prepare(
       InputError: classes that do not agree, the same image in two splits, or nothing to train on.
       DataFault: more is unusable than allowed; nothing that opens is left.
     """
-    splits = [split for split in splits if split.images]
-    if not splits:
-        raise InputError(f"{source} lists no images; check the export")
+    splits = _with_images(splits, source)
     splits = with_validation(splits, settings.eval_fraction)
     table, findings = class_table(splits)
     facts = {split.name: doctor.SplitFacts(listed=len(split.images)) for split in splits}
@@ -107,6 +107,17 @@ def prepare(
     return report
 
 
+def _with_images(splits: Sequence[AnnotatedSplit], source: str) -> list[AnnotatedSplit]:
+    kept = [split for split in splits if split.images]
+    empty = [split for split in splits if not split.images]
+    if not kept or any(split.name == "train" for split in empty):
+        reasons = [f"{kind.replace('_', ' ')}: {said}" for s in empty for kind, said in s.findings]
+        reason = f" ({len(reasons)} findings, first {reasons[0]})" if reasons else ""
+        raise InputError(f"{source} lists no usable images to train on{reason}; check the export")
+    lost = [f for split in empty for f in [("split_without_images", split.name), *split.findings]]
+    return [replace(kept[0], findings=[*kept[0].findings, *lost]), *kept[1:]]
+
+
 def with_validation(splits: list[AnnotatedSplit], fraction: float) -> list[AnnotatedSplit]:
     """Splits with a validation part: of the source, or cut off the training images by their names.
 
@@ -117,13 +128,14 @@ def with_validation(splits: list[AnnotatedSplit], fraction: float) -> list[Annot
         return splits
     (train,) = [split for split in splits if split.name == "train"]
     chosen = sorted(train.images, key=lambda image: _draw(image.name))
-    held_out = {image.name for image in chosen[: max(1, round(fraction * len(chosen)))]}
+    # One image stays for training even of two.
+    count = min(max(1, round(fraction * len(chosen))), len(chosen) - 1)
+    held_out = {image.name for image in chosen[:count]}
     kept = [image for image in train.images if image.name not in held_out]
     cut = [image for image in train.images if image.name in held_out]
-    parts = [
-        AnnotatedSplit("train", kept, train.categories, train.findings),
-        AnnotatedSplit("val", cut, train.categories),
-    ]
+    parts = [AnnotatedSplit("train", kept, train.categories, train.findings)]
+    if cut:
+        parts.append(AnnotatedSplit("val", cut, train.categories, held_out=True))
     return parts + [split for split in splits if split.name != "train"]
 
 
@@ -150,10 +162,15 @@ def _one_split(
         writer = ShardWriter(output / split.name, settings.images_per_shard)
     for image, examined in _examined(split, labels, settings.workers):
         for kind, sentence in examined.findings:
-            found.note(kind, sentence)
+            if kind != "image_without_object" or not settings.drop_unannotated:
+                found.note(kind, sentence)
         if examined.encoded is None or examined.objects is None:
             continue
-        _note_duplicate(image, examined, split.name, found, seen)
+        if settings.drop_unannotated and not len(examined.objects.labels):
+            found.note("unannotated_image", image.name)
+            continue
+        if not _duplicate_stays(image, examined, split, found, seen):
+            continue
         rows.add(image, examined, table, found)
         if writer is not None:
             writer.write(examined.encoded)
@@ -186,18 +203,23 @@ def _examined(
             yield image, future.result()
 
 
-def _note_duplicate(
+def _duplicate_stays(
     image: AnnotatedImage,
     examined: Examined,
-    split: str,
+    split: AnnotatedSplit,
     found: doctor.SplitFacts,
     seen: dict[str, tuple[str, str]],
-) -> None:
-    other = seen.setdefault(examined.pixel_digest, (split, image.name))
-    if other == (split, image.name):
-        return
-    kind = "duplicate_image" if other[0] == split else "duplicate_across_splits"
-    found.note(kind, f"{image.name} has the pixels of {other[1]} in {other[0]}")
+) -> bool:
+    """Notes an image whose pixels were there before; false where it is left out."""
+    first = examined.pixel_digest not in seen
+    other, name = seen.setdefault(examined.pixel_digest, (split.name, image.name))
+    if first:
+        return True
+    left_out = split.held_out and other != split.name
+    kind = "duplicate_image" if other == split.name else "duplicate_across_splits"
+    kind = "copy_of_training_image" if left_out else kind
+    found.note(kind, f"{image.name} has the pixels of {name} in {other}")
+    return not left_out
 
 
 class _Rows:
@@ -230,6 +252,9 @@ class _Rows:
         found.by_image[len(objects.labels)] += 1
         found.sizes[examined.size] += 1
         found.by_class.update(table.names[label] for label in objects.labels.tolist())
+        for area in objects.areas[~objects.crowd].tolist():
+            kind = "small" if area < doctor.SMALL else "medium" if area < doctor.MEDIUM else "large"
+            found.by_area[kind] += 1
 
     def arrays(self) -> dict[str, np.ndarray]:
         counts = [len(objects.labels) for objects in self.objects]
@@ -271,18 +296,18 @@ def _judge(facts: dict[str, doctor.SplitFacts], settings: PrepareSettings) -> No
     for name, split in facts.items():
         bad = split.faults / max(split.looked_at, 1)
         if bad > settings.max_bad_fraction:
-            kinds = ", ".join(
-                f"{f.count} {kind.replace('_', ' ')}"
-                for kind, f in split.findings.items()
-                if doctor.REMEDIES[kind][0]
-            )
             raise DataFault(
-                f"{bad:.1%} of the images and objects of {name} cannot be used ({kinds}), more "
-                f"than {settings.max_bad_fraction:.1%}; correct them or raise --max-bad-fraction"
+                f"{bad:.1%} of the images and objects of {name} cannot be used "
+                f"({split.faults_in_words()}), more than {settings.max_bad_fraction:.1%}; correct "
+                "them or raise --max-bad-fraction"
             )
     train = facts.get("train")
     if train is not None and not train.objects:
-        raise InputError("no image of the training split has a usable object: nothing to learn")
+        reason = train.faults_in_words() or "no object is listed"
+        raise InputError(
+            f"no image of the training split has a usable object ({reason}), so there is nothing "
+            "to learn; check the export"
+        )
 
 
 def _finish(

@@ -69,9 +69,11 @@ class AnnotatedSplit:
       name: train, val or test.
       categories: id -> name.
       findings: (kind, sentence) of what was already found wrong while reading.
+      held_out: cut off the training images here, not at the source.
     """
 
     name: str
     images: list[AnnotatedImage]
     categories: dict[int, str]
     findings: list[tuple[str, str]] = field(default_factory=list)
+    held_out: bool = False

@@ -17,22 +17,16 @@ from rtdetr.data.readers.annotations import (
     AnnotatedSplit,
 )
 from rtdetr.data.readers.yolo import SUFFIXES
-from training.errors import InputError
+
+_NAMELESS = -1  # id of the class of an object without a name; no class has it
 
 
 def find(folder: Path) -> dict[str, list[Path]]:
     """The XML files of each split."""
     annotations = folder / "Annotations"
     if annotations.is_dir():
-        lists = {path.stem: path for path in sorted(folder.glob("ImageSets/Main/*.txt"))}
-        found: dict[str, list[Path]] = {}
-        for name, split in SPLIT_NAMES.items():
-            if name in lists:
-                lines = lists[name].read_text(encoding="utf-8").split("\n")
-                stems = [line.split()[0] for line in lines if line.strip()]
-                found.setdefault(split, [annotations / f"{stem}.xml" for stem in stems])
-        return found or {"train": sorted(annotations.glob("*.xml"))}
-    found = {}
+        return _listed(folder) or {"train": sorted(annotations.glob("*.xml"))}
+    found: dict[str, list[Path]] = {}
     for name, split in SPLIT_NAMES.items():
         files = sorted((folder / name).glob("**/*.xml"))
         if files:
@@ -41,44 +35,73 @@ def find(folder: Path) -> dict[str, list[Path]]:
     return found or ({"train": files} if files else {})
 
 
+def _listed(folder: Path) -> dict[str, list[Path]]:
+    """What `ImageSets/Main` says: a line begins with the name of an image."""
+    lists = {path.stem: path for path in sorted(folder.glob("ImageSets/Main/*.txt"))}
+    if "train" not in lists and "trainval" in lists:
+        lists["train"] = lists["trainval"]
+    found: dict[str, list[Path]] = {}
+    for name, split in SPLIT_NAMES.items():
+        if name in lists:
+            lines = lists[name].read_text(encoding="utf-8", errors="replace").splitlines()
+            stems = [line.split()[0] for line in lines if line.strip()]
+            paths = [folder / "Annotations" / f"{stem}.xml" for stem in stems]
+            found.setdefault(split, paths)
+    return found
+
+
 def read(folder: Path) -> list[AnnotatedSplit]:
     """All splits of a data set in VOC's form; classes are sorted by name."""
+    found = find(folder)
+    findings: dict[str, list[tuple[str, str]]] = {split: [] for split in found}
     parsed = {
-        split: [_parsed(path) for path in paths if path.is_file() or _absent(path)]
-        for split, paths in find(folder).items()
+        split: [(path, tree) for path in paths for tree in _parsed(path, findings[split])]
+        for split, paths in found.items()
     }
-    names = sorted({name for rows in parsed.values() for _, tree in rows for name in _names(tree)})
-    numbers = {name: number for number, name in enumerate(names)}
+    names = {name for rows in parsed.values() for _, tree in rows for name in _names(tree)}
+    numbers = {name: number for number, name in enumerate(sorted(names - {""}))}
+    listed = {path for paths in found.values() for path in paths}
+    unlisted = sorted(set((folder / "Annotations").glob("*.xml")) - listed)
+    findings[next(iter(found))] += [("unlisted_annotation", path.name) for path in unlisted]
     return [
         AnnotatedSplit(
             split,
-            [_image(path, tree, numbers, folder) for path, tree in rows],
+            [_image(path, tree, numbers, folder, findings[split]) for path, tree in rows],
             {number: name for name, number in numbers.items()},
+            findings[split],
         )
         for split, rows in parsed.items()
     ]
 
 
-def _absent(path: Path) -> bool:
-    raise InputError(f"{path} is listed in ImageSets/Main and is not there; restore it")
-
-
-def _parsed(path: Path) -> tuple[Path, ElementTree.Element]:
+def _parsed(path: Path, findings: list[tuple[str, str]]) -> list[ElementTree.Element]:
+    """The file's tree in a list, which is empty where there is none (a tree may be false)."""
     try:
         text = path.read_bytes()
         if b"<!ENTITY" in text:  # entities that expand into gigabytes
-            raise InputError(f"{path} declares XML entities, which annotations never need")
-        return path, ElementTree.fromstring(text)
-    except (OSError, ElementTree.ParseError) as error:
-        raise InputError(f"{path} is no XML file ({error}); export it again") from error
+            raise ValueError("it declares entities, which annotations never need")
+        return [ElementTree.fromstring(text)]
+    except FileNotFoundError:
+        findings.append(("bad_annotation_file", f"{path.name} is listed and does not exist"))
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+        findings.append(("bad_annotation_file", f"{path.name} is no XML file ({error})"))
+    return []
 
 
 def _names(tree: ElementTree.Element) -> list[str]:
-    return [(item.findtext("name") or "").strip() for item in tree.iter("object")]
+    return [_name(item) for item in tree.iter("object")]
+
+
+def _name(item: ElementTree.Element) -> str:
+    return (item.findtext("name") or "").strip()
 
 
 def _image(
-    path: Path, tree: ElementTree.Element, numbers: dict[str, int], folder: Path
+    path: Path,
+    tree: ElementTree.Element,
+    numbers: dict[str, int],
+    folder: Path,
+    findings: list[tuple[str, str]],
 ) -> AnnotatedImage:
     name = (tree.findtext("filename") or path.stem).strip()
     places = [folder / "JPEGImages", path.parent, folder / "images", folder]
@@ -86,10 +109,10 @@ def _image(
     files = [place / name for place in places]
     files += [place / f"{path.stem}{suffix}" for place in places for suffix in SUFFIXES]
     file = next((file for file in files if file.is_file()), files[0])
-    objects = [
-        Annotated(_box(item), numbers[(item.findtext("name") or "").strip()])
-        for item in tree.iter("object")
-    ]
+    items = list(tree.iter("object"))
+    objects = [Annotated(_box(item), numbers.get(_name(item), _NAMELESS)) for item in items]
+    difficult = sum((item.findtext("difficult") or "").strip() == "1" for item in items)
+    findings += [("difficult_object", path.name)] * difficult
     return AnnotatedImage(
         file.name, partial(Path.read_bytes, file), tuple(objects), size=_size(tree)
     )
@@ -108,6 +131,6 @@ def _box(item: ElementTree.Element) -> tuple[float, float, float, float] | None:
 def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
     try:
         size = tuple(int(float(tree.findtext(f"size/{key}") or 0)) for key in ("height", "width"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (size[0], size[1]) if all(size) else None

@@ -2,7 +2,8 @@
 
 `data.yaml` names the classes and, by split, the folders of the images; the labels lie in a folder
 `labels` beside each folder `images`, under the name of the image. A line with more numbers is a
-polygon, whose box is taken. Darknet's `obj.names` and `train.txt` are read too.
+polygon, whose box is taken, unless `kpt_shape` says that they are keypoints after a box. Darknet's
+`obj.names` and `train.txt` are read too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def read(folder: Path) -> list[AnnotatedSplit]:
     splits = []
     for split, images in _image_lists(folder, content).items():
         findings: list[tuple[str, str]] = []
-        rows = [_image(path, folder, findings) for path in images]
+        rows = [_image(path, folder, findings, "kpt_shape" in content) for path in images]
+        findings += _orphans(images)
         splits.append(AnnotatedSplit(split, rows, dict(names), findings))
     if not any(split.images for split in splits):
         raise InputError(
@@ -58,15 +60,22 @@ def read(folder: Path) -> list[AnnotatedSplit]:
 
 def _load(path: Path) -> dict[str, Any]:
     if path.suffix not in (".yaml", ".yml"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return {"names": [line.strip() for line in lines if line.strip()]}
+        return {"names": _lines(path)}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path} is no YAML file ({error}); export it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no names and folders; export it again")
     return content
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path} is no text in UTF-8 ({error}); save it as such") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
@@ -77,7 +86,7 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
         raise InputError(f"{path} has no 'names' of the classes; add the list")
     try:
         found = {int(number): str(name) for number, name in names.items()}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: the numbers of the classes must be whole") from error
     count = content.get("nc")
     if isinstance(count, int) and count != len(found):
@@ -109,14 +118,24 @@ def _image_lists(folder: Path, content: dict[str, Any]) -> dict[str, list[Path]]
 
 def _images_at(place: Path, root: Path) -> list[Path]:
     if place.is_file() and place.suffix == ".txt":
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
-        return [root / line.removeprefix("data/") for line in lines if line]
+        return [root / line.removeprefix("data/") for line in _lines(place)]
     if not place.is_dir():
         return []
     return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
-def _image(path: Path, folder: Path, findings: list[tuple[str, str]]) -> AnnotatedImage:
+def _orphans(images: list[Path]) -> list[tuple[str, str]]:
+    """Label files in the images' `labels` folders that belong to no image."""
+    own = {_label_file(path) for path in images}
+    folders = {path.parent for path in own if "labels" in path.parts}
+    files = {path for folder in folders for path in folder.glob("*.txt")}
+    lost = [path for path in sorted(files - own) if path.name != "classes.txt"]
+    return [("annotation_without_image", path.name) for path in lost]
+
+
+def _image(
+    path: Path, folder: Path, findings: list[tuple[str, str]], keypoints: bool
+) -> AnnotatedImage:
     name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
     objects = []
     label = _label_file(path)
@@ -124,7 +143,7 @@ def _image(path: Path, folder: Path, findings: list[tuple[str, str]]) -> Annotat
         text = label.read_text(encoding="utf-8", errors="replace")
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
-                found = _object(line)
+                found = _object(line, keypoints)
                 if found is None:
                     findings.append(("bad_line", f"line {number} of {label.name}: {line[:60]!r}"))
                 else:
@@ -145,19 +164,20 @@ def _label_file(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _object(line: str) -> Annotated | None:
+def _object(line: str, keypoints: bool) -> Annotated | None:
     try:
         category, *numbers = line.split()
         values = [float(value) for value in numbers]
         number = int(float(category))
-    except ValueError:
+        if number != float(category):
+            return None
+    except (ValueError, OverflowError):
         return None
+    # A fifth number is a confidence.
+    if len(values) in (4, 5) or (keypoints and len(values) > 5):
+        center_x, center_y, width, height = values[:4]
+        return Annotated((center_x - width / 2, center_y - height / 2, width, height), number)
     if len(values) >= 6 and len(values) % 2 == 0:
         x, y = values[0::2], values[1::2]
-        box = (min(x), min(y), max(x) - min(x), max(y) - min(y))
-    elif len(values) in (4, 5):  # a fifth number is a confidence
-        center_x, center_y, width, height = values[:4]
-        box = (center_x - width / 2, center_y - height / 2, width, height)
-    else:
-        return None
-    return Annotated(box, number)
+        return Annotated((min(x), min(y), max(x) - min(x), max(y) - min(y)), number)
+    return None

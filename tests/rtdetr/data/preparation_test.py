@@ -248,8 +248,10 @@ def test_without_a_validation_split_images_are_held_out_by_name(tmp_path):
         ("[1, 2]", "holds a list"),
         ('{"images": [], "categories": []}', "no list 'annotations'"),
         ('{"images": [], "annotations": []}', "no list 'categories'"),
-        ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', "no whole number"),
-        ('{"images": [{"id": 1e999}], "annotations": [], "categories": []}', "no whole number"),
+        ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', "a whole number"),
+        ('{"images": [{"id": 1e999}], "annotations": [], "categories": []}', "a whole number"),
+        ('{"images": [], "annotations": [], "categories": []}', "no usable images to train on"),
+        ('{"images": [], "annotations": [], "categories": [{"id": "x"}]}', "no whole number"),
     ],
 )
 def test_files_that_are_no_annotations_are_refused_in_a_sentence(tmp_path, content, said):
