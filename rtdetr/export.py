@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, metavar="N", help="detections of an image")
     parser.add_argument("--layers", type=int, metavar="N", help="decoder layers to use; 1 to all")
     parser.add_argument("--queries", type=int, metavar="N", help="queries; any number")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="score the file on the evaluation split, too; stablehlo and onnx",
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -61,6 +66,11 @@ def check_arguments(args: argparse.Namespace) -> None:
             )
         if value < 1:
             raise ConfigError(f"--{name} {value}: give 1 or more")
+    if args.verify and args.format == "safetensors":
+        raise ConfigError(
+            "--verify does not go with --format safetensors, which is no program; leave it out, or "
+            "choose stablehlo or onnx"
+        )
 
 
 def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:

@@ -42,10 +42,15 @@ def example_of(config: Config, batch: int) -> Example:
     except InputError:
         pixels, origin = _drawing(), "a drawing (the data of the run are not there)"
     size = np.array(pixels.shape[:2], np.int32)
-    picture = Picture(pixels, xyxy_px(np.zeros((0, 4)), size), np.zeros(0, np.int32))
+    return Example(np.stack([canvas_of(pixels, config)] * batch), np.stack([size] * batch), origin)
+
+
+def canvas_of(pixels: np.ndarray, config: Config) -> np.ndarray:
+    """An image placed on the canvas of evaluation, uint8 `[H, W, 3]`."""
     data = config.data
-    canvas = unchanged(picture, data.size, data.resize, data.augment.fill)
-    return Example(np.stack([canvas.pixels] * batch), np.stack([size] * batch), origin)
+    boxes = xyxy_px(np.zeros((0, 4)), np.array(pixels.shape[:2], np.int32))
+    picture = Picture(pixels, boxes, np.zeros(0, np.int32))
+    return unchanged(picture, data.size, data.resize, data.augment.fill).pixels
 
 
 def _drawing() -> np.ndarray:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rtdetr.graphs.check import example_of, verified
 from rtdetr.graphs.detection import INPUTS, OUTPUTS, graph_of
 from rtdetr.graphs.facts import facts
+from rtdetr.graphs.rescore import rescored
 from rtdetr.graphs.to_onnx.convert import convert
 from rtdetr.inference import Weights, best_weights
 from rtdetr.model.folding import folded
@@ -51,14 +53,22 @@ def write(program: Program, state: TrainState, step: int, args: argparse.Namespa
     (args.output / FACTS).write_text(json.dumps(described, indent=1) + "\n")
     line = f"step {step}: {path.stat().st_size / 1e6:.1f} MB written to {path}"
     if not _installed("onnxruntime"):
+        if args.verify:
+            raise InputError(f"--verify needs the package onnxruntime; {INSTALL}")
         return [f"{line}; not verified, because the package onnxruntime is missing; {INSTALL}"]
     import onnxruntime
 
     example = example_of(config, batch)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    answers: Any = session.run(None, dict(zip(INPUTS, (example.images, example.sizes))))
+
+    def answer(images: np.ndarray, sizes: np.ndarray) -> Any:
+        return session.run(None, dict(zip(INPUTS, (images, sizes))))
+
     # The weights as they were trained: folding is verified with the rest.
-    report = verified(answers, graph_of(config, weights, "float32"), example, FILE)
+    graph = graph_of(config, weights, "float32")
+    report = verified(answer(example.images, example.sizes), graph, example, FILE)
+    if args.verify:
+        report += f"; {rescored(answer, graph, config, batch, FILE)}"
     return [f"{line}: {report}"]
 
 

@@ -18,6 +18,7 @@ from jax import export as jax_export
 from rtdetr.graphs.check import example_of, verified
 from rtdetr.graphs.detection import graph_of
 from rtdetr.graphs.facts import facts
+from rtdetr.graphs.rescore import rescored
 from rtdetr.inference import best_weights
 from rtdetr.predict import with_dials
 
@@ -49,5 +50,7 @@ def write(program: Program, state: TrainState, step: int, args: argparse.Namespa
     again = jax_export.deserialize(bytearray(path.read_bytes()))
     answers = [np.asarray(x) for x in again.call(example.images, example.sizes)]
     report = verified(answers, graph, example, FILE)
+    if args.verify:
+        report += f"; {rescored(again.call, graph, config, config.evaluation.batch_size, FILE)}"
     size = path.stat().st_size / 1e6
     return [f"step {step}: {size:.1f} MB written to {path} ({', '.join(PLATFORMS)}): {report}"]

@@ -40,7 +40,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     side = kernel.shape[0]
     if side == 1:
         x = x[:, ::stride, ::stride]
-        return jax.lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+        # Of two axes: with four, the backward pass on a CPU takes up to five times as long.
+        return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
     # Not "SAME": with stride 2 that pads 0 before and 1 after.
     pad = (side - 1) // 2
     return jax.lax.conv_general_dilated(

@@ -1,9 +1,9 @@
 """What users of detectors lost days to, and why it cannot happen here; numbered as in the field.
 
-1 shifted class ids · 3 costs that are no numbers · 4 rectangles · 5 batches without objects
-9 slow matching · 11 memory that grows · 12 a COCO schedule on small data · 13 corrupt images
-15 a silent fallback; and of this project's own history 18 (a setting under another name) and 19 (a
-layout that was guessed from sizes).
+1 shifted class ids · 2 a fine-tuned head lost or foreign · 3 costs that are no numbers
+4 rectangles · 5 batches without objects · 9 slow matching · 11 memory that grows
+12 a COCO schedule on small data · 13 corrupt images · 15 a silent fallback; and of this project's
+own history 18 (a setting under another name) and 19 (a layout that was guessed from sizes).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from rtdetr.losses.matching_cost import matching_cost
 from rtdetr.model.positions import position_embedding
 from rtdetr.targets import Predictions, Targets
 from rtdetr.task import check_warmup
+from rtdetr.weights import remap
 from tests.rtdetr.data.trees import coco, picture, write
 from training.config import OptimizerConfig, ScheduleConfig
-from training.errors import ConfigError
+from training.errors import CheckpointError, ConfigError
 from training.registry import load_config
 from training.typed import build
 
@@ -44,6 +45,19 @@ def test_1_ids_with_gaps_give_labels_by_name_and_come_back_as_they_were(tmp_path
     labels = dataset.objects(0).labels
     assert labels.max() < len(dataset.classes) and dataset.classes.source_ids == (1, 5, 90)
     assert [dataset.classes.names[label] for label in labels] == ["cat", "bird"]
+
+
+def test_2_a_head_goes_by_name_and_is_neither_lost_nor_foreign():
+    path = "params/decoder/score_0/bias"
+    theirs, ours = {"classes": ["dog", "cat"]}, ("cat", "dog")  # as many, in another order
+    start, saved = {path: jnp.zeros(2)}, jnp.array([7.0, 8.0])
+    form = remap.saved_form(start, {path}, ours, theirs)
+    assert form[path].shape == (2,) and not isinstance(form[path], jax.Array)
+    leaves, sentences = remap.inherited({path: saved}, start, ours, theirs)
+    np.testing.assert_array_equal(leaves[path], [8.0, 7.0])
+    assert "2 of 2 keep their heads" in sentences[0]
+    with pytest.raises(CheckpointError, match="does not name their classes"):
+        remap.saved_form(start, {path}, ours, {})
 
 
 def test_3_a_prediction_that_is_no_number_is_the_last_choice_and_counted():

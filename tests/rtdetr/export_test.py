@@ -113,17 +113,18 @@ def answers_of(scores, labels, boxes):
 
 @pytest.mark.parametrize("changed", ["nothing", "order", "score", "label", "box", "nan"])
 def test_an_answer_is_verified_but_the_order_of_equal_scores_is_free(changed):
-    scores, labels = np.full(5, 0.5, np.float32), np.arange(5)
-    boxes = np.arange(20, dtype=np.float32).reshape(5, 4)
+    # So many that a single other one is allowed, but not four, and no score that is no number.
+    scores, labels = np.full(200, 0.5, np.float32), np.arange(200)
+    boxes = np.arange(800, dtype=np.float32).reshape(200, 4)
     found = [scores.copy(), labels.copy(), boxes.copy()]
     if changed == "order":
         found = [part[::-1] for part in found]
     elif changed == "score":
-        found[0][0] += 2e-4
+        found[0][:4] += 2e-4
     elif changed == "label":
-        found[1][0] = 4
+        found[1][:4] = 300
     elif changed == "box":
-        found[2][0, 2] += 0.02
+        found[2][:4, 2] += 0.02
     elif changed == "nan":
         found[0][0] = np.nan
     size = np.array([[100, 50]])

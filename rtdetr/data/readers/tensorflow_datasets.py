@@ -31,20 +31,19 @@ def read(name: str, folder: str | None = None) -> list[AnnotatedSplit]:
       InputError: unknown, not downloaded, or not a set of images with boxes.
     """
     try:
-        builder: Any = tfds.builder(name, data_dir=folder, file_format="array_record")
-        if not builder.info.splits:
-            raise FileNotFoundError(f"nothing in {builder.data_dir}")
+        known: Any = tfds.builder(name, data_dir=folder, file_format="array_record")
+        # What is stored, not what this version of the library would make.
+        builder: Any = tfds.builder_from_directory(str(known.data_dir))
         sources = {split: builder.as_data_source(split) for split in builder.info.splits}
     except (tfds.core.DatasetNotFoundError, AssertionError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise InputError(
-            f"tensorflow-datasets has no data set {name!r} as ArrayRecord files ({reason}); make "
-            f"it with `tfds build {name} --file_format=array_record`, or name its --data-dir"
-        ) from error
+        raise InputError(_not_there(name, str(error) or repr(error))) from error
+    if not sources:
+        raise InputError(_not_there(name, "it was not built"))
     features = builder.info.features
-    if "objects" not in features or "bbox" not in features["objects"].feature:
+    objects = features["objects"].feature if "objects" in features else {}
+    if "bbox" not in objects or "label" not in objects:
         raise InputError(f"the data set {name!r} has no boxes ('objects/bbox'); choose another one")
-    names = dict(enumerate(features["objects"].feature["label"].names))
+    names = dict(enumerate(objects["label"].names))
     return [
         AnnotatedSplit(
             SPLIT_NAMES[split],
@@ -54,6 +53,14 @@ def read(name: str, folder: str | None = None) -> list[AnnotatedSplit]:
         for split, source in sources.items()
         if split in SPLIT_NAMES
     ]
+
+
+def _not_there(name: str, reason: str) -> str:
+    short = reason.strip().splitlines()[0][:200]
+    return (
+        f"tensorflow-datasets has no data set {name!r} as ArrayRecord files ({short}); make it "
+        f"with `tfds build {name} --file_format=array_record`, or name its folder by --data-dir"
+    )
 
 
 def _image(source: Any, index: int) -> AnnotatedImage:

@@ -34,20 +34,20 @@ FAULTS = (
         EXCHANGE,
         "if missing or extra:",
         "if missing:",
-        f"{TESTS}/import_test.py",
+        f"{TESTS}/import_test.py::test_an_array_that_does_not_fit_is_named",
     ),
     Fault(
         "a file of PyTorch may name any function",
         TORCH,
         'raise pickle.UnpicklingError(f"it asks for {module}.{name}, which may run anything")',
         "return super().find_class(module, name)",
-        f"{TESTS}/import_test.py",
+        f"{TESTS}/import_test.py::test_a_file_that_would_run_something_is_refused_and_does_not",
     ),
     Fault(
         "the last weights are taken instead of their average",
         TORCH,
         '(("ema", "module"), ("model",),',
         '(("model",), ("ema", "module"),',
-        f"{TESTS}/import_test.py",
+        f"{TESTS}/import_test.py::test_a_file_of_the_authors_and_its_average_first",
     ),
 )

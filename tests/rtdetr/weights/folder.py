@@ -1,4 +1,4 @@
-"""The small network of the reference values as a folder of transformers, and as the authors' file.
+"""A small network as a folder of transformers, and as a file of the authors.
 
 Made without PyTorch: its files are ZIP archives with a pickle in which tensors refer to storages.
 """
@@ -15,15 +15,45 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from rtdetr.config import ModelConfig
+from rtdetr.config import BackboneConfig, DecoderConfig, EncoderConfig, ModelConfig
 from rtdetr.data.dataset import ClassTable
+from rtdetr.model.detector import init
+from rtdetr.weights.names import entries
 from rtdetr.weights.spellings import as_saved
 from rtdetr.weights.transformers_config import to_transformers
+from training.paths import named_leaves
 from training.weight_files import write_safetensors
 
+# Small, with every part that a published network has.
+MODEL = ModelConfig(
+    backbone=BackboneConfig(depths=(1, 2, 1, 1), stem=(8, 8, 16), widths=(8, 16, 32, 64)),
+    encoder=EncoderConfig(width=32, heads=4, feed_forward=64),
+    decoder=DecoderConfig(
+        width=32,
+        heads=4,
+        feed_forward=64,
+        layers=3,
+        queries=20,
+        position_hidden=(64,),
+        select_invalid=True,
+    ),
+)
 NAMES = ClassTable(tuple(f"class {number}" for number in range(80)), tuple(range(80)))
+
+
+def random_weights(model: ModelConfig = MODEL) -> dict[str, np.ndarray]:
+    """An array for every name, all different, and a counter as norms of PyTorch have it."""
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0), model, len(NAMES)))
+    leaves = named_leaves(dict(zip(("params", "statistics"), shapes)))
+    draw = np.random.default_rng(11)
+    weights = {
+        entry.name: entry.to_theirs(draw.normal(size=leaves[entry.path].shape).astype(np.float32))
+        for entry in entries(model)
+    }
+    return weights | {"model.encoder_input_proj.0.1.num_batches_tracked": np.zeros((), np.int64)}
 
 
 def write_transformers(folder: Path, weights: dict, model: ModelConfig, old: bool = True) -> Path:

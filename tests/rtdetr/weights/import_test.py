@@ -14,27 +14,39 @@ from rtdetr.config import ModelConfig
 from rtdetr.weights import imported
 from rtdetr.weights.exchange import to_tensors, to_trees
 from rtdetr.weights.foreign import read_foreign
+from rtdetr.weights.names import entries
 from rtdetr.weights.torch_file import read_torch_file
 from rtdetr.weights.transformers_config import from_transformers, to_transformers
-from tests.rtdetr.model.golden import CONFIG, golden_tree, golden_weights
-from tests.rtdetr.weights.folder import NAMES, as_authors, write_torch, write_transformers
+from tests.rtdetr.model.golden import golden_weights
+from tests.rtdetr.weights.folder import (
+    MODEL,
+    NAMES,
+    as_authors,
+    random_weights,
+    write_torch,
+    write_transformers,
+)
 from training.checkpoint.store import CheckpointReader
 from training.errors import CheckpointError, ConfigError, InputError
 from training.paths import named_leaves
 
-MODEL = dataclasses.replace(
-    CONFIG, decoder=dataclasses.replace(CONFIG.decoder, look_forward_twice=True)
-)
-
 
 @pytest.fixture(scope="module")
-def weights(data_root):
-    return golden_weights(data_root)
+def weights():
+    return random_weights()
 
 
 @pytest.fixture(scope="module")
 def wanted(weights):
-    return {path: np.asarray(leaf) for path, leaf in named_leaves(golden_tree(weights)).items()}
+    return {entry.path: entry.to_ours(weights[entry.name]) for entry in entries(MODEL)}
+
+
+@pytest.fixture(params=["random", "reference"])
+def either(request):
+    """Weights that need no data, and those of the reference values."""
+    if request.param == "random":
+        return request.getfixturevalue("weights")
+    return golden_weights(request.getfixturevalue("data_root"))
 
 
 def assert_equal(trees, wanted):
@@ -50,11 +62,12 @@ def trees_of(path, **settings):
 
 
 @pytest.mark.parametrize("old", [True, False])
-def test_a_folder_of_transformers_in_either_spelling(tmp_path, weights, wanted, old):
-    folder = write_transformers(tmp_path / "folder", weights, MODEL, old)
+def test_a_folder_of_transformers_in_either_spelling(tmp_path, either, old):
+    folder = write_transformers(tmp_path / "folder", either, MODEL, old)
     found = read_foreign(folder)
     assert found.model == MODEL and found.classes == NAMES
-    assert_equal(trees_of(folder), wanted)
+    expected = {entry.path: entry.to_ours(either[entry.name]) for entry in entries(MODEL)}
+    assert_equal(trees_of(folder), expected)
 
 
 def test_arrays_come_back_to_the_bit(tmp_path, weights):
