@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from rtdetr.data.preparation import read_source
+from rtdetr.data.readers.annotations import Annotated, AnnotatedSplit
 from tests.rtdetr.data.trees import coco, picture, voc, write, yolo
 from training.errors import InputError
 
 TRAIN = "annotations/instances_train2017.json"
 
 
-def read(folder, split="train"):
+def read(
+    folder: Path, split: str = "train"
+) -> tuple[AnnotatedSplit, list[str], tuple[Annotated, ...]]:
     """The split, its findings by kind, and the objects of its first image."""
     _, splits = read_source(folder, "auto")
     (chosen,) = [s for s in splits if s.name == split]
