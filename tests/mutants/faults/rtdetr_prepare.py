@@ -9,6 +9,7 @@ EXAMINE, PREPARATION, PREPARED = (
 CLASSES, DOCTOR, SHAPES = "rtdetr/data/classes.py", "rtdetr/data/doctor.py", "rtdetr/synthetic.py"
 READERS_TEST = "tests/rtdetr/data/readers_test.py"
 TEST = "tests/rtdetr/data/preparation_test.py"
+IMAGES_TEST = "tests/rtdetr/data/examine_test.py"
 
 FAULTS = (
     Fault(
@@ -72,14 +73,14 @@ FAULTS = (
         EXAMINE,
         "on_raw = orientation > 1 and image.size == raw_size != found.size",
         "on_raw = False and orientation > 1 and image.size == raw_size != found.size",
-        TEST,
+        IMAGES_TEST,
     ),
     Fault(
         "colors of 16 bits go untold",
         EXAMINE,
         "encoded[_PNG_BITS] == 16",
         "encoded[_PNG_BITS] == 17",
-        TEST,
+        IMAGES_TEST,
     ),
     Fault(
         "any share of faults is allowed",
