@@ -155,6 +155,7 @@ _NOTE_KEYS = (
     "frame_order",
     "intensity",
     "inverted",
+    "padding_fraction",
     "frame_count",
     "interpolated_frames",
     "transfer_syntax_mismatch",

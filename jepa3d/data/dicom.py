@@ -13,6 +13,8 @@ from jepa3d.data import intensity
 from jepa3d.data.dicom_file import DicomHeader, check_sop_class, read_dataset, read_header
 from jepa3d.data.dicom_frames import read_frames
 from jepa3d.data.geometry import check_raster, frame_order, read_geometry, volume_spacing
+from jepa3d.data.laterality import eye_of_name, eyes_of_dataset
+from jepa3d.data.padding import padded_pixels
 from jepa3d.data.scanners import (
     UNKNOWN_SCANNER,
     scanner_from_folder,
@@ -99,8 +101,7 @@ def _volume_of(
     if not np.array_equal(order, np.arange(len(order))):
         stored = stored[order]
     slopes = _rescale_per_frame(dataset, len(stored))[order]
-    values = _equalize_rescale(stored, slopes)
-    pixels = _display(values, dataset, slopes, notes)
+    pixels = _display(stored, dataset, slopes, notes)
     check_content(pixels, minimum_frames)
     metadata = _metadata(dataset, path, protocol) | notes
     spacing, sources = volume_spacing(geometry, metadata["scanner"], protocol, pixels.shape)
@@ -110,14 +111,18 @@ def _volume_of(
 
 
 def _display(
-    values: np.ndarray, dataset: Dataset, slopes: np.ndarray, notes: dict[str, Any]
+    stored: np.ndarray, dataset: Dataset, slopes: np.ndarray, notes: dict[str, Any]
 ) -> np.ndarray:
-    pixels, notes["intensity"] = intensity.to_uint8(values)
+    padded = padded_pixels(dataset, stored)
+    pixels, notes["intensity"] = intensity.to_uint8(_equalize_rescale(stored, slopes), padded)
     inverted = str(dataset.get("PhotometricInterpretation")) == "MONOCHROME1"
     # Two inversions cancel.
     if inverted != bool(slopes[0, 0] < 0):
         notes["inverted"] = True
-        return intensity.invert(pixels)
+        pixels = intensity.invert(pixels)
+    if padded is not None:
+        notes["padding_fraction"] = round(float(padded.mean()), 6)
+        pixels = np.where(padded, np.uint8(0), pixels)
     return pixels
 
 
@@ -140,7 +145,7 @@ def read_series(paths: list[Path], minimum_frames: int) -> Volume:
     notes: dict[str, Any] = {"frame_order": decided_by, "files": len(paths)}
     stored = np.stack([slices[index][1] for index in order])
     slopes = np.concatenate([slices[index][2] for index in order])
-    pixels = _display(_equalize_rescale(stored, slopes), dataset, slopes, notes)
+    pixels = _display(stored, dataset, slopes, notes)
     check_content(pixels, minimum_frames)
     metadata = _metadata(dataset, paths[0], protocol) | notes
     spacing, sources = volume_spacing(geometry, metadata["scanner"], protocol, pixels.shape)
@@ -246,14 +251,11 @@ def _scanner(dataset: Dataset, path: Path) -> str:
 
 
 def _laterality(dataset: Dataset, path: Path) -> str:
-    """ "R", "L" or "": the image tag, the frame anatomy group, then `_l_` / `_r_` of the name."""
-    value = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "")
-    if not value:
-        for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-            for group in list(dataset.get(name) or [])[:1]:
-                for item in group.get("FrameAnatomySequence") or []:
-                    value = value or str(item.get("FrameLaterality") or "")
-    if value not in ("R", "L"):
-        lowered = path.stem.lower()
-        value = "L" if "_l_" in lowered else "R" if "_r_" in lowered else ""
-    return value
+    """ "R", "L" or "": the tags, then a word of the file name."""
+    eyes = eyes_of_dataset(dataset)
+    if len(eyes) > 1:
+        raise SkipVolume(
+            SkipReason.MIXED_VOLUMES,
+            f"{path.name} names both eyes; write one eye into each file",
+        )
+    return eyes.pop() if eyes else eye_of_name(path.stem)

@@ -28,6 +28,7 @@ from jepa3d.data.volume import (
 )
 
 OPT_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.5.4"
+_SOP_CLASS_TAG = 0x00080016
 # Two bytes for each voxel, 16 MiB for the header.
 _MAX_INFLATED_BYTES = 2 * MAX_VOXELS + 2**24
 
@@ -55,6 +56,7 @@ class DicomHeader:
       transfer_syntax: UID of the file meta header.
       frames, rows, columns: declared size; `frames` is 0 when NumberOfFrames is absent.
       bits_allocated, bits_stored: 8 or 16; the used part of it.
+      unused_low_bits: bits below the used ones, 0 unless HighBit says otherwise.
       stream: positioned nowhere in particular; holds the whole (inflated) file.
       pixel_offset: where the pixel data element starts in `stream`, -1 when there is none.
       stream_bytes: length of `stream`.
@@ -67,6 +69,7 @@ class DicomHeader:
     columns: int
     bits_allocated: int
     bits_stored: int
+    unused_low_bits: int
     stream: BinaryIO
     pixel_offset: int
     stream_bytes: int
@@ -183,7 +186,7 @@ def _checked_header(dataset: Dataset, stream: BinaryIO, offset: int) -> DicomHea
         )
     bits_allocated = int(dataset.get("BitsAllocated") or 0)
     _check_pixel_format(dataset, bits_allocated)
-    bits_stored = int(dataset.get("BitsStored") or bits_allocated)
+    bits_stored = min(max(int(dataset.get("BitsStored") or bits_allocated), 1), bits_allocated)
     return DicomHeader(
         dataset=dataset,
         transfer_syntax=syntax,
@@ -191,11 +194,18 @@ def _checked_header(dataset: Dataset, stream: BinaryIO, offset: int) -> DicomHea
         rows=rows,
         columns=columns,
         bits_allocated=bits_allocated,
-        bits_stored=min(max(bits_stored, 1), bits_allocated),
+        bits_stored=bits_stored,
+        unused_low_bits=_unused_low_bits(dataset, bits_allocated, bits_stored),
         stream=stream,
         pixel_offset=offset if has_pixels else -1,
         stream_bytes=stream_bytes,
     )
+
+
+def _unused_low_bits(dataset: Dataset, bits_allocated: int, bits_stored: int) -> int:
+    """HighBit is the place of the highest used bit; one that cannot be is taken for the usual."""
+    high_bit = int(dataset.get("HighBit") or 0)
+    return high_bit + 1 - bits_stored if bits_stored <= high_bit < bits_allocated else 0
 
 
 def check_sop_class(dataset: Dataset) -> None:
@@ -208,7 +218,12 @@ def check_sop_class(dataset: Dataset) -> None:
     found = str(dataset.get("SOPClassUID") or "")
     found = found or str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
     if not found:
-        raise SkipVolume(SkipReason.TRUNCATED_HEADER, "the file ends before its SOP class")
+        # Elements are stored in the order of their tags.
+        if all(tag < _SOP_CLASS_TAG for tag in dataset.keys()):  # noqa: SIM118 - no values read
+            raise SkipVolume(SkipReason.TRUNCATED_HEADER, "the file ends before its SOP class")
+        raise SkipVolume(
+            SkipReason.BAD_HEADER, f"SOPClassUID is absent; it must be {OPT_SOP_CLASS} for OCT"
+        )
     if found != OPT_SOP_CLASS:
         modality = str(dataset.get("Modality") or "no modality")
         raise SkipVolume(SkipReason.NOT_OCT, f"SOP class {UID(found).name} ({modality})")

@@ -154,13 +154,15 @@ def _words(header: DicomHeader, raw: bytes) -> np.ndarray:
         header.stream.seek(header.pixel_offset + 4)
         if big and header.stream.read(2) == b"OW" and len(words) % 2 == 0:
             words = words.reshape(-1, 2)[:, ::-1].reshape(-1)
-        return words
+        return words >> header.unused_low_bits if header.unused_low_bits else words
     words = np.frombuffer(raw, ">u2" if big else "<u2").astype(np.uint16)
     return _apply_sign(header, words)
 
 
 def _apply_sign(header: DicomHeader, words: np.ndarray) -> np.ndarray:
     bits = header.bits_stored
+    if header.unused_low_bits:
+        words = words >> np.uint16(header.unused_low_bits)
     # Old files keep overlays in the unused high bits.
     if bits < 16:
         words = words & np.uint16((1 << bits) - 1)
@@ -309,11 +311,18 @@ def _decode_frame(header: DicomHeader, data: bytes) -> np.ndarray:
         raise ValueError(f"codestream of {size[0]} x {size[1]} in a frame of another size")
     options = _options(header, codec)
     options["transfer_syntax_uid"] = UID(options["transfer_syntax_uid"])
+    # Run lengths keep whole words; every other codec stores numbers of `bits_stored` bits.
+    shifted = not codec and header.unused_low_bits > 0
+    options["correct_unused_bits"] = not shifted
     array, _ = get_decoder(options["transfer_syntax_uid"]).as_array(
         encapsulate([data]), index=0, raw=True, decoding_plugin=CODEC_PLUGIN[codec], **options
     )
     if array.shape != (header.rows, header.columns):
         raise ValueError(f"decoded frame has shape {array.shape}")
+    if shifted:
+        if header.bits_allocated == 8:
+            return array >> np.uint8(header.unused_low_bits)
+        return _apply_sign(header, array.view(np.uint16))
     return array
 
 

@@ -14,12 +14,14 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from jepa3d.data.scanners import pattern_from_name, protocol_spacing, scanner_spacing
-from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume
+from jepa3d.data.volume import DECODE_ERRORS, SPACING_GATES_MM, SkipReason, SkipVolume
 
 # Frames whose directions differ by more than this are not a raster.
 _PARALLEL_DEGREES = 5.0
 # Lateral spacing of a raster is the same in each frame up to rounding of the tags.
 _SPACING_VARIATION = 0.05
+# Axial and lateral, of (0022,0035) and (0022,0037).
+_IN_PLANE_RESOLUTION = ("DepthSpatialResolution", "AlongScanSpatialResolution")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class FrameGeometry:
       stack_index: [frame] InStackPositionNumber.
       in_plane_mm: [frame, 2] (axial, lateral) PixelSpacing; all rows equal when shared.
       in_plane_source: where `in_plane_mm` came from.
-      between_slices_mm, thickness_mm: SpacingBetweenSlices, SliceThickness.
+      between_slices_mm, thickness_mm, across_mm: SpacingBetweenSlices, SliceThickness,
+        AcrossScanSpatialResolution; 0 where absent.
     """
 
     positions_mm: np.ndarray | None
@@ -46,6 +49,7 @@ class FrameGeometry:
     in_plane_source: str
     between_slices_mm: float
     thickness_mm: float
+    across_mm: float = 0.0
 
 
 def read_geometry(dataset: Dataset, frames: int) -> FrameGeometry:
@@ -67,6 +71,7 @@ def read_geometry(dataset: Dataset, frames: int) -> FrameGeometry:
         in_plane_source=source,
         between_slices_mm=_first_positive(measures, scopes, "SpacingBetweenSlices"),
         thickness_mm=_first_positive(measures, scopes, "SliceThickness"),
+        across_mm=_resolution_mm(dataset, "AcrossScanSpatialResolution", 0),
     )
 
 
@@ -84,6 +89,11 @@ def frame_order(geometry: FrameGeometry, frames: int) -> tuple[np.ndarray, str]:
             return np.argsort(along, kind="stable"), "plane_position"
     if geometry.stack_index is not None and len(np.unique(geometry.stack_index)) == frames:
         return np.argsort(geometry.stack_index[:, 0], kind="stable"), "in_stack_position"
+    if geometry.localizer is not None and len(geometry.localizer) == frames > 1:
+        across = _across_lines(geometry.localizer)
+        # Scanners run both up and down the fundus: the sense in which the frames are stored stays.
+        sense = -1.0 if across @ (np.arange(frames) - (frames - 1) / 2) < 0 else 1.0
+        return np.argsort(sense * across, kind="stable"), "localizer_coordinates"
     return np.arange(frames), "stored"
 
 
@@ -153,9 +163,11 @@ def _pitch(
         return geometry.between_slices_mm, "spacing_between_slices"
     # A converter of Cirrus data copies the lateral spacing into SliceThickness: 4x too small for
     # the 512 x 128 cube. The tag is believed only where it says something else.
-    copied = abs(geometry.thickness_mm - lateral_mm) <= 0.01 * lateral_mm
-    if geometry.thickness_mm > 0 and not (scanner == "zeiss_cirrus" and copied):
-        return geometry.thickness_mm, "slice_thickness"
+    tags = (geometry.thickness_mm, "slice_thickness"), (geometry.across_mm, "opt_resolution")
+    for value, source in tags:
+        copied = scanner == "zeiss_cirrus" and abs(value - lateral_mm) <= 0.01 * lateral_mm
+        if value > 0 and not copied:
+            return value, source
     return 0.0, ""
 
 
@@ -165,11 +177,20 @@ def _localizer_pitch(lines: np.ndarray, length_mm: float) -> float:
     length = float(np.median(np.linalg.norm(along, axis=1)))
     if length == 0 or len(lines) < 2:
         return 0.0
-    unit = along[0] / np.linalg.norm(along[0])
-    steps = np.diff(0.5 * (lines[:, :2] + lines[:, 2:]), axis=0)
-    # Only what lies across the lines: neighbors may also be shifted along them.
-    across = np.abs(steps[:, 0] * unit[1] - steps[:, 1] * unit[0])
-    return float(np.median(across)) * length_mm / length
+    # Neighbors in space, whatever the order in which the frames are stored.
+    steps = np.diff(np.sort(_across_lines(lines)))
+    return float(np.median(steps)) * length_mm / length
+
+
+def _across_lines(lines: np.ndarray) -> np.ndarray:
+    """[frame] place of each scan line, in fundus pixels, at right angles to the first line.
+
+    Neighbors may also be shifted along the lines; that is no distance between them.
+    """
+    along = lines[0, 2:] - lines[0, :2]
+    along = along / np.linalg.norm(along)
+    centers = 0.5 * (lines[:, :2] + lines[:, 2:])
+    return centers @ np.array([along[1], -along[0]])
 
 
 def _spread_degrees(directions: np.ndarray) -> float:
@@ -241,7 +262,22 @@ def _in_plane(
     if rows and all(rows):
         return np.asarray(rows), "per_frame_functional_groups", found
     value = _pixel_spacing(top)
-    return (np.asarray([value]), "top_level", found) if value else (None, "", found)
+    if value:
+        return np.asarray([value]), "top_level", found
+    # The resolution of the scan stands in for the spacing of the pixels, which nothing else gives.
+    tags = [_resolution_mm(top, name, axis) for axis, name in enumerate(_IN_PLANE_RESOLUTION, 1)]
+    return (np.asarray([tags]), "opt_resolution", found) if all(tags) else (None, "", found)
+
+
+def _resolution_mm(dataset: Dataset, name: str, axis: int) -> float:
+    """A spatial resolution of the Ophthalmic Tomography module, which is in micrometers.
+
+    0 where absent, or where no pixel can be so large or so small on that axis.
+    """
+    numbers = _numbers([dataset.get(name)], 1)
+    value = numbers[0] / 1000.0 if numbers else 0.0
+    low, high = SPACING_GATES_MM[axis]
+    return value if low <= value <= high else 0.0
 
 
 def _first_positive(measures: list[Dataset], scopes: list[Dataset | None], name: str) -> float:

@@ -18,22 +18,27 @@ LOW_QUANTILE, HIGH_QUANTILE = 0.001, 0.999
 _QUANTILE_SAMPLES = 4_000_000
 
 
-def to_uint8(values: np.ndarray) -> tuple[np.ndarray, str]:
+def to_uint8(values: np.ndarray, padded: np.ndarray | None = None) -> tuple[np.ndarray, str]:
     """Maps a stack to uint8 by the rules of this module.
 
     Args:
       values: [frame, row, column] of any integer or floating type; non-finite values count as dark.
+      padded: bool of the same shape, True where there is no image; such pixels decide nothing, and
+        what they become means nothing.
 
     Returns:
       uint8 array of the same shape, and the name of the rule.
     """
+    if padded is not None and not padded.all():
+        # A value that the image has cannot spoil the rules for 8-bit words.
+        values = np.where(padded, values[~padded].min(), values)
     if values.dtype == np.uint8:
         return values, "stored_8_bit"
     if values.dtype == np.uint16:
         for factor in (257, 256):
             if _all_multiples(values, factor):
                 return (values // factor).astype(np.uint8), "widened_8_bit"
-    low, high = _robust_range(values)
+    low, high = _robust_range(values, padded)
     return _scale_by_frame(values, low, high), "percentile"
 
 
@@ -41,9 +46,11 @@ def _all_multiples(values: np.ndarray, factor: int) -> bool:
     return all(not np.any(frame % factor) for frame in values)
 
 
-def _robust_range(values: np.ndarray) -> tuple[float, float]:
+def _robust_range(values: np.ndarray, padded: np.ndarray | None) -> tuple[float, float]:
     stride = max(1, values.size // _QUANTILE_SAMPLES)
     sample = values.reshape(-1)[::stride].astype(np.float64)
+    if padded is not None:
+        sample = sample[~padded.reshape(-1)[::stride]]
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return 0.0, 0.0

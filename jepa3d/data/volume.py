@@ -83,6 +83,7 @@ class SkipReason(StrEnum):
     CONSTANT_VOLUME = "constant_volume"
     SPACING_OUT_OF_RANGE = "spacing_out_of_range"
     MIXED_FRAME_SIZES = "mixed_frame_sizes"
+    MIXED_VOLUMES = "mixed_volumes"
     UNSUPPORTED_FORMAT = "unsupported_format"
     DECODER_CRASHED = "decoder_crashed"
 

@@ -154,7 +154,7 @@ def test_a_run_resumes_to_the_same_losses_and_evaluates_average_and_last_weights
 
     assert losses(tmp_path / "part")[4] == losses(tmp_path / "whole")[4]
     scores = json.loads((tmp_path / "whole" / "eval" / "4.json").read_text())
-    assert scores["matched_iou"] != scores["matched_iou_raw"]
+    assert {"AP50", "AP50_raw", "matched_iou", "matched_iou_raw"} <= set(scores)
     assert (tmp_path / "whole" / "tables" / "doctor.json").exists()
 
 

@@ -25,6 +25,8 @@ def test_missing_frames_at_the_ends_are_copies_of_the_nearest():
 
 @pytest.mark.parametrize(("signed", "expected"), [(0, [0x123, 0x801]), (1, [0x123, -0x7FF])])
 def test_bits_above_those_declared_as_used_are_ignored(signed, expected):
-    header = SimpleNamespace(bits_stored=12, dataset={"PixelRepresentation": signed})
+    header = SimpleNamespace(
+        bits_stored=12, unused_low_bits=0, dataset={"PixelRepresentation": signed}
+    )
     words = _apply_sign(header, np.array([0xF123, 0x0801], np.uint16))
     np.testing.assert_array_equal(words, expected)

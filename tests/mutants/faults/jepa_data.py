@@ -114,8 +114,8 @@ FAULTS = (
     Fault(
         "the copied slice thickness of a Cirrus is believed",
         GEOMETRY,
-        'not (scanner == "zeiss_cirrus" and copied)',
-        'not (scanner == "none" and copied)',
+        'copied = scanner == "zeiss_cirrus" and abs',
+        'copied = scanner == "none" and abs',
         READER_TESTS,
     ),
     Fault(
