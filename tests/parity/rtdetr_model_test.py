@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.rtdetr.architectures import architecture
 from rtdetr.config import BackboneConfig, DecoderConfig, EncoderConfig, ModelConfig
 from rtdetr.model.counts import parameter_counts
 from rtdetr.model.deformable_attention import sample_maps
@@ -156,6 +157,23 @@ def test_the_default_network_has_as_many_parameters_as_theirs():
         model = transformers.RTDetrForObjectDetection(transformers.RTDetrConfig(num_labels=80))
     theirs = sum(array.numel() for array in model.parameters())
     assert theirs == sum(parameter_counts(ModelConfig(), 80).values()) == 42_891_372
+
+
+@pytest.mark.parametrize(
+    "name, millions", [("r18", 20), ("r34", 31), ("r50_m", 36), ("r50", 43), ("r101", 76)]
+)
+def test_published_networks_have_as_many_parameters_as_theirs(name, millions):
+    settings = architecture(name)
+    config = ModelConfig(
+        backbone=BackboneConfig(**settings.get("backbone", {})),
+        encoder=EncoderConfig(**settings.get("encoder", {})),
+        decoder=DecoderConfig(**settings.get("decoder", {})),
+    )
+    with torch.device("meta"):
+        model = transformers.RTDetrForObjectDetection(their_config(config, 1))
+    ours = sum(parameter_counts(config, CLASSES).values())
+    assert ours == sum(array.numel() for array in model.parameters())
+    assert round(ours / 1e6) == millions
 
 
 @pytest.mark.parametrize("method", ["gather", "packed", "onehot"])
