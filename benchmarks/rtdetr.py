@@ -56,7 +56,8 @@ def their_network() -> Any:
     from transformers import RTDetrConfig, RTDetrForObjectDetection
 
     torch.manual_seed(0)
-    model = RTDetrForObjectDetection(RTDetrConfig(num_labels=CLASSES)).eval()
+    config = RTDetrConfig(num_labels=CLASSES)  # pyright: ignore - taken by the class above it
+    model = RTDetrForObjectDetection(config).eval()
     with torch.no_grad():
         for name, array in model.state_dict().items():
             # Their norms start near zero, which would leave nothing to compare.
@@ -94,15 +95,22 @@ def our_calls(model: Any, images: Any, labels: Any, boxes: Any) -> dict[str, Cal
     import jax.numpy as jnp
 
     from rtdetr.boxes import cxcywh_norm
-    from rtdetr.config import DecoderConfig, DenoisingConfig, LossConfig, ModelConfig
+    from rtdetr.config import (
+        BackboneConfig,
+        DecoderConfig,
+        DenoisingConfig,
+        LossConfig,
+        ModelConfig,
+    )
     from rtdetr.denoising import make_queries
     from rtdetr.losses.criterion import criterion, terms
     from rtdetr.model.detector import detect
     from rtdetr.targets import Targets
     from rtdetr.weights.names import entries, to_tree
 
-    # Theirs selects tokens without an anchor, too.
-    config, loss = ModelConfig(decoder=DecoderConfig(select_invalid=True)), LossConfig()
+    # Theirs selects tokens without an anchor, too, and has gradients of the stem.
+    backbone, decoder = BackboneConfig(freeze_stem=False), DecoderConfig(select_invalid=True)
+    config, loss = ModelConfig(backbone=backbone, decoder=decoder), LossConfig()
     theirs = model.state_dict()
     tree = to_tree({e.path: e.to_ours(theirs[e.name].numpy()) for e in entries(config)})
     params, statistics, images, labels, boxes = jax.device_put(
@@ -162,9 +170,12 @@ def main() -> None:
     theirs = their_calls(model, images, labels, boxes)
     ours = our_calls(model, images, labels, boxes)
     wanted = theirs["forward"]()
-    difference = float(np.abs(np.asarray(ours["forward"]()) - wanted).max())
-    largest = float(np.abs(wanted).max())
-    print(f"largest difference of logits {difference:.1e}, whose largest is {largest:.1f}")
+    difference = np.abs(np.asarray(ours["forward"]()) - wanted)
+    # Tokens whose scores are equal but for rounding become queries in another order.
+    print(
+        f"logits up to {np.abs(wanted).max():.1f}; median difference {np.median(difference):.0e}, "
+        f"{np.mean(difference > 1e-3):.1%} differ by more than 0.001"
+    )
     for what in ("forward", "training") if options.only is None else (options.only,):
         found = measure({"ours": ours[what], "theirs": theirs[what]}, options.rounds)
         for name, (wall, work) in found.items():

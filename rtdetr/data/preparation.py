@@ -88,7 +88,7 @@ def prepare(
       InputError: classes that do not agree, the same image in two splits, or nothing to train on.
       DataFault: more is unusable than allowed; nothing that opens is left.
     """
-    splits = _with_images(splits, source)
+    splits = _worth_writing(splits, source)
     splits = with_validation(splits, settings.eval_fraction)
     table, findings = class_table(splits)
     facts = {split.name: doctor.SplitFacts(listed=len(split.images)) for split in splits}
@@ -107,14 +107,21 @@ def prepare(
     return report
 
 
-def _with_images(splits: Sequence[AnnotatedSplit], source: str) -> list[AnnotatedSplit]:
-    kept = [split for split in splits if split.images]
-    empty = [split for split in splits if not split.images]
-    if not kept or any(split.name == "train" for split in empty):
-        reasons = [f"{kind.replace('_', ' ')}: {said}" for s in empty for kind, said in s.findings]
-        reason = f" ({len(reasons)} findings, first {reasons[0]})" if reasons else ""
-        raise InputError(f"{source} lists no usable images to train on{reason}; check the export")
-    lost = [f for split in empty for f in [("split_without_images", split.name), *split.findings]]
+def _worth_writing(splits: Sequence[AnnotatedSplit], source: str) -> list[AnnotatedSplit]:
+    """The splits that hold something; what was found in the others goes to the first of these."""
+    lost: list[tuple[str, str]] = []
+    kept: list[AnnotatedSplit] = []
+    for split in splits:
+        if not split.images:
+            lost += [("split_without_images", split.name), *split.findings]
+        # COCO's test images come without their objects: nothing can be measured on them.
+        elif split.name != "train" and not any(image.objects for image in split.images):
+            lost += [("split_without_objects", split.name), *split.findings]
+        else:
+            kept.append(split)
+    if not kept or ("split_without_images", "train") in lost:
+        reasons = "; ".join(f"{kind.replace('_', ' ')}: {said}" for kind, said in lost[:3])
+        raise InputError(f"{source} lists no usable images ({reasons}); check the export")
     return [replace(kept[0], findings=[*kept[0].findings, *lost]), *kept[1:]]
 
 

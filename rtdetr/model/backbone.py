@@ -98,7 +98,11 @@ class Backbone(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        x = max_pool(Stem(self.config, name="stem")(x, train))
+        x = Stem(self.config, name="stem")(x, train)
+        if self.config.freeze_stem:
+            # The largest maps of the network: their backward pass would be for nothing.
+            x = jax.lax.stop_gradient(x)
+        x = max_pool(x)
         stage = nn.remat(Stage, static_argnums=(2,)) if self.remat else Stage
         maps = []
         for number in range(4):

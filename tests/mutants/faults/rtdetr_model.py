@@ -86,6 +86,23 @@ FAULTS = (
         f"{TESTS}/deformable_attention_test.py",
     ),
     Fault(
+        "images of other devices are read",
+        SAMPLING,
+        "@jax.vmap\ndef _rows(",
+        "@lambda read: lambda table, index: read(\n"
+        "    table.reshape(-1, table.shape[-1]),\n"
+        "    index + (jnp.arange(table.shape[0]) * table.shape[1])[:, None],\n"
+        ")\ndef _rows(",
+        f"{TESTS}/deformable_attention_test.py",
+    ),
+    Fault(
+        "a frozen stem is not frozen",
+        BACKBONE,
+        "if self.config.freeze_stem:",
+        "if False:",
+        WHOLE,
+    ),
+    Fault(
         "anchors of all maps are equally large",
         SELECTION,
         "config.anchor_size * 2.0**level",

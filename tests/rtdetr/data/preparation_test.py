@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from dataclasses import replace
 
@@ -12,34 +11,11 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from rtdetr.data.decode import decode
-from rtdetr.data.preparation import PrepareSettings, prepare, read_source
+from rtdetr.data.preparation import prepare, read_source
 from rtdetr.data.prepared import open_classes, open_split
+from tests.rtdetr.data.prepared import LENIENT, edited, findings, prepared
 from tests.rtdetr.data.trees import NAMES, OBJECTS, SIZE, SPLITS, TREES, coco, picture, write
 from training.errors import DataFault, InputError
-
-LENIENT = PrepareSettings(max_bad_fraction=0.9, workers=2)
-
-
-def prepared(folder, tmp_path, settings=LENIENT, form="auto"):
-    """The report, and the prepared folder."""
-    output = tmp_path / "prepared"
-    said: list[str] = []
-    source, splits = read_source(folder, form)
-    return prepare(splits, source, epath.Path(output), settings, said.append), output
-
-
-def edited(folder, change, split="train2017"):
-    """The COCO data set after a change of one annotation file."""
-    path = folder / "annotations" / f"instances_{split}.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    return folder
-
-
-def findings(report, split="train"):
-    return {kind: f["count"] for kind, f in report["splits"][split]["findings"].items()}
 
 
 @pytest.mark.parametrize("form", TREES)
@@ -168,55 +144,6 @@ def test_images_that_are_missing_or_cut_off_are_left_out_and_named(tmp_path):
     assert not (tmp_path / "strict" / "prepared" / "dataset.json").exists()
 
 
-def test_unusual_images_are_read_and_told(tmp_path):
-    folder = coco(tmp_path / "coco")
-    values = np.random.default_rng(0).integers(0, 65536, SIZE).astype(np.uint16)
-    sixteen = io.BytesIO()
-    Image.fromarray(values).save(sixteen, "PNG")
-    forms = {
-        "gray": (picture("gray", mode="L"), "gray_image"),
-        "cmyk": (picture("cmyk", mode="CMYK", form="JPEG"), "cmyk_image"),
-        "palette": (picture("palette", mode="P"), "palette_image"),
-        "alpha": (picture("alpha", mode="RGBA"), "transparent_image"),
-        "sixteen": (sixteen.getvalue(), "image_of_16_bit"),
-    }
-
-    def more(content):
-        for number, name in enumerate(forms):
-            row = {"id": 100 + number, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
-            content["images"].append(row)
-
-    for name, (encoded, _) in forms.items():
-        write(folder / "train2017" / name, encoded)
-    report, output = prepared(edited(folder, more), tmp_path)
-    assert all(findings(report)[kind] == 1 for _, kind in forms.values())
-    assert len(open_split(output, "train")) == 2 + len(forms)
-
-
-@pytest.mark.parametrize("orientation", range(5, 9))
-def test_boxes_drawn_on_unrotated_pixels_are_turned_with_them(tmp_path, orientation):
-    """A white rectangle lies in its box after rotation, wherever the file says that up is."""
-    values = np.zeros((*SIZE, 3), np.uint8)
-    values[10:20, 30:60] = 255
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, "PNG", exif=exif)
-    folder = coco(tmp_path / "coco")
-    write(folder / "train2017" / "a.png", file.getvalue())
-
-    def boxed(content):
-        content["annotations"] = [dict(content["annotations"][0], bbox=[30, 10, 30, 10])]
-
-    report, output = prepared(edited(folder, boxed), tmp_path)
-    dataset = open_split(output, "train")
-    pixels = decode(dataset.encoded(0), "a")
-    left, top, width, height = dataset.objects(0).boxes.values[0].astype(int)
-    inside = pixels[top : top + height, left : left + width]
-    assert inside.min() == 255 and pixels.sum() == inside.sum()
-    assert findings(report)["rotated_by_exif"] == 1
-
-
 def test_the_same_image_in_two_splits_is_refused(tmp_path):
     folder = coco(tmp_path / "coco")
     same = Image.open(io.BytesIO(picture("a")))
@@ -250,7 +177,7 @@ def test_without_a_validation_split_images_are_held_out_by_name(tmp_path):
         ('{"images": [], "annotations": []}', "no list 'categories'"),
         ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', "a whole number"),
         ('{"images": [{"id": 1e999}], "annotations": [], "categories": []}', "a whole number"),
-        ('{"images": [], "annotations": [], "categories": []}', "no usable images to train on"),
+        ('{"images": [], "annotations": [], "categories": []}', "no usable images"),
         ('{"images": [], "annotations": [], "categories": [{"id": "x"}]}', "no whole number"),
     ],
 )
@@ -310,3 +237,65 @@ def test_real_coco_keeps_crowds_and_images_without_objects(data_root, tmp_path):
     assert findings(report)["image_without_object"] == 1
     table = open_classes(output)
     assert len(table) == 80 and table.source_ids[-1] == 90
+
+
+def test_images_without_objects_are_left_out_when_asked(tmp_path):
+    folder = coco(tmp_path / "coco")
+    report, output = prepared(folder, tmp_path, replace(LENIENT, drop_unannotated=True))
+    found = findings(report)
+    assert found["unannotated_image"] == 1 and "image_without_object" not in found
+    dataset = open_split(output, "train")
+    assert [dataset.name(i) for i in range(len(dataset))] == ["a.png"]
+    assert len(dataset.encoded(0)) == len(picture("a"))
+
+
+def test_images_held_out_here_are_not_copies_of_training_images(tmp_path):
+    folder = coco(tmp_path / "coco")
+    (folder / "annotations" / "instances_val2017.json").unlink()
+
+    def doubled(content):
+        rows = [dict(content["images"][0], id=100 + i, file_name=f"a{i}.png") for i in range(6)]
+        content["images"] += rows
+        content["annotations"] += [
+            dict(content["annotations"][0], id=100 + i, image_id=row["id"])
+            for i, row in enumerate(rows)
+        ]
+
+    for number in range(6):
+        write(folder / "train2017" / f"a{number}.png", picture("a"))
+    settings = replace(LENIENT, eval_fraction=0.6)
+    report, output = prepared(edited(folder, doubled), tmp_path, settings)
+    copies = findings(report, "val")["copy_of_training_image"]
+    assert copies > 0
+    images = [open_split(output, split) for split in ("train", "val")]
+    assert sum(map(len, images)) == 8 - copies
+    digests = [{split.digest(i) for i in range(len(split))} for split in images]
+    assert not digests[0] & digests[1]
+
+
+def test_a_split_without_any_object_is_told_and_not_written(tmp_path):
+    def emptied(content):
+        content["annotations"] = []
+
+    folder = edited(coco(tmp_path / "coco"), emptied, "val2017")
+    report, output = prepared(folder, tmp_path, replace(LENIENT, eval_fraction=0.0))
+    assert findings(report)["split_without_objects"] == 1
+    with pytest.raises(InputError, match=r"no split 'val'; it has train"):
+        open_split(output, "val")
+
+
+def test_the_doctor_tells_shapes_of_images_and_sizes_of_objects(tmp_path):
+    report, _ = prepared(coco(tmp_path / "coco"), tmp_path)
+    train = report["splits"]["train"]
+    assert train["aspects"] == {"1.3": 2} and train["sizes"] == [[*SIZE, 2]]
+    assert train["by_area"] == {"small": 2, "medium": 0, "large": 0}
+    assert train["objects_of_an_image"] == {"0": 1, "2": 1}
+    assert train["by_class"] == {"cat": 1, "dog": 0, "bird": 1}
+
+
+def test_a_training_split_of_which_nothing_is_left_is_refused_with_the_reasons(tmp_path):
+    folder = coco(tmp_path / "coco")
+    for name in ("a", "b"):
+        (folder / "train2017" / f"{name}.png").unlink()
+    with pytest.raises(InputError, match=r"\(2 missing image\), so there is nothing to learn"):
+        prepared(folder, tmp_path, replace(LENIENT, max_bad_fraction=0.999))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from rtdetr.model import deformable_attention
 from rtdetr.model.deformable_attention import LARGEST_ONEHOT, sample_maps, sampler
@@ -108,3 +111,21 @@ def test_the_platform_decides_where_nothing_is_asked_for(monkeypatch):
         monkeypatch.setattr(deformable_attention, "platform", lambda name=name: name)
         found = [sampler("auto", size) for size in (small, large)]
         assert found == [sampler(method, small) for method in wanted]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_devices_sample_their_own_images_without_a_word(method):
+    mesh = jax.make_mesh((4,), ("data",))
+    placed = NamedSharding(mesh, PartitionSpec("data"))
+    case = jax.tree.map(lambda x: np.concatenate([x, x]), some_case(POINTS))
+
+    def total(values, locations, weights):
+        return jnp.sum(sample_maps(values, SIZES, locations, weights, method), axis=(1, 2, 3))
+
+    def both(*case):
+        found, pull = jax.vjp(total, *case)
+        return found, pull(found)
+
+    placed_case = jax.device_put(case, placed)
+    text = jax.jit(both).lower(*placed_case).compile().as_text()
+    assert not re.findall(r"all-\w+|collective-\w+|reduce-scatter", text)

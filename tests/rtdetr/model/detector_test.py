@@ -287,6 +287,21 @@ def test_what_the_network_cannot_do_is_refused(canvas, how, words):
         detect(CONFIG, *weights(), some_images(canvas=canvas), train=False, **how)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_nothing_flows_back_into_a_frozen_stem(frozen):
+    backbone = Backbone(dataclasses.replace(CONFIG.backbone, freeze_stem=frozen))
+    kept = {"statistics": weights()[1]["backbone"]}
+    image = some_images(1, canvas=(32, 32)).astype(np.float32) / 255
+
+    def total(params):
+        return jnp.sum(jnp.square(backbone.apply(kept | {"params": params}, image, False)[2]))
+
+    slopes = jax.jit(jax.grad(total))(weights()[0]["backbone"])
+    for name, stays in (("stem", frozen), ("stage_0", False)):
+        largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slopes[name]))
+        assert largest == 0 if stays else largest > 1e-6
+
+
 def test_a_frozen_backbone_has_no_norm_to_train_and_a_thawed_one_has():
     frozen, thawed = (
         jax.eval_shape(partial(init, config=config, classes=2), jax.random.key(0))

@@ -9,7 +9,10 @@ from rtdetr.config import BackboneConfig, DecoderConfig, EncoderConfig, ModelCon
 from rtdetr.weights.names import entries, to_tree
 
 CONFIG = ModelConfig(
-    backbone=BackboneConfig(depths=(1, 2, 1, 1), stem=(8, 8, 16), widths=(8, 16, 32, 64)),
+    # The reference has gradients of the stem.
+    backbone=BackboneConfig(
+        depths=(1, 2, 1, 1), stem=(8, 8, 16), widths=(8, 16, 32, 64), freeze_stem=False
+    ),
     encoder=EncoderConfig(width=32, heads=4, feed_forward=64),
     decoder=DecoderConfig(
         width=32,
