@@ -19,8 +19,9 @@ import numpy as np
 from jepa3d.config import PrepareSettings
 from jepa3d.data.convert import Task as Conversion
 from jepa3d.data.convert import convert
-from jepa3d.data.inventory import InputItem, take_inventory
+from jepa3d.data.inventory import InputItem, Inventory, take_inventory
 from jepa3d.data.records import features
+from jepa3d.data.volume import SkipReason
 from training.errors import ConfigError, InputError
 from training.typed import build
 
@@ -84,10 +85,12 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
     """
     task: JepaTask = program.task  # type: ignore[assignment]
     settings = settings_of_run(task)
-    root, items = inputs(Path(args.input), args.output, settings)
+    root, inventory = inputs(Path(args.input), args.output, settings)
     encoder = make_encoder(task)
-    lines, written = [], 0
-    for item in items:
+    named = [named for named in inventory.named if named.reason != SkipReason.OTHER_FILE]
+    lines = [f"skipped {named.path}: {named.reason.value}: {named.detail}" for named in named]
+    written = 0
+    for item in inventory.items:
         prepared = prepare_one(root, item, settings)
         if isinstance(prepared, str):
             lines.append(f"skipped {item.path}: {prepared}")
@@ -110,12 +113,12 @@ def settings_of_run(task: JepaTask) -> PrepareSettings:
     return build(PrepareSettings, values, "settings.json")
 
 
-def inputs(source: Path, output: Path, settings: PrepareSettings) -> tuple[Path, list[InputItem]]:
-    """The folder that paths are relative to, and the volumes-to-be, by the rules of `prepare`."""
+def inputs(source: Path, output: Path, settings: PrepareSettings) -> tuple[Path, Inventory]:
+    """The folder that paths are relative to, and what lies there, by the rules of `prepare`."""
     if source.is_dir():
         root = source.resolve()
-        return root, take_inventory(root, output.resolve(), settings).items
-    return source.resolve().parent, [InputItem(source.name, "")]
+        return root, take_inventory(root, output.resolve(), settings)
+    return source.resolve().parent, Inventory([InputItem(source.name, "")])
 
 
 def output_name(root: Path, item: InputItem) -> str:

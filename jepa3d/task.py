@@ -169,7 +169,7 @@ class JepaTask(Task, Augmented, Averaged):
     def tables(self) -> dict[str, Table]:
         index = self._train_source.index
         # The zeros do not appear in the rows.
-        rows: list[tuple] = list(account_of(index, 0, 0, 0.0).rows())
+        rows: list[tuple] = list(account_of(index, 0, 0.0).rows())
         return {"account": Table("Input files by scanner", COLUMNS, rows)}
 
     def guards(self) -> Guards:

@@ -71,7 +71,7 @@ def _flock(folder: epath.Path) -> Iterator[None]:
             file.seek(0)
             raise InputError(
                 f"another run is at work in {folder} ({file.read().strip()}); wait for its end, "
-                "or choose another --workdir"
+                "or choose another folder"
             ) from error
         except OSError as error:
             # Some network file systems have no locks; the run goes on without this check.
@@ -169,7 +169,7 @@ class Lease:
         return InputError(
             f"another run is at work in {self._folder} ({who}, last sign of life {age:.0f} s ago); "
             f"wait for its end, or, if it was killed, {max(LEASE_SECONDS - age, 1):.0f} s, or "
-            "choose another --workdir"
+            "choose another folder"
         )
 
     def _write(self, generation: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from jepa3d.data.index import Row
 from jepa3d.data.volume import SkipReason
@@ -38,9 +39,9 @@ class Account:
     Attributes:
       scanners: counts by scanner.
       splits: volumes by split.
-      files: number of input files, each with its row in the index.
+      files: number of files that could have been volumes, or part of one.
       new_volumes: volumes that this run converted; 0 when nothing had changed.
-      ignored_files: files that are no candidates (tables, texts, single images).
+      other_files: by their ending, files that are no candidates (tables, texts, single images).
       sparse_volumes: volumes that cover less than a tenth of the grid.
       minimum_ok_fraction: floor for every scanner that has a name.
     """
@@ -49,7 +50,7 @@ class Account:
     splits: dict[str, int]
     files: int
     new_volumes: int
-    ignored_files: int
+    other_files: Counter[str]
     sparse_volumes: int
     minimum_ok_fraction: float
 
@@ -101,21 +102,26 @@ class Account:
         ]
         shares = ", ".join(f"{split} {n}" for split, n in sorted(self.splits.items())) or "none"
         lines.append(f"{self.files} files, {self.volumes} volumes ({shares})")
-        if self.ignored_files:
-            lines.append(f"{self.ignored_files} other files (tables, texts, single images) ignored")
+        if self.other_files:
+            kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.other_files.items()))
+            lines.append(
+                f"{self.other_files.total()} other file(s), each named in index.jsonl: {kinds}"
+            )
         if self.sparse_volumes:
             lines.append(f"{self.sparse_volumes} volume(s) cover less than 10 % of the grid")
         return "\n".join(lines)
 
 
-def account_of(
-    rows: list[Row], new_volumes: int, ignored_files: int, minimum_ok_fraction: float
-) -> Account:
+def account_of(rows: list[Row], new_volumes: int, minimum_ok_fraction: float) -> Account:
     """Counts the rows of an index."""
     scanners: dict[str, ScannerCount] = {}
     splits: Counter[str] = Counter()
+    others: Counter[str] = Counter()
     sparse = 0
     for row in rows:
+        if row["reason"] == SkipReason.OTHER_FILE:
+            others[PurePosixPath(row["path"]).suffix.lower() or "without ending"] += 1
+            continue
         count = scanners.setdefault(row["scanner"], ScannerCount())
         if row["status"] != "ok":
             count.skipped[row["reason"]] += 1
@@ -126,6 +132,5 @@ def account_of(
             count.volumes += 1
             splits[row["split"]] += 1
             sparse += row["valid_fraction"] < 0.1
-    return Account(
-        scanners, dict(splits), len(rows), new_volumes, ignored_files, sparse, minimum_ok_fraction
-    )
+    files = len(rows) - others.total()
+    return Account(scanners, dict(splits), files, new_volumes, others, sparse, minimum_ok_fraction)

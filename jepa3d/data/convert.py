@@ -13,12 +13,13 @@ import numpy as np
 
 from jepa3d.config import PrepareSettings
 from jepa3d.data.dicom import read_series
+from jepa3d.data.duplicates import voxel_hash
+from jepa3d.data.images import image_files, is_image, read_images
 from jepa3d.data.index import ROW_DEFAULTS, Row
 from jepa3d.data.inventory import InputItem
 from jepa3d.data.reader import read_volume
 from jepa3d.data.records import features
 from jepa3d.data.resample import GridVolume, to_grid
-from jepa3d.data.stacks import image_files
 from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume, Volume
 
 
@@ -44,7 +45,7 @@ def input_files(root: Path, item: InputItem) -> list[Path]:
     """The files that an item is made of."""
     if item.members:
         return [root / member for member in item.members]
-    path = root / item.path
+    path = root / item.file
     return image_files(path) if path.is_dir() else [path]
 
 
@@ -127,9 +128,13 @@ def _read(task: Task) -> Volume:
     settings = task.settings
     if task.item.members:
         files = [task.root / member for member in task.item.members]
+        if is_image(files[0]):
+            spacing = settings.image_spacing_mm
+            return read_images(files, files[0], settings.minimum_frames, spacing)
         return read_series(files, settings.minimum_frames)
     return read_volume(
-        task.root / task.item.path,
+        task.root / task.item.file,
+        part=task.item.part,
         minimum_frames=settings.minimum_frames,
         corrupt_fraction=settings.corrupt_fraction,
         spacing_mm=settings.image_spacing_mm,
@@ -159,6 +164,7 @@ _NOTE_KEYS = (
     "frame_count",
     "interpolated_frames",
     "transfer_syntax_mismatch",
+    "stack",
     "images_left_out",
     "files",
 )
@@ -174,8 +180,17 @@ def _source_fields(volume: Volume, base: Row) -> Row:
         "protocol": data["protocol"],
         "shape": list(volume.pixels.shape),
         "spacing_mm": [float(value) for value in volume.spacing_mm],
+        "voxel_hash": voxel_hash(volume.pixels),
+        "sop_instance_uid": _instance(data, base),
         "notes": {key: data[key] for key in _NOTE_KEYS if key in data},
     }
+
+
+def _instance(data: dict[str, Any], base: Row) -> str:
+    """SOPInstanceUID; the parts of one file share it, so that a part's name goes with it."""
+    uid = data.get("sop_instance_uid", "")
+    part = base["path"].partition("#")[2]
+    return f"{uid}#{part}" if uid and part else uid
 
 
 def _grid_fields(grid: GridVolume) -> Row:

@@ -12,7 +12,16 @@ from pydicom.dataset import Dataset
 from jepa3d.data import intensity
 from jepa3d.data.dicom_file import DicomHeader, check_sop_class, read_dataset, read_header
 from jepa3d.data.dicom_frames import read_frames
-from jepa3d.data.geometry import check_raster, frame_order, read_geometry, volume_spacing
+from jepa3d.data.geometry import (
+    FrameGeometry,
+    check_raster,
+    frame_order,
+    read_geometry,
+    stack_of_frame,
+    stacks_of,
+    volume_spacing,
+)
+from jepa3d.data.image_groups import describe
 from jepa3d.data.laterality import eye_of_name, eyes_of_dataset
 from jepa3d.data.padding import padded_pixels
 from jepa3d.data.scanners import (
@@ -34,13 +43,19 @@ from jepa3d.data.volume import (
 
 @dataclass(frozen=True)
 class DicomIdentity:
-    """Who and what a file belongs to, from its header alone."""
+    """Who and what a file belongs to, from its header alone.
+
+    `stack` is that of a single frame; `stacks` are those of a file that holds several.
+    """
 
     participant: str
     scanner: str
     series: str
     instance: int
     frames: int
+    laterality: str
+    stack: str
+    stacks: tuple[str, ...]
 
 
 @quiet
@@ -54,38 +69,56 @@ def read_identity(path: Path) -> DicomIdentity:
     stream.close()
     try:
         check_sop_class(dataset)
+        frames = int(dataset.get("NumberOfFrames") or 0)
         return DicomIdentity(
             participant=str(dataset.get("PatientID") or ""),
             scanner=_scanner(dataset, path),
             series=str(dataset.get("SeriesInstanceUID") or ""),
             instance=int(dataset.get("InstanceNumber") or 0),
-            frames=int(dataset.get("NumberOfFrames") or 0),
+            frames=frames,
+            laterality=_laterality(dataset, path),
+            stack=stack_of_frame(dataset),
+            stacks=tuple(stacks_of(dataset, frames)),
         )
     except DECODE_ERRORS as error:
         raise SkipVolume(SkipReason.BAD_HEADER, f"a header value is invalid ({error})") from error
 
 
-def read_dicom(path: Path, minimum_frames: int, corrupt_fraction: float) -> Volume:
-    """Reads one multi-frame file.
+def read_dicom(path: Path, minimum_frames: int, corrupt_fraction: float, stack: str = "") -> Volume:
+    """Reads one multi-frame file, or one stack of it, which StackID names.
 
     Raises:
-      SkipVolume: with the reason.
+      SkipVolume: with the reason; `mixed_volumes` where there are several stacks and none is named.
     """
     header = read_header(path)
     try:
-        return _volume_of(header, path, minimum_frames, corrupt_fraction)
+        return _volume_of(header, path, minimum_frames, corrupt_fraction, stack)
     except DECODE_ERRORS as error:
         raise SkipVolume(SkipReason.BAD_HEADER, f"a header value is invalid ({error})") from error
     finally:
         header.stream.close()
 
 
+def _frames_of(dataset: Dataset, frames: int, stack: str) -> tuple[np.ndarray, FrameGeometry]:
+    """Stored indices [frame] of the frames of one stack, and their geometry."""
+    stacks = stacks_of(dataset, frames)
+    if stack not in stacks and (stacks or stack):
+        raise SkipVolume(
+            SkipReason.MIXED_VOLUMES,
+            f"the file holds {len(stacks)} stacks of frames, {describe([*stacks])}; "
+            + (f"none is {stack}" if stack else "one stack is one volume"),
+        )
+    chosen = stacks[stack] if stacks else np.arange(frames)
+    geometry = read_geometry(dataset, frames)
+    return chosen, geometry.of_frames(chosen) if stacks else geometry
+
+
 def _volume_of(
-    header: DicomHeader, path: Path, minimum_frames: int, corrupt_fraction: float
+    header: DicomHeader, path: Path, minimum_frames: int, corrupt_fraction: float, stack: str
 ) -> Volume:
     dataset = header.dataset
     protocol = _protocol(dataset, path)
-    geometry = read_geometry(dataset, header.frames)
+    chosen, geometry = _frames_of(dataset, header.frames, stack)
     check_raster(dataset, geometry, protocol)
     if header.frames == 1 and minimum_frames > 1:
         raise SkipVolume(
@@ -95,13 +128,15 @@ def _volume_of(
     stored, notes = read_frames(header, corrupt_fraction)
     if len(stored) != header.frames:
         # Per-frame groups are used only where there is one for each frame that is stored.
-        geometry = read_geometry(dataset, len(stored))
+        chosen, geometry = _frames_of(dataset, len(stored), stack)
+    slopes = _rescale_per_frame(dataset, len(stored))[chosen]
+    if len(chosen) != len(stored):
+        stored, notes["stack"] = stored[chosen], stack
     order, notes["frame_order"] = frame_order(geometry, len(stored))
     # Sorting copies the whole volume, so it is done only where it changes something.
     if not np.array_equal(order, np.arange(len(order))):
         stored = stored[order]
-    slopes = _rescale_per_frame(dataset, len(stored))[order]
-    pixels = _display(stored, dataset, slopes, notes)
+    pixels = _display(stored, dataset, slopes[order], notes)
     check_content(pixels, minimum_frames)
     metadata = _metadata(dataset, path, protocol) | notes
     spacing, sources = volume_spacing(geometry, metadata["scanner"], protocol, pixels.shape)
@@ -134,6 +169,7 @@ def read_series(paths: list[Path], minimum_frames: int) -> Volume:
       SkipVolume: of the first file that cannot be read, or when the files do not fit together.
     """
     slices = [_read_slice(path) for path in paths]
+    owner = _one_owner([dataset for dataset, _, _ in slices], paths)
     shapes = {pixels.shape for _, pixels, _ in slices}
     if len(shapes) > 1:
         raise SkipVolume(SkipReason.MIXED_FRAME_SIZES, f"frames of sizes {sorted(shapes)}")
@@ -147,7 +183,7 @@ def read_series(paths: list[Path], minimum_frames: int) -> Volume:
     slopes = np.concatenate([slices[index][2] for index in order])
     pixels = _display(stored, dataset, slopes, notes)
     check_content(pixels, minimum_frames)
-    metadata = _metadata(dataset, paths[0], protocol) | notes
+    metadata = _metadata(dataset, paths[0], protocol) | owner | notes
     spacing, sources = volume_spacing(geometry, metadata["scanner"], protocol, pixels.shape)
     if positions is not None:
         steps = np.linalg.norm(np.diff(positions[order], axis=0), axis=1)
@@ -157,9 +193,41 @@ def read_series(paths: list[Path], minimum_frames: int) -> Volume:
     return Volume(pixels, spacing, metadata)
 
 
+def _one_owner(datasets: list[Dataset], paths: list[Path]) -> dict[str, str]:
+    """Person and eye of the files of one volume; an absent tag says nothing.
+
+    Raises:
+      SkipVolume: `mixed_volumes` for files of several persons, eyes, series or stacks.
+    """
+    pairs = list(zip(datasets, paths))
+    aspects = {
+        "participant": [str(dataset.get("PatientID") or "") for dataset, _ in pairs],
+        "laterality": [_laterality(dataset, path) for dataset, path in pairs],
+        "SeriesInstanceUID": [str(dataset.get("SeriesInstanceUID") or "") for dataset, _ in pairs],
+        "StackID": [stack_of_frame(dataset) for dataset, _ in pairs],
+    }
+    owner = {}
+    for name, values in aspects.items():
+        found = sorted(set(values) - {""})
+        counts_frames = name == "StackID" and len(found) == len(paths)
+        if len(found) > 1 and not counts_frames:
+            raise SkipVolume(
+                SkipReason.MIXED_VOLUMES,
+                f"{len(paths)} files with several values of {name}: {describe(found)}; "
+                "give each volume a folder of its own",
+            )
+        owner[name] = found[0] if found else ""
+    return {name: owner[name] for name in ("participant", "laterality")}
+
+
 def _read_slice(path: Path) -> tuple[Dataset, np.ndarray, np.ndarray]:
     header = read_header(path)
     try:
+        if header.frames > 1:
+            raise SkipVolume(
+                SkipReason.MIXED_VOLUMES,
+                f"{header.frames} frames in a folder of single frames: a volume of its own",
+            )
         stored, _ = read_frames(header, 0.0)
         return header.dataset, stored[0], _rescale_per_frame(header.dataset, 1)
     except DECODE_ERRORS as error:

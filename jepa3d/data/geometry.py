@@ -7,6 +7,7 @@ product of row and column direction, along which the frames are stacked.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,17 @@ class FrameGeometry:
     thickness_mm: float
     across_mm: float = 0.0
 
+    def of_frames(self, chosen: np.ndarray) -> FrameGeometry:
+        """The geometry of some of the frames, int indices [frame]."""
+        names = ("positions_mm", "directions", "localizer", "stack_index", "in_plane_mm")
+        arrays = {name: getattr(self, name) for name in names}
+        # A shared value has one row, whatever the number of frames.
+        picked = {
+            name: array[chosen] if array is not None and len(array) > max(chosen) else array
+            for name, array in arrays.items()
+        }
+        return dataclasses.replace(self, **picked)
+
 
 def read_geometry(dataset: Dataset, frames: int) -> FrameGeometry:
     """Collects the geometry tags: shared functional groups, then per frame, then top level."""
@@ -73,6 +85,28 @@ def read_geometry(dataset: Dataset, frames: int) -> FrameGeometry:
         thickness_mm=_first_positive(measures, scopes, "SliceThickness"),
         across_mm=_resolution_mm(dataset, "AcrossScanSpatialResolution", 0),
     )
+
+
+def stack_of_frame(dataset: Dataset) -> str:
+    """StackID of a single-frame file, "" where absent."""
+    group = _first(dataset, "PerFrameFunctionalGroupsSequence") or Dataset()
+    return str((_first(group, "FrameContentSequence") or Dataset()).get("StackID") or "")
+
+
+def stacks_of(dataset: Dataset, frames: int) -> dict[str, np.ndarray]:
+    """The frames of each stack by StackID, int indices [frame]; {} where there is only one stack.
+
+    An identifier of its own for each frame counts frames and tells no stacks apart.
+    """
+    per_frame = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    if len(per_frame) != frames:
+        return {}
+    contents = [_first(group, "FrameContentSequence") or Dataset() for group in per_frame]
+    names = [str(content.get("StackID") or "") for content in contents]
+    found = sorted(set(names))
+    if len(found) in (1, frames):
+        return {}
+    return {name: np.flatnonzero([n == name for n in names]) for name in found}
 
 
 def frame_order(geometry: FrameGeometry, frames: int) -> tuple[np.ndarray, str]:

@@ -45,7 +45,10 @@ ROW_DEFAULTS: Row = {
     "mean": None,  # of the covered voxels, 0..1
     "std": None,
     "notes": None,  # what was assumed or repaired while reading
-    "sha256": None,
+    "sha256": None,  # of the files
+    "voxel_hash": None,  # of the decoded volume, see `duplicates`
+    "sop_instance_uid": "",
+    "duplicate_of": None,  # path of the row that holds the same scan
     "bytes": None,
     "modified_ns": None,
 }
@@ -75,7 +78,8 @@ def read_rows(path: epath.Path, torn_end: bool = False) -> list[Row]:
 def load_known(folder: epath.Path) -> dict[str, Row]:
     """Rows of the index and of an interrupted run's journal by path, the later one counting."""
     rows = read_rows(folder / INDEX_NAME) + read_rows(folder / JOURNAL_NAME, torn_end=True)
-    return {row["path"]: row for row in rows}
+    # A folder that was prepared earlier may lack the newer fields.
+    return {row["path"]: ROW_DEFAULTS | row for row in rows}
 
 
 def write_index(folder: epath.Path, rows: list[Row]) -> None:

@@ -13,6 +13,7 @@ tensorflow-datasets), `index.jsonl` (one row per input file) and `settings.json`
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -24,9 +25,11 @@ from etils import epath
 from jepa3d.config import PrepareSettings
 from jepa3d.data import index as index_files
 from jepa3d.data.account import Account, account_of
-from jepa3d.data.convert import Outcome, Task, content_hash, identity_of
+from jepa3d.data.convert import Outcome
+from jepa3d.data.duplicates import Register
 from jepa3d.data.index import Row
-from jepa3d.data.inventory import InputItem, Inventory, take_inventory
+from jepa3d.data.inventory import Inventory, take_inventory
+from jepa3d.data.plan import Plan, plan_work, shard_of
 from jepa3d.data.records import (
     ShardWriter,
     parse_shard_name,
@@ -34,20 +37,15 @@ from jepa3d.data.records import (
     write_dataset_info,
     write_json,
 )
-from jepa3d.data.splits import assign_splits, split_score
-from jepa3d.data.volume import SkipReason
+from jepa3d.data.splits import split_score
 from jepa3d.data.workers import run_all
-from training import storage
+from training import folder_lock, storage
 from training.errors import InputError
 from training.line_file import LineFile
 from training.storage import PathLike
 from training.typed import build, shallow
 
 Progress = Callable[[int, int, Row], None]
-Shard = tuple[str, int]
-
-# Skips that may have another cause than the file, so that a later run tries again.
-_RETRIED = (SkipReason.MISSING_DECODER, SkipReason.UNREADABLE_FILE, SkipReason.DECODER_CRASHED)
 
 
 def prepare(
@@ -85,16 +83,35 @@ def _prepare(
     root: Path, output: epath.Path, settings: PrepareSettings, progress: Progress | None
 ) -> Account:
     inventory = take_inventory(root, output, settings)
+    _make_output(output)
+    with folder_lock.held(output):
+        return _prepare_alone(root, output, inventory, settings, progress)
+
+
+def _prepare_alone(
+    root: Path,
+    output: epath.Path,
+    inventory: Inventory,
+    settings: PrepareSettings,
+    progress: Progress | None,
+) -> Account:
+    """All passes, while no other run writes into the folder."""
     _open_output(output, settings)
     _check_same_inputs(output, inventory)
-    run = _one_pass(root, output, inventory, settings, {}, progress)
-    # The second pass moves volumes to another split; they are not new.
-    new_volumes = run.new_volumes
+    one_pass = functools.partial(_one_pass, root, output, inventory, settings)
+    shared: dict[str, str] = {}
+    run = one_pass({}, shared, progress)
+    new = run.new_paths
+    # The further passes take records back or move them to another split; they are not new.
+    while run.register.shared:
+        shared |= run.register.shared
+        run = one_pass({}, shared, None)
     moved = _to_move(inventory, run.rows, settings)
     if moved:
-        run = _one_pass(root, output, inventory, settings, moved, None)
+        run = one_pass(moved, shared, None)
     write_dataset_info(output, settings.shape, settings.patch, _shard_lengths(run.rows))
-    return account_of(run.rows, new_volumes, inventory.ignored_files, settings.minimum_ok_fraction)
+    kept = {row["path"] for row in run.rows if row["status"] == "ok"}
+    return account_of(run.rows, len(new & kept), settings.minimum_ok_fraction)
 
 
 def _one_pass(
@@ -103,16 +120,19 @@ def _one_pass(
     inventory: Inventory,
     settings: PrepareSettings,
     moved: dict[str, str],
+    shared: dict[str, str],
     progress: Progress | None,
 ) -> _Run:
-    """Brings the folder up to date with the inventory; `moved` overrides splits."""
-    plan = plan_work(root, inventory, index_files.load_known(output), settings, moved)
+    """Brings the folder up to date; `moved` overrides splits, `shared` scans have no record."""
+    known = index_files.load_known(output)
+    plan = plan_work(root, inventory, known, settings, moved, shared)
     # First the rows, then the files: an interruption may leave a shard without rows, which the
     # next run deletes, but never rows without their shard.
     index_files.write_index(output, plan.kept)
     _remove_orphans(output, plan.kept)
     journal = index_files.open_journal(output)
     run = _Run(output, settings, journal, rows=list(plan.kept))
+    run.register.add(plan.kept)
     try:
         _convert_all(run, plan, progress)
     finally:
@@ -135,25 +155,36 @@ def _to_move(inventory: Inventory, rows: list[Row], settings: PrepareSettings) -
     return {}
 
 
-def _open_output(output: epath.Path, settings: PrepareSettings) -> None:
-    path = output / index_files.SETTINGS_NAME
+def _make_output(output: epath.Path) -> None:
     try:
         storage.make_folder(output)
+        others = [found for found in storage.list_folder(output) if found.name != folder_lock.LOCK]
+        if others and not (output / index_files.SETTINGS_NAME).exists():
+            raise InputError(
+                f"output folder {output} holds other files; choose an empty or a new one"
+            )
+    except OSError as error:
+        raise _not_writable(output, error) from error
+
+
+def _not_writable(output: epath.Path, error: OSError) -> InputError:
+    return InputError(f"output folder {output} cannot be written ({error.strerror or error})")
+
+
+def _open_output(output: epath.Path, settings: PrepareSettings) -> None:
+    """Settles the settings of a folder that this run holds."""
+    path = output / index_files.SETTINGS_NAME
+    try:
         for found in storage.list_folder(output):
             if found.name.startswith(".partial-"):
                 found.unlink()
         if not path.exists():
-            if storage.list_folder(output):
-                raise InputError(
-                    f"output folder {output} holds other files; choose an empty or a new one"
-                )
             write_json(path, settings.record_fields)
             return
         if not storage.is_bucket(output) and not os.access(output, os.W_OK):
             raise PermissionError("no permission to write")
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"output folder {output} cannot be written ({reason})") from error
+        raise _not_writable(output, error) from error
     stored = read_settings(output)
     if stored != settings.record_fields:
         names = [k for k in settings.record_fields if stored.get(k) != settings.record_fields[k]]
@@ -188,92 +219,9 @@ def read_settings(folder: PathLike) -> dict:
         ) from error
 
 
-@dataclass
-class Plan:
-    """Rows that stay as they are, and what is to be done."""
-
-    kept: list[Row]
-    tasks: list[Task]
-
-
-def plan_work(
-    root: Path,
-    inventory: Inventory,
-    known: dict[str, Row],
-    settings: PrepareSettings,
-    moved: dict[str, str],
-) -> Plan:
-    """Compares the inventory with the rows of earlier runs.
-
-    A row stays when its file is unchanged (same size and time, or else same content) and its shard
-    loses nothing. Shards are never edited: one with a stale record goes as a whole.
-
-    Args:
-      moved: participant -> split that overrides every other rule.
-    """
-    splits = _split_participants(inventory, known, settings) | moved
-    fresh = {
-        item.path: _fresh_row(root, item, known, splits[item.participant])
-        for item in inventory.items
-    }
-    wanted = {path for item in inventory.items for path in (item.members or (item.path,))}
-    stale = {
-        shard
-        for path, row in known.items()
-        if (shard := _shard_of(row)) and (path not in wanted or not fresh.get(_owner(row)))
-    }
-    kept, todo = [], []
-    for item in inventory.items:
-        row = fresh[item.path]
-        if row is None or _shard_of(row) in stale:
-            todo.append(item)
-        else:
-            members = [known[path] for path in item.members[1:]]
-            # The new time of an unchanged file is kept, or every later run would hash it again.
-            kept += [row | identity_of(root, item), *members]
-    return Plan(kept, [Task(root, item, splits[item.participant], settings) for item in todo])
-
-
-def _fresh_row(root: Path, item: InputItem, known: dict[str, Row], split: str) -> Row | None:
-    """The known row of an item when it still holds, else None."""
-    row = known.get(item.path)
-    if row is None or row["reason"] in _RETRIED or row["part_of"] is not None:
-        return None
-    if row["participant"] != item.participant or row["split"] not in (None, split):
-        return None
-    if any(known.get(path, {}).get("part_of") != item.path for path in item.members[1:]):
-        return None
-    now = identity_of(root, item)
-    if row["bytes"] != now["bytes"]:
-        return None
-    if row["modified_ns"] == now["modified_ns"] or row["sha256"] == content_hash(root, item):
-        return row
-    return None
-
-
-def _owner(row: Row) -> str:
-    return row["part_of"] or row["path"]
-
-
-def _shard_of(row: Row) -> Shard | None:
-    return (row["split"], row["shard"]) if row["status"] == "ok" else None
-
-
-def _split_participants(
-    inventory: Inventory, known: dict[str, Row], settings: PrepareSettings
-) -> dict[str, str]:
-    promising: dict[str, bool] = {}
-    for item in inventory.items:
-        promising[item.participant] = promising.get(item.participant, False) or item.promising
-    earlier = {row["participant"]: row["split"] for row in known.values() if row["split"]}
-    return assign_splits(
-        promising, inventory.recommended, earlier, settings.eval_fraction, settings.split_seed
-    )
-
-
 def _remove_orphans(output: epath.Path, kept: list[Row]) -> None:
     """Deletes shards that no row refers to: of a run that was interrupted, or stale."""
-    referenced = {_shard_of(row) for row in kept}
+    referenced = {shard_of(row) for row in kept}
     for path in storage.list_folder(output):
         shard = parse_shard_name(path)
         if shard is not None and shard not in referenced:
@@ -288,16 +236,25 @@ class _Run:
     settings: PrepareSettings
     journal: LineFile
     rows: list[Row]
-    new_volumes: int = 0
+    new_paths: set[str] = field(default_factory=set)
+    register: Register = field(default_factory=Register)
     open_shards: dict[str, tuple[ShardWriter, int, list[Row]]] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome) -> None:
-        """Files an outcome: a skip at once, a record into the open shard of its split."""
-        if outcome.record is None:
-            index_files.append(self.journal, outcome.rows)
-            self.rows += outcome.rows
-            return
-        split = outcome.rows[0]["split"]
+    def add(self, outcome: Outcome) -> Row:
+        """Files an outcome: a skip at once, a record into the open shard of its split.
+
+        Returns:
+          The row that the index gets, which of a scan that is there already is a skip.
+        """
+        first = outcome.rows[0]
+        judged = self.register.judge(first) if outcome.record is not None else first
+        if outcome.record is None or judged["status"] != "ok":
+            own = ("path", "part_of")
+            rows = [judged | {name: row[name] for name in own} for row in outcome.rows]
+            index_files.append(self.journal, rows)
+            self.rows += rows
+            return judged
+        split = judged["split"]
         if split not in self.open_shards:
             number = self._free_number(split)
             writer = ShardWriter(shard_path(self.output, split, number))
@@ -305,9 +262,10 @@ class _Run:
         writer, number, pending = self.open_shards[split]
         place = {"shard": number, "position": writer.write(outcome.record)}
         pending += [row | place for row in outcome.rows]
-        self.new_volumes += 1
+        self.new_paths.add(judged["path"])
         if writer.count >= self.settings.records_per_shard:
             self._commit(split)
+        return judged
 
     def _free_number(self, split: str) -> int:
         # The lowest free one: numbers that stale shards gave up are used again.
@@ -331,9 +289,9 @@ class _Run:
 def _convert_all(run: _Run, plan: Plan, progress: Progress | None) -> None:
     outcomes: Iterable[Outcome] = run_all(plan.tasks, run.settings.workers)
     for done, outcome in enumerate(outcomes, 1):
-        run.add(outcome)
+        row = run.add(outcome)
         if progress is not None:
-            progress(done, len(plan.tasks), outcome.rows[0])
+            progress(done, len(plan.tasks), row)
 
 
 def _close_gaps(run: _Run) -> None:
@@ -344,14 +302,14 @@ def _close_gaps(run: _Run) -> None:
     """
     for split in {row["split"] for row in run.rows if row["status"] == "ok"}:
         while True:
-            taken = {row["shard"] for row in run.rows if _shard_of(row) and row["split"] == split}
+            taken = {row["shard"] for row in run.rows if shard_of(row) and row["split"] == split}
             hole = next(number for number in range(len(taken) + 1) if number not in taken)
             if hole > max(taken):
                 break
             old = shard_path(run.output, split, max(taken))
             storage.duplicate(old, shard_path(run.output, split, hole))
             for row in run.rows:
-                if _shard_of(row) == (split, max(taken)):
+                if shard_of(row) == (split, max(taken)):
                     row["shard"] = hole
             index_files.write_index(run.output, run.rows)
             old.unlink()

@@ -62,6 +62,8 @@ class SkipReason(StrEnum):
     NOT_OCT = "not_oct"
     SCAN_PATTERN = "scan_pattern"
     TOO_FEW_FRAMES = "too_few_frames"
+    DUPLICATE = "duplicate"
+    OTHER_FILE = "other_file"
     # Faults: the file should have been a volume.
     MISSING_FILE = "missing_file"
     UNREADABLE_FILE = "unreadable_file"
@@ -84,13 +86,20 @@ class SkipReason(StrEnum):
     SPACING_OUT_OF_RANGE = "spacing_out_of_range"
     MIXED_FRAME_SIZES = "mixed_frame_sizes"
     MIXED_VOLUMES = "mixed_volumes"
+    SHARED_VOLUME = "shared_volume"
     UNSUPPORTED_FORMAT = "unsupported_format"
     DECODER_CRASHED = "decoder_crashed"
 
     @property
     def is_exclusion(self) -> bool:
         """True when the file is sound but of no use here; such files never lower the ok rate."""
-        return self in (SkipReason.NOT_OCT, SkipReason.SCAN_PATTERN, SkipReason.TOO_FEW_FRAMES)
+        return self in (
+            SkipReason.NOT_OCT,
+            SkipReason.SCAN_PATTERN,
+            SkipReason.TOO_FEW_FRAMES,
+            SkipReason.DUPLICATE,
+            SkipReason.OTHER_FILE,
+        )
 
 
 class SkipVolume(Exception):

@@ -23,7 +23,9 @@ SHAPE = ("--shape", "8,32,32", "--patch", "4,8,8", "--workers", "0")
 
 
 def rows_of(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
+    """Rows of the index but for those of tables."""
+    rows = [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["reason"] != "other_file"]
 
 
 def spacing_from_the_frames_only(shared, per_frame, top):

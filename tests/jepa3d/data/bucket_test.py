@@ -13,6 +13,7 @@ from jepa3d.data import prepare as prepare_module
 from jepa3d.data.prepare import prepare
 from jepa3d.synthetic import write_tree
 from training import storage
+from training.folder_lock import LOCK
 
 SETTINGS = PrepareSettings(shape=(8, 32, 32), workers=0, records_per_shard=2)
 
@@ -29,7 +30,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in storage.list_folder(folder)}
+    files = storage.list_folder(folder)
+    return {path.name: path.read_bytes() for path in files if path.name != LOCK}
 
 
 def test_prepared_data_in_a_bucket_is_that_on_a_disk(tree, bucket, tmp_path, cache):

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from jepa3d.config import PrepareSettings
 from jepa3d.data import VolumeSource, read_volume
@@ -47,10 +48,17 @@ def snapshot(folder) -> dict[str, bytes]:
 def test_every_input_file_and_every_manifest_row_is_accounted_for(tree, prepared):
     folder, account = prepared
     rows = {row["path"]: row for row in rows_of(folder)}
-    on_disk = {p.relative_to(tree).as_posix() for p in tree.rglob("*.dcm")}
+    on_disk = {p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file()}
     assert on_disk <= set(rows) and len(rows) == len(on_disk) + 1  # one row's file is missing
     reasons = sorted(row["reason"] for row in rows.values() if row["status"] == "skip")
-    assert reasons == ["missing_file", "not_oct", "scan_pattern", "truncated_pixel_data"]
+    assert reasons.count("other_file") == 2  # the two tables
+    assert set(reasons) == {
+        "missing_file",
+        "not_oct",
+        "other_file",
+        "scan_pattern",
+        "truncated_pixel_data",
+    }
     assert account.volumes == 16 and account.files == 20
     kept = next(row for row in rows.values() if row["status"] == "ok")
     assert kept["shape"] == list(SCAN) and kept["reason"] is None
@@ -135,11 +143,14 @@ def test_added_changed_and_removed_files_are_followed(tree, tmp_path):
     second = prepare(copy, folder, SMALL)
     assert (first.volumes, second.volumes, second.new_volumes) == (15, 16, 1)
     victim = next(copy.rglob("1005_*_l_*.dcm"))
-    shutil.copy(next(copy.rglob("1005_*_r_*.dcm")), victim)
+    dataset = dcmread(victim)
+    dataset.PixelData = bytes(255 - value for value in dataset.PixelData)
+    dataset.save_as(victim)
     assert prepare(copy, folder, SMALL).volumes == 16
     source = VolumeSource(folder, "train")
-    twins = [i for i, row in enumerate(source.rows) if row["participant"] == "1005"]
-    np.testing.assert_array_equal(source[twins[0]]["volume"], source[twins[1]]["volume"])
+    name = victim.relative_to(copy).as_posix()
+    (place,) = [i for i, row in enumerate(source.rows) if row["path"] == name]
+    assert source[place]["volume"].mean() > 128 > source[place - 1]["volume"].mean()
     for path in copy.rglob("100[1-3]_*.dcm"):
         path.unlink()
     (copy / "retinal_oct" / "manifest.tsv").unlink()
@@ -266,6 +277,18 @@ def test_other_settings_and_foreign_folders_are_refused(tree, prepared, tmp_path
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
         prepare(tree, tmp_path / "file" / "out", SMALL)
+
+
+def test_a_second_prepare_into_one_folder_is_refused_in_one_sentence(tree, tmp_path):
+    def second(done, total, row):
+        with pytest.raises(InputError, match=r"another run is at work in .*out") as caught:
+            prepare(tree, tmp_path / "out", SMALL)
+        assert "\n" not in str(caught.value)
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        prepare(tree, tmp_path / "out", SMALL, second)
+    assert prepare(tree, tmp_path / "out", SMALL).volumes == 16  # the lock went with its run
 
 
 @pytest.mark.parametrize(

@@ -136,5 +136,5 @@ def test_dicom_volume_equals_the_images_that_it_was_made_of(oct_root):
 
 def test_images_without_a_number_are_no_b_scans(oct_root):
     volume = read_volume(oct_root / "native" / "bioptigen_sdoct" / "subject09")
-    assert volume.metadata["images_left_out"] == 2
+    assert volume.metadata["images_left_out"] == ["average.tif", "test.tif"]
     assert volume.pixels.shape == (4, 401, 900)
