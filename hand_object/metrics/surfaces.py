@@ -33,16 +33,22 @@ def sample_surface(
     vertices: np.ndarray, faces: np.ndarray, count: int, seed: int = 0
 ) -> np.ndarray:
     """[count, 3] points, evenly by area; the same for the same seed."""
-    random = np.random.default_rng(seed)
     corners = np.asarray(vertices, np.float64)[faces]
+    return sampled_faces(corners, count, np.random.default_rng(seed))[0]
+
+
+def sampled_faces(
+    corners: np.ndarray, count: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points [count, 3], evenly by area of triangles [F, 3, 3], and the triangle of each."""
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(normal, axis=1)
-    chosen = random.choice(len(faces), size=count, p=area / area.sum())
+    chosen = random.choice(len(corners), size=count, p=area / area.sum())
     u, v = random.random((2, count, 1))
     # The root makes the draw even over a triangle.
     u = np.sqrt(u)
     a, b, c = (corners[chosen, k] for k in range(3))
-    return (1 - u) * a + u * (1 - v) * b + u * v * c
+    return (1 - u) * a + u * (1 - v) * b + u * v * c, chosen
 
 
 def score(found: np.ndarray, wanted: np.ndarray) -> SurfaceScore:

@@ -126,15 +126,6 @@ def test_contact_is_within_five_millimeters():
     assert contact.contact_accuracy(touched, np.array([True, True, True])) == pytest.approx(200 / 3)
 
 
-def test_signed_distance_of_a_mesh_is_that_of_its_ball():
-    vertices, faces = octahedron()
-    samples = surfaces.sample_surface(vertices, faces, 20000)
-    ask = contact.mesh_distance(vertices, faces, samples)
-    asked = np.random.default_rng(2).uniform(-1.5, 1.5, (200, 3))
-    asked = asked[np.abs(np.linalg.norm(asked, axis=1) - 1) > 0.1]
-    np.testing.assert_allclose(ask(asked), sphere(1.0)(asked), atol=0.03)
-
-
 def test_overlap_of_masks():
     a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
     a[:2], b[1:3] = True, True
