@@ -28,7 +28,9 @@ def common_volume(
     if not all(len(axis) for axis in axes):
         return 0.0
     centers = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    return float(np.sum((hand(centers) < 0) & (thing(centers) < 0)) * voxel**3 * 1e6)
+    centers = centers[thing(centers) < 0]
+    both = np.sum(hand(centers) < 0) if len(centers) else 0
+    return float(both * voxel**3 * 1e6)
 
 
 def in_contact(hands: np.ndarray, inside: Distance | list[Distance]) -> np.ndarray:
