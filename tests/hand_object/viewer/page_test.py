@@ -23,8 +23,15 @@ from training.errors import InputError
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-FLAGS = """--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader
---hide-scrollbars --virtual-time-budget=3000 --force-device-scale-factor=1""".split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--hide-scrollbars",
+    "--virtual-time-budget=3000",
+    "--force-device-scale-factor=1",
+]
 
 
 @pytest.fixture(scope="module")
