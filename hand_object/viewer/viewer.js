@@ -27,7 +27,7 @@ void main() {
   vec4 seen = camera * (move * vec4(place, 1.0));
   facing = mat3(camera) * (mat3(move) * normal);
   from = seen.xyz;
-  shade = mode == 0 ? color : mode == 1 ? (heat > 0.0 ? hot(0.25 + 0.75 * heat) : vec3(0.55)) : plain;
+  shade = mode == 0 ? color : mode == 1 ? (heat > 0.0 ? hot(0.25 + 0.6 * heat) : vec3(0.55)) : plain;
   gl_Position = lens * seen;
 }`;
 const FRAGMENT = `#version 300 es
