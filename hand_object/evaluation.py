@@ -78,9 +78,7 @@ class RenderFrames:
         return BatchResult(local=(picture(color), picture(semantics)))
 
 
-def evaluate(
-    task: HandObjectTask, state: TrainState, source: Source, layout: Layout
-) -> Evaluation:
+def evaluate(task: HandObjectTask, state: TrainState, source: Source, layout: Layout) -> Evaluation:
     """Metrics and pictures of the frames of a source."""
     opened, model = task.opened, task.config.model
     params = followed_params(jax.device_get(state.params), task.start_poses, task.held_out)
