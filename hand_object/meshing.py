@@ -1,8 +1,8 @@
 """From a signed distance to triangles, on the host and never inside of a training step.
 
 Marching cubes of scikit-image, coarse to fine: the distance is asked on a coarse grid, then on a
-fine one only in those coarse cells that the surface can pass through. Distances are negative inside;
-faces come out counterclockwise seen from outside, which is tested, since the convention of
+fine one only in those coarse cells that the surface can pass through. Distances are negative
+inside; faces come out counterclockwise seen from outside, which is tested, since the convention of
 marching cubes has changed between versions of scikit-image.
 """
 

@@ -1,4 +1,4 @@
-"""Meshes of distances: the right size, closed, outward, one piece, and a reason where there is none."""
+"""Meshes of distances: the right size, closed, outward, one piece; a reason where there is none."""
 
 from __future__ import annotations
 
