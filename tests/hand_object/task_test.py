@@ -34,12 +34,13 @@ def train(program, state, calls, first=0):
     return state, rows
 
 
+@pytest.mark.slow
 def test_training_raises_psnr_and_overlap_of_held_out_frames():
     program = shared_program()
     with jax.set_mesh(program.layout.mesh):
         state = program.initial_state()
         before = evaluate_state(program, state).metrics
-        for round_ in range(6):
+        for round_ in range(10):
             state, rows = train(program, state, 2, 2 * round_)
             batch = jax.tree.map(lambda leaf: leaf[0], batches(program, range(1)))
             state, _ = program.refresh(state, batch)
@@ -63,6 +64,7 @@ def test_held_out_poses_are_never_touched_and_the_others_are():
     assert poses["object"]["log_scale"] == task.start_poses["object"]["log_scale"]
 
 
+@pytest.mark.slow
 def test_memory_is_constant_over_300_updates():
     program = shared_program()
     with jax.set_mesh(program.layout.mesh):
@@ -93,6 +95,7 @@ def test_a_refresh_makes_the_caches_those_of_the_fields():
     assert ledger["least_distance/object"] < 0
 
 
+@pytest.mark.slow
 def test_every_term_reaches_the_groups_that_it_is_for():
     program = shared_program()
     with jax.set_mesh(program.layout.mesh):
@@ -117,6 +120,7 @@ def test_a_hand_knows_its_template_before_the_first_update():
     assert errors[0] < 0.25 * errors[1]
 
 
+@pytest.mark.slow
 def test_a_hand_without_poses_in_some_frames_is_left_out_there():
     opened = small_opened()
     hand = opened.sequence.hands["right"]
