@@ -27,7 +27,9 @@ def test_a_drift_of_all_trained_frames_moves_held_out_ones_alike():
     held = np.array([False, False, True, False, True, False])
     moved = np.where(held[:, None], first, (drift * Rotation.from_rotvec(first)).as_rotvec())
     start = {"object": {"rotation": first, "translation": np.zeros((6, 3), np.float32)}}
-    now = {"object": {"rotation": moved, "translation": np.where(held, 0, 0.2)[:, None] * [1, 0, 0]}}
+    now = {
+        "object": {"rotation": moved, "translation": np.where(held, 0, 0.2)[:, None] * [1, 0, 0]}
+    }
     found = followed_tables(now, start, neighbor_weights(held))["object"]
     wanted = drift * Rotation.from_rotvec(first)
     error = (Rotation.from_rotvec(found["rotation"]).inv() * wanted).magnitude()
