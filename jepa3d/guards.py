@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from jepa3d.data.source import VolumeSource
 from training.verdict import Verdict
 
-NAMES = ("decode", "spacing", "collapse", "evaluation-loss")
+NAMES = ("decode", "spacing", "token-dependence", "collapse", "evaluation-loss")
 # Sane voxel sizes in mm of a retinal scan: B-scan pitch, axial, lateral. Wider than the gates that
 # preparation applies to each file (`SPACING_GATES_MM`).
 LIMITS_MM = ((0.001, 0.5), (0.0005, 0.02), (0.001, 0.1))

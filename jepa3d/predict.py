@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from training.program import Program
     from training.state import TrainState
 
-COLUMNS = ("volume", "foreground", "mean", "std")
+COLUMNS = ("volume", "foreground", "valid_box", "mean", "std")
 DESCRIBED = (
     "path",
     "sha256",
@@ -146,14 +146,14 @@ def make_encoder(task: JepaTask):
     import jax  # not above: the command line is parsed without it
     import jax.numpy as jnp
 
-    from jepa3d.inputs import model_volumes
+    from jepa3d.inputs import model_inputs
     from jepa3d.model.jepa import encode
 
     @jax.jit
     def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        volumes, foreground = model_volumes(batch, None, task.config.data)
-        tokens = encode(task.config.model, encoder, volumes)[0]
-        share = foreground[0].astype(jnp.float32)
+        seen = model_inputs(batch, None, task.config)
+        tokens = encode(task.config.model, encoder, seen.volumes)[0]
+        share = seen.foreground_BxN[0].astype(jnp.float32)
         # A TPU multiplies float32 in bfloat16 unless told otherwise.
         total = jnp.einsum("nd,n->d", tokens, share, precision="highest")
         return tokens, total / jnp.maximum(jnp.sum(share), 1.0)
