@@ -26,7 +26,14 @@ from jepa3d.config import Config, MaskConfig
 from jepa3d.inputs import Inputs, mask_sets, model_inputs
 from jepa3d.losses import added, jepa_loss, skill
 from jepa3d.model.jepa import Prediction, encode, normalize_targets, predict
-from jepa3d.skill import VOLUMES, TokenErrors, TokenTargets, sampled_positions, skills
+from jepa3d.skill import (
+    VOLUMES,
+    TokenErrors,
+    TokenTargets,
+    ranked,
+    sampled_positions,
+    skills,
+)
 from training.loss import Batch, Total
 from training.mesh import Layout
 from training.over_batches import BatchResult, over_batches
@@ -98,6 +105,7 @@ def evaluate(
         fitted = TokenTargets(**targets.rows)
     scored = TokenTargets(**swept.rows["targets"])
     metrics |= skills(scored, TokenErrors(**swept.rows["errors"]), fitted, others is None)
+    metrics["skill_ranked"] = ranked(metrics["skill_position"], metrics["rankme_relative"])
     return Evaluation(metrics, images)
 
 

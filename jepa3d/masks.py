@@ -3,8 +3,8 @@
 The union of a few random boxes (full-depth tubes by default) is hidden, as in V-JEPA (Bardes et al.
 2024, multi-block masking). The reference cuts all samples of a batch to the shortest list, which
 drops the last slices of a volume and makes the masking ratio depend on the batch size. Here every
-sample has exactly `context_tokens` visible and `target_tokens` predicted tokens, chosen in the order
-in which they are of use; within each kind at random:
+sample has exactly `context_tokens` visible and `target_tokens` predicted tokens, taken by use, and
+within each kind at random:
 
 * context: retina tokens that must stay visible, then covered tokens outside of the boxes, then
   padding (it shows nothing and is no answer), then tokens from inside of the boxes;
@@ -107,33 +107,34 @@ def sample_masks(
     check_masks(config, grid)
     tokens = math.prod(grid)
     box_key, order_key = jax.random.split(key)
-    kept_key, context_key, target_key = jax.random.split(order_key, 3)
+    # One draw: on a CPU each generator in a program takes a second to compile.
+    noise_3xN = jax.random.uniform(order_key, (3, tokens))
     real = jnp.ones(tokens, bool) if covered is None else covered.reshape(-1)
     retina = jnp.zeros(tokens, bool) if foreground is None else foreground.reshape(-1) > 0.5
     retina = retina & real
     hidden = cover_counts(box_key, grid, config, foreground) > 0
-    kept = _kept_retina(kept_key, retina, hidden, config)
+    kept = _kept_retina(noise_3xN[0], retina, hidden, config)
     # Smallest first. Noise in [0, 1) orders at random within a kind.
     kind = jnp.where(kept, 0.0, jnp.where(~real, 2.0, jnp.where(hidden, 3.0, 1.0)))
-    context_order = jnp.argsort(kind + jax.random.uniform(context_key, (tokens,)))
+    context_order = jnp.argsort(kind + noise_3xN[1])
     context = context_order[: config.context_tokens]
     visible = jnp.zeros(tokens, bool).at[context].set(True)
     # Largest last. U^(1/w) is largest with a probability in proportion to the weight w (Efraimidis
     # and Spirakis 2006, weighted sampling without replacement).
     weight = jnp.where(retina, config.retina_weight, 1.0)
-    lot = jax.random.uniform(target_key, (tokens,)) ** (1.0 / weight)
+    lot = noise_3xN[2] ** (1.0 / weight)
     kind = jnp.where(visible, -1.0, jnp.where(~real, 0.0, jnp.where(hidden, 2.0, 1.0)))
     target = jnp.argsort(kind + lot)[tokens - config.target_tokens :]
     return jnp.sort(context).astype(jnp.int32), jnp.sort(target).astype(jnp.int32)
 
 
 def _kept_retina(
-    key: jax.Array, retina: jax.Array, hidden: jax.Array, config: MaskConfig
+    noise: jax.Array, retina: jax.Array, hidden: jax.Array, config: MaskConfig
 ) -> jax.Array:
     """bool [tokens]: the retina tokens that stay visible, those outside of the boxes first."""
     wanted = jnp.ceil(config.retina_context * retina.sum())
     wanted = jnp.minimum(wanted, config.context_tokens)
-    order = jnp.argsort(jnp.where(retina, hidden + jax.random.uniform(key, retina.shape), 9.0))
+    order = jnp.argsort(jnp.where(retina, hidden + noise, 9.0))
     place = jnp.zeros(retina.shape).at[order].set(jnp.arange(retina.size, dtype=jnp.float32))
     return retina & (place < wanted)
 

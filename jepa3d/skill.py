@@ -27,6 +27,7 @@ import numpy as np
 VOLUMES = 64
 # Volumes below which nothing is known of a position.
 LEAST = 3
+RANK_WANTED = 0.1  # of the possible rank; below it a skill is worth less
 # Target values that are gathered on a host: positions are left out where there are more.
 VALUES = 2**24
 
@@ -77,6 +78,19 @@ def skills(
         constant = float(np.sum(spread, where=counted, dtype=np.float64))
         found[f"skill_{name}"] = 1.0 - model / constant if constant > 0 else 0.0
     return found
+
+
+def ranked(skill: float, rank: float) -> float:
+    """The skill less what the features lack to a tenth of their possible rank.
+
+    Collapse makes targets easy to predict, so that by skill alone the most collapsed checkpoint can
+    be the best.
+
+    Args:
+      skill: inside of the scan.
+      rank: RankMe over what it could be, 0..1.
+    """
+    return skill - max(0.0, 1.0 - rank / RANK_WANTED)
 
 
 def constant_errors(

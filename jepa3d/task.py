@@ -191,7 +191,9 @@ class JepaTask(Task, Augmented, Averaged):
         return Guards(
             names=guards.NAMES,
             start=self._start_verdicts,
-            evaluation=guards.of_evaluations,
+            evaluation=lambda history: guards.of_evaluations(
+                history, self.config.checkpoint.best_metric
+            ),
         )
 
     def _start_verdicts(self, state: TrainState, batch: Batch, resident: PyTree) -> list[Verdict]:
