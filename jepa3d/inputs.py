@@ -45,7 +45,7 @@ def model_inputs(batch: Batch, keys: jax.Array | None, config: Config) -> Inputs
 
     over_examples = jax.vmap(one, in_axes=(0, 0, 0, 0, 0, None if keys is None else 0))
     volumes, foreground, covered = over_examples(
-        *(batch[name] for name in ("volume", "mean", "std", "foreground", "valid_box")), keys
+        batch["volume"], batch["mean"], batch["std"], batch["foreground"], batch["valid_box"], keys
     )
     return Inputs(constrain_batch(volumes), foreground, covered)
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jepa3d import evaluation
+from jepa3d import dependence, evaluation
 from jepa3d import task as jepa_task
 from jepa3d.guards import best_verdict, collapse_verdict, loss_verdict
+from jepa3d.model import jepa
 from jepa3d.skill import ranked
 from tests.failures.toy_run import ToyRun
 from training import over_batches, step
@@ -207,9 +208,32 @@ def test_8_an_evaluation_loss_of_exactly_zero_stops_the_run(train, tmp_path, mon
 
 def test_8_a_training_loss_of_exactly_zero_stops_the_run(train, tmp_path, monkeypatch):
     monkeypatch.setattr(jepa_task, "predict", compared_with_itself(jepa_task.predict))
-    result = train("--config.guards.constant_term_updates=4", "--config.evaluation.at_start=False")
+    off = "--config.guards.off=token-dependence"  # it would have seen this before the first update
+    result = train(
+        "--config.guards.constant_term_updates=4", "--config.evaluation.at_start=False", off
+    )
     assert result.code == EXIT_GUARD
     assert "term 'prediction' was exactly 0 for 4 updates up to step 4" in result.err
+
+
+def test_8_a_predictor_that_never_sees_its_volume_stops_before_the_first_update(
+    train, tmp_path, monkeypatch
+):
+    original = jepa.predict_targets
+
+    def faulty(config, params, context, *rest):
+        mean = jnp.broadcast_to(context.mean(axis=0, keepdims=True), context.shape)
+        return original(config, params, mean, *rest)
+
+    monkeypatch.setattr(jepa, "predict_targets", faulty)
+    dependence._programs.cache_clear()
+    result = train()
+    dependence._programs.cache_clear()
+    assert result.code == EXIT_GUARD and "[guard token-dependence" in result.err
+    assert "the examples mix" in result.err
+    assert not (tmp_path / "run" / "checkpoints").exists() or not any(
+        (tmp_path / "run" / "checkpoints").iterdir()
+    )
 
 
 def row(step, loss):

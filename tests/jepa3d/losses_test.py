@@ -123,7 +123,7 @@ def test_dense_loss_divides_by_the_root_of_the_distance(prediction):
         nearest = nearest_distance(one.context_ids_BxK[sample], one.target_ids_BxT[sample], GRID)
         np.testing.assert_allclose(nearest, distance, rtol=1e-5)
         error[sample] /= np.sqrt(distance)
-    assert mean(found) == pytest.approx(error.mean(), rel=1e-5)
+    assert found is not None and mean(found) == pytest.approx(error.mean(), rel=1e-5)
 
 
 def test_dense_weight_rises_linearly_over_its_warmup_and_stays():
