@@ -105,13 +105,6 @@ FAULTS = (
         DECODE_TESTS,
     ),
     Fault(
-        "a cut record is not noticed",
-        DECODE,
-        "if place + length > len(message):",
-        "if place > len(message):",
-        DECODE_TESTS,
-    ),
-    Fault(
         "the trained encoder is exported",
         "jepa3d/export.py",
         "jax.device_get(state.ema), step)",
