@@ -117,7 +117,8 @@ class _Programs(NamedTuple):
 
 @lru_cache(maxsize=2)
 def _programs(task: JepaTask) -> _Programs:
-    model = task.config.model
+    # Augmentation has no part in the questions, and takes long to compile.
+    task, model = task.without_augmentation(), task.config.model
 
     def inputs(batch: Batch) -> tuple[Inputs, list[tuple[jax.Array, jax.Array]]]:
         seen = model_inputs(batch, None, task.config)
