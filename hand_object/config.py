@@ -1,4 +1,4 @@
-"""Typed settings of the model: the fields of each node, and how they are rendered.
+"""Typed settings: the fields of each node, how they are rendered, and how they are trained.
 
 Widths that follow from others (the inputs of the color network, the layer before a skip) are
 derived and are no keys. A *node* is what is rendered with a field of its own: `right`, `left`,
@@ -9,8 +9,17 @@ canonical units, where the template of a node fills the unit ball.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from training.config import (
+    Duration,
+    EvaluationConfig,
+    GroupConfig,
+    LogConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from training.errors import ConfigError
 from training.settings import setting
 
@@ -191,6 +200,8 @@ def _fast() -> FieldConfig:
         encoding=EncodingConfig(kind="triplane"),
         sdf=SdfConfig(layers=2, width=64, skip=None, features=16),
         color=ColorConfig(layers=2, width=64, frame_code=8),
+        # A wider surface swallows fingers, and masks then bend the distances to make up for it.
+        density=DensityConfig(beta=0.02),
         sampler=SamplerConfig(kind="proposal", samples=32, probes=64),
         background=BackgroundConfig(kind="median_frame"),
         skinning=SkinningConfig(kind="capsules"),
@@ -227,3 +238,134 @@ def preset(name: str) -> FieldConfig:
             f"there is no model preset {name!r}; choose one of {', '.join(sorted(PRESETS))}"
         )
     return PRESETS[name]()
+
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """Which video."""
+
+    # HOLD build folder, absolute or under PODVISION_DATA; `synthetic` is made on the spot.
+    path: str = setting(SYNTHETIC, resumable=True)
+    longest: int | None = setting(None, least=16, most=4096)  # pixels of the longer side
+    # Frames whose number is this many (less one) after a multiple of it are held out.
+    hold_out: int = setting(8, least=2)
+    # Hand model of the poses (name, MANO .pkl or .npz); `{side}` in it is the side. None: the one
+    # that the data names.
+    hand: str | None = None
+
+
+@dataclass(frozen=True)
+class RaysConfig:
+    """Which pixels of a frame are looked at; those outside of both shares may lie anywhere."""
+
+    per_frame: int = setting(128, least=1, most=65_536)
+    on_object: float = setting(0.45, least=0, most=1)  # share in the box around the object's mask
+    on_hands: float = setting(0.45, least=0, most=1)  # share in the boxes around the hands' masks
+
+    def __post_init__(self):
+        if self.on_object + self.on_hands > 1:
+            raise ConfigError(
+                f"rays.on_object = {self.on_object:g} and rays.on_hands = {self.on_hands:g} are "
+                "more than 1 together; lower one of them"
+            )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Coefficients; see `hand_object.losses`."""
+
+    rgb: float = setting(1.0, least=0, most=1e6)
+    mask: float = setting(0.1, least=0, most=1e6)
+    eikonal: float = setting(0.1, least=0, most=1e6)
+    sparse: float = setting(0.0, least=0, most=1e6)  # opacity of a node where the mask has none
+    template: float = setting(0.0, least=0, most=1e6)  # distance of a hand from its template
+    poses: float = setting(0.0, least=0, most=1e6)  # corrections of poses
+
+
+@dataclass(frozen=True)
+class PosesConfig:
+    """Which poses are refined with the fields."""
+
+    refine_hands: bool = True
+    refine_object: bool = True
+
+
+@dataclass(frozen=True)
+class PrefitConfig:
+    """Stage 0: hands learn the distance to their template before any image is seen."""
+
+    updates: int = setting(1500, least=0)  # 0: hands start as balls
+    points: int = setting(16_384, least=64, most=2**22)  # around the template
+    batch: int = setting(2048, least=1, most=2**20)
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """What an evaluation measures besides pictures."""
+
+    meshes: bool = True  # of the object, against ground truth where there is some
+    resolution: int = setting(96, least=8, most=512)  # cells of the mesh along a side
+
+
+_CONSTANT = ScheduleConfig("constant")
+
+
+def reconstruction_optimizer(
+    *,
+    networks: float = 1e-4,
+    planes: float = 1e-2,
+    densities: float = 1e-4,
+    poses: float = 1e-5,
+    clip_norm: float | None = 0.5,
+    schedule: ScheduleConfig = _CONSTANT,
+) -> OptimizerConfig:
+    """Adam with learning rates for networks, tri-planes, densities (beta) and pose tables.
+
+    The defaults are HOLD's; eps and b2 are those of small networks on grids (instant-nsr-pl).
+    """
+    rates = {"networks": networks, "planes": planes, "densities": densities, "poses": poses}
+    return OptimizerConfig(
+        learning_rate=networks,
+        b1=0.9,
+        b2=0.99,
+        # Gradients of coefficients that few points see are far below the usual 1e-8.
+        eps=1e-15,
+        weight_decay=0.0,
+        clip_norm=clip_norm,
+        schedule=schedule,
+        groups=tuple(GroupConfig(name, rate) for name, rate in rates.items()),
+        decay_rules=((r".*", False),),
+    )
+
+
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """A whole run. The batch size counts frames per update."""
+
+    batch_size: int = setting(10, least=1, most=2**20)
+    total: Duration = setting(factory=lambda: Duration(updates=40_000))
+    optimizer: OptimizerConfig = setting(factory=reconstruction_optimizer)
+    evaluation: EvaluationConfig = setting(
+        factory=lambda: EvaluationConfig(every=Duration(updates=5000), batch_size=1),
+        resumable=True,
+    )
+    log: LogConfig = setting(factory=lambda: LogConfig(first=20), resumable=True)
+    sequence: SequenceConfig = setting(factory=SequenceConfig)
+    model: FieldConfig = setting(factory=FieldConfig)
+    rays: RaysConfig = setting(factory=RaysConfig)
+    losses: LossConfig = setting(factory=LossConfig)
+    poses: PosesConfig = setting(factory=PosesConfig)
+    prefit: PrefitConfig = setting(factory=PrefitConfig)
+    metrics: MetricsConfig = setting(factory=MetricsConfig, resumable=True)
+
+    def __post_init__(self):
+        wanted = {
+            "planes": self.model.encoding.kind == "triplane",
+            "poses": self.poses.refine_hands or self.poses.refine_object,
+        }
+        groups = tuple(g for g in self.optimizer.groups if wanted.get(g.name, True))
+        # The class is frozen; what is set here is what everything else reads.
+        object.__setattr__(self, "optimizer", replace(self.optimizer, groups=groups))

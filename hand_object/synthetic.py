@@ -25,7 +25,7 @@ from hand_object.hands.mesh import vertex_normals
 from hand_object.hands.model import HandModel
 from hand_object.hands.skinning import pose_hand
 from hand_object.hands.sources import DEFAULT, load_hand
-from hand_object.metrics.contact import mesh_distance
+from hand_object.metrics.closed_surface import ClosedSurface
 from hand_object.metrics.surfaces import sample_surface
 from training.errors import ConfigError
 
@@ -119,7 +119,7 @@ def grasp(model: HandModel, vertices: np.ndarray, faces: np.ndarray) -> Grasp:
     skin = (np.asarray(model.template) - middle) @ palm
     near = np.linalg.norm(np.asarray(model.template) - middle, axis=1) < 0.04
     place = middle + palm * (skin[near].max() + GAP - (turned @ palm).min())
-    ask_centered = mesh_distance(turned, faces, sample_surface(turned, faces, 4000))
+    ask_centered = ClosedSurface(turned, faces, 4000)
     template = np.asarray(model.template, np.float64)
     for _ in range(20):
         least = ask_centered(template - place).min()

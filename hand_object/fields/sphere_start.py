@@ -58,7 +58,7 @@ def _output(key: jax.Array, config: FieldConfig, mean: float) -> nets.Layer:
     """A multiple of the mean of all units, less the radius; features start like the distance."""
     sdf = config.sdf
     noise = 1e-4 * jax.random.normal(key, (sdf.width, 1 + sdf.features))
-    return nets.dense(mean + noise, jnp.full(1 + sdf.features, -sdf.radius))
+    return nets.dense(mean + noise, jnp.full(1 + sdf.features, -sdf.radius, jnp.float32))
 
 
 def even_directions(count: int) -> jax.Array:

@@ -1,7 +1,7 @@
 """How hand and object touch: penetration, contact, and agreement of masks.
 
 Inside of an object is where its signed distance is negative. It is asked by a function of points
-[N, 3] m that gives distances [N] m, so that a field and a closed mesh (`mesh_distance`) do alike.
+[N, 3] m that gives distances [N] m, so that a field and a mesh (`ClosedSurface`) do alike.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial import KDTree
 
 Distance = Callable[[np.ndarray], np.ndarray]
 CONTACT = 0.005  # meters
@@ -29,7 +28,9 @@ def common_volume(
     if not all(len(axis) for axis in axes):
         return 0.0
     centers = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    return float(np.sum((hand(centers) < 0) & (thing(centers) < 0)) * voxel**3 * 1e6)
+    centers = centers[thing(centers) < 0]
+    both = np.sum(hand(centers) < 0) if len(centers) else 0
+    return float(both * voxel**3 * 1e6)
 
 
 def in_contact(hands: np.ndarray, inside: Distance | list[Distance]) -> np.ndarray:
@@ -55,34 +56,3 @@ def mask_iou(found: np.ndarray, wanted: np.ndarray, counted: np.ndarray | None =
         found, wanted = found & counted, wanted & counted
     union = (found | wanted).sum()
     return float((found & wanted).sum() / union) if union else float("nan")
-
-
-def mesh_distance(vertices: np.ndarray, faces: np.ndarray, samples: np.ndarray) -> Distance:
-    """Signed distance of a closed mesh: to points of its surface, with the sign of winding.
-
-    Args:
-      samples: [M, 3] points of the surface; the distance is exact up to their spacing.
-    """
-    tree, corners = KDTree(samples), np.asarray(vertices, np.float64)[faces]
-
-    def ask(points: np.ndarray) -> np.ndarray:
-        distance = tree.query(points)[0]
-        return np.where(winding_number(points, corners) > 0.5, -distance, distance)
-
-    return ask
-
-
-def winding_number(points: np.ndarray, corners: np.ndarray, chunk: int = 256) -> np.ndarray:
-    """[N] solid angle of triangles [F, 3, 3] over 4 pi: 1 inside of a closed mesh, 0 outside.
-
-    Van Oosterom and Strackee 1983.
-    """
-    total = np.zeros(len(points))
-    for first in range(0, len(points), chunk):
-        a, b, c = np.moveaxis(corners[None] - points[first : first + chunk, None, None], 2, 0)
-        la, lb, lc = (np.linalg.norm(x, axis=-1) for x in (a, b, c))
-        top = np.einsum("nfa,nfa->nf", a, np.cross(b, c))
-        ab, bc, ca = (np.einsum("nfa,nfa->nf", x, y) for x, y in ((a, b), (b, c), (c, a)))
-        angle = 2 * np.arctan2(top, la * lb * lc + ab * lc + bc * la + ca * lb)
-        total[first : first + chunk] = angle.sum(axis=1) / (4 * np.pi)
-    return total

@@ -1,1 +1,1 @@
-"""Camera paths, and frames along them as a video."""
+"""Camera paths, along which frames are rendered."""

@@ -13,8 +13,7 @@ from hand_object.data.sequence import LEFT, OBJECT, RIGHT
 from hand_object.data.solids import SOLIDS, read_obj, solid
 from hand_object.hands.chirality import curl
 from hand_object.hands.mesh import boundary_loops, signed_volume
-from hand_object.metrics.contact import mesh_distance
-from hand_object.metrics.surfaces import sample_surface
+from hand_object.metrics.closed_surface import ClosedSurface
 from hand_object.synthetic import Scene, make_sequence
 from training.errors import ConfigError, InputError
 
@@ -62,8 +61,7 @@ def test_fingers_close_to_contact_and_not_through(made):
     assert curl(truth["hand_joints"], scene.side).min() > 0.3
     pose = truth["object_to_world"][0]
     vertices = truth["object_vertices"] @ pose[:3, :3].T + pose[:3, 3]
-    samples = sample_surface(vertices, truth["object_faces"], 4000)
-    ask = mesh_distance(vertices, truth["object_faces"], samples)
+    ask = ClosedSurface(vertices, truth["object_faces"])
     distance = ask(truth["hand_vertices"][0].astype(float))
     assert -0.003 < distance.min() < 0.003
     assert np.sum(distance < 0.005) > 20

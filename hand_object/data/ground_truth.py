@@ -1,0 +1,64 @@
+"""What is exactly known of a sequence: `ground_truth.npz` beside its build folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hand_object.data.sequence import Sequence
+from hand_object.hands.model import HandModel
+from hand_object.meshing import Mesh
+from hand_object.reconstruction import MovingObject, Reconstruction, moving_hand
+from training.errors import InputError
+
+_KEYS = ("hand_pose_axis_angle", "hand_trans", "object_to_world", "object_vertices", "object_faces")
+
+
+def read_ground_truth(
+    path: Path, sequence: Sequence, models: dict[str, HandModel]
+) -> Reconstruction:
+    """The truth of a sequence with one hand.
+
+    Args:
+      path: of the .npz file.
+      models: hand model by side, of the side that the sequence has.
+
+    Raises:
+      InputError: the file is missing, is no ground truth, or is that of another sequence.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = dict(file)
+    except FileNotFoundError:
+        raise InputError(f"there is no ground truth {path}; check the path") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is no readable .npz file ({error}); copy it again") from None
+    missing = [key for key in _KEYS if key not in held]
+    if missing:
+        raise InputError(f"{path} is no ground truth of a sequence: it lacks {', '.join(missing)}")
+    if len(held["object_to_world"]) != len(sequence):
+        raise InputError(
+            f"{path} has {len(held['object_to_world'])} frames but the sequence {sequence.name} "
+            f"has {len(sequence)}; they belong to different sequences"
+        )
+    (side,) = sequence.hands
+    everywhere = np.ones(len(sequence), bool)
+    pose = held["hand_pose_axis_angle"].reshape(len(sequence), -1, 3)
+    if pose.shape[1] != len(models[side].joints):
+        raise InputError(
+            f"{path} has poses of {pose.shape[1]} joints but hand model {models[side].name} has "
+            f"{len(models[side].joints)}; name the model that they were made with"
+        )
+    return Reconstruction(
+        name=sequence.name,
+        hands={side: moving_hand(models[side], pose, held["hand_trans"], None, everywhere)},
+        object=MovingObject(
+            Mesh(held["object_vertices"].astype(np.float64), held["object_faces"]),
+            held["object_to_world"],
+            everywhere,
+        ),
+        intrinsics=sequence.intrinsics.astype(np.float64),
+        world_to_camera=sequence.world_to_camera.astype(np.float64),
+        size=sequence.size,
+    )

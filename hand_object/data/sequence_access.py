@@ -1,0 +1,132 @@
+"""The sequence that a config names, with hand models and, where there is one, its ground truth."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hand_object.config import SYNTHETIC, SequenceConfig
+from hand_object.data.checks import check_sequence, refuse_red
+from hand_object.data.hold_build import read_hold_build
+from hand_object.data.sequence import Sequence
+from hand_object.hands.model import HandModel
+from hand_object.hands.sources import EMBEDDED, load_hand
+from hand_object.synthetic import DEVELOPMENT, make_sequence
+from training.errors import ConfigError, InputError
+
+TRUTH = "ground_truth.npz"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sequence that passed the checks.
+
+    Attributes:
+      sequence: its pictures may be gone from the disk; use `frames`.
+      hands: models by side.
+      images: [T, H, W, 3] uint8.
+      masks: [T, H, W] uint8 classes.
+      truth: arrays of `ground_truth.npz`, empty where there is none.
+    """
+
+    sequence: Sequence
+    hands: Mapping[str, HandModel]
+    images: np.ndarray
+    masks: np.ndarray
+    truth: Mapping[str, np.ndarray]
+
+
+def open_sequence(config: SequenceConfig) -> Opened:
+    """Reads everything that the config names.
+
+    Raises:
+      ConfigError: no such folder, no hand model, or nothing to hold out.
+      InputError: files are missing or damaged, or a check says that training cannot succeed.
+    """
+    if config.path == SYNTHETIC:
+        with tempfile.TemporaryDirectory() as folder:
+            make_sequence(replace(DEVELOPMENT, frames=48), Path(folder))
+            return _opened(Path(folder), config)  # pixels are read at once, so the folder may go
+    return _opened(sequence_folder(config.path), config)
+
+
+def sequence_folder(path: str) -> Path:
+    """As given, or under the folder that PODVISION_DATA names.
+
+    Raises:
+      ConfigError: it is in neither place.
+    """
+    direct = Path(path).expanduser()
+    if direct.is_dir():
+        return direct
+    root = os.environ.get("PODVISION_DATA")
+    if root and (Path(root) / path).is_dir():
+        return Path(root) / path
+    where = f"nor under PODVISION_DATA = {root}" if root else "and PODVISION_DATA is not set"
+    raise ConfigError(
+        f"config.sequence.path = {path!r} is no folder here {where}; give a HOLD build folder "
+        "(image/, mask/, data.npy) or the one around it"
+    )
+
+
+def _opened(folder: Path, config: SequenceConfig) -> Opened:
+    sequence = read_hold_build(folder)
+    if config.longest is not None:
+        sequence = sequence.resized(config.longest)
+    if sequence.object is None and not sequence.hands:
+        raise InputError(f"{folder} has neither hands nor an object; build the sequence again")
+    if len(sequence) < config.hold_out:
+        raise ConfigError(
+            f"config.sequence.hold_out = {config.hold_out} leaves no frame of {len(sequence)} to "
+            "evaluate on; lower it"
+        )
+    hands = {
+        side: load_hand(_hand_path(config.hand, track.model, side, folder), side)
+        for side, track in sequence.hands.items()
+    }
+    refuse_red(check_sequence(sequence, hands))
+    frames = range(len(sequence))
+    truth = folder / TRUTH
+    return Opened(
+        sequence,
+        hands,
+        np.stack([sequence.image(frame) for frame in frames]),
+        np.stack([sequence.mask(frame) for frame in frames]),
+        _arrays(truth) if truth.is_file() else {},
+    )
+
+
+def _hand_path(given: str | None, named: str | None, side: str, folder: Path) -> str:
+    """The embedded name, or the path of a file: as given, beside the sequence, or in the data."""
+    name = named if given is None else given.replace("{side}", side)
+    if name is None:
+        raise ConfigError(
+            f"{folder} does not name the model of the {side} hand; set config.sequence.hand to an "
+            f"embedded one ({', '.join(EMBEDDED)}), a MANO .pkl or an .npz"
+        )
+    if name in EMBEDDED or Path(name).suffix in (".pkl", ".npz"):
+        return name
+    places = [folder, folder.parent / "hand_models"]
+    root = os.environ.get("PODVISION_DATA")
+    if root:
+        places.append(Path(root) / "hand_object" / "hand_models")
+    for place in places:
+        if (place / f"{name}.npz").is_file():
+            return str(place / f"{name}.npz")
+    raise ConfigError(
+        f"hand model {name!r} of {folder} is neither embedded ({', '.join(EMBEDDED)}) nor a file "
+        f"{name}.npz in {' or '.join(map(str, places))}; set config.sequence.hand to its path"
+    )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is no readable .npz file ({error}); copy it again") from None

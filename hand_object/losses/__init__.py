@@ -1,0 +1,1 @@
+"""The terms of the loss: each a sum and the weight that it is divided by."""

@@ -1,0 +1,1 @@
+"""One offline page that shows a reconstruction: no network, no other program, no library."""
