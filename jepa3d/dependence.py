@@ -9,20 +9,20 @@ input of the very functions that the loss uses, and look at what changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 
+from jepa3d.config import Config
 from jepa3d.inputs import Inputs, model_inputs
 from jepa3d.model.jepa import Prediction
-from training.loss import Batch, Context
+from training.loss import Batch, Context, LossOutput
 from training.verdict import Verdict
 
 if TYPE_CHECKING:
-    from jepa3d.task import JepaTask
     from training.state import TrainState
 
 NAME = "token-dependence"
@@ -33,7 +33,28 @@ UNSEEN, SEEN = 1e-3, 1e-6
 NORMALIZED = 0.02
 
 
-def verdict(task: JepaTask, state: TrainState, batch: Batch) -> Verdict:
+class Asked(Protocol):
+    """The functions of the task that are put to the test."""
+
+    @property
+    def config(self) -> Config: ...
+
+    def without_augmentation(self) -> Self: ...
+
+    def draw_masks(self, keys: jax.Array, seen: Inputs) -> list[tuple[jax.Array, jax.Array]]: ...
+
+    def predicted(
+        self,
+        params: Any,
+        target_encoder: Any,
+        seen: Inputs,
+        masks: Sequence[tuple[jax.Array, jax.Array]],
+    ) -> Prediction: ...
+
+    def loss(self, params: Any, context: Context, batch: Batch, key: jax.Array) -> LossOutput: ...
+
+
+def verdict(task: Asked, state: TrainState, batch: Batch) -> Verdict:
     """Whether hidden, visible and averaged inputs have the effects that they must have."""
     problem = _problem(_effects(task, state, batch))
     sentence = (
@@ -72,7 +93,7 @@ def _problem(effects: dict[str, float]) -> str:
     return ""
 
 
-def _effects(task: JepaTask, state: TrainState, batch: Batch) -> dict[str, float]:
+def _effects(task: Asked, state: TrainState, batch: Batch) -> dict[str, float]:
     """The effect of each change: size of the change of predictions, or of targets and loss."""
     compiled = _programs(task)
     params, average, model = state.params, state.ema, task.config.model
@@ -116,11 +137,12 @@ class _Programs(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def _programs(task: JepaTask) -> _Programs:
-    model = task.config.model
+def _programs(task: Asked) -> _Programs:
+    # Augmentation has no part in the questions, and takes long to compile.
+    task, model = task.without_augmentation(), task.config.model
 
     def inputs(batch: Batch) -> tuple[Inputs, list[tuple[jax.Array, jax.Array]]]:
-        seen = model_inputs(batch, None, task.config)
+        seen = model_inputs(batch, None, model, task.config.data)
         keys = jax.random.split(jax.random.key(3), len(batch["volume"]))
         return seen, task.draw_masks(keys, seen)
 

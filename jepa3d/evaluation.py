@@ -139,7 +139,7 @@ class VolumeTargets:
 
     def __call__(self, ema: PyTree, batch: Batch) -> BatchResult:
         model = self.config.model
-        seen = model_inputs(batch, None, self.config)
+        seen = model_inputs(batch, None, model, self.config.data)
         target = normalize_targets(encode(model, ema, seen.volumes), model.levels)
         return BatchResult(rows=_targets_at(self.positions, target, seen))
 
@@ -181,7 +181,7 @@ class VolumeScores:
     def __call__(self, params: PyTree, ema: PyTree, batch: Batch) -> BatchResult:
         model, key = self.config.model, jax.random.key(0)
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
-        seen = model_inputs(batch, None, self.config)
+        seen = model_inputs(batch, None, model, self.config.data)
         masks = mask_sets(keys, None, seen.covered_BxN, self.masks, model.grid)
         prediction = predict(model, params, {"encoder": ema}, seen.volumes, masks)
         errors = [

@@ -18,10 +18,9 @@ NAMES = (
     "best-checkpoint",
 )
 # Alarms of collapse: rank over what it could be, spread over size, share of dead dimensions, mean
-# cosine of different volumes. The first two and the rule of the halved rank are common practice of
-# joint-embedding training; the last was seen at 0.999 in collapsed models of echocardiography.
+# cosine of different volumes (0.999 was seen in collapsed models of echocardiography).
 RANK, SPREAD, DEAD, ALIKE = 0.1, 0.05, 0.5, 0.999
-RECENT = 1000  # updates within which a rank must not halve
+RECENT = 1000  # updates within which a rank that halves is warned of
 PATIENCE = 3  # evaluations that an alarm may stand
 MEANINGS = {
     "skill_ranked": "skill_ranked, the skill inside of the scan less a penalty for a rank below "
@@ -68,7 +67,8 @@ def collapse_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
 
     Features that are one constant vector stop the run at once. Any other alarm is a warning until
     it has stood for `PATIENCE` evaluations; a rank that is low but has risen since then, as at the
-    start of a healthy run, is never more than a warning.
+    start of a healthy run, is never more than a warning. Nor is a rank that has halved but is not
+    low: the features of a random encoder have a high one, which it is right to lose.
     """
     now = history[-1]
     rank, ratio = now["rankme"], now["feature_std_relative"]
@@ -81,28 +81,28 @@ def collapse_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
     if rank < 1.5 and ratio < SPREAD:
         sentence = f"the features have collapsed: {state}; {remedy}"
         return Verdict("collapse", False, sentence)
-    alarms = collapse_alarms(history)
-    if not alarms:
+    alarms = collapse_alarms(now)
+    recent = [r["rankme"] for r in history if r.get("step", 0) >= now.get("step", 0) - RECENT]
+    halved = f"the rank has halved within {RECENT:,} updates, from {max(recent):.1f}"
+    said = [*alarms, halved] if rank < 0.5 * max(recent) else alarms
+    if not said:
         return Verdict("collapse", True, state)
     standing = 0
-    while standing < len(history) and collapse_alarms(history[: len(history) - standing]):
+    while standing < len(history) and collapse_alarms(history[-1 - standing]):
         standing += 1
     recovering = rank > history[-min(PATIENCE, len(history))]["rankme"]
     fatal = standing >= PATIENCE and not recovering
-    sentence = f"the features are collapsing: {'; '.join(alarms)}; {state}; {remedy}"
+    sentence = f"the features are collapsing: {'; '.join(said)}; {state}; {remedy}"
     if fatal:
         sentence = f"{sentence} (at {standing} evaluations in a row)"
     return Verdict("collapse", False, sentence, warning=not fatal)
 
 
-def collapse_alarms(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """What is wrong with the features of the last evaluation, in a few words each."""
-    now, alarms = history[-1], []
+def collapse_alarms(now: Mapping[str, float]) -> list[str]:
+    """What is wrong with the features of an evaluation, in a few words each."""
+    alarms = []
     if now["rankme_relative"] < RANK:
         alarms.append(f"only {now['rankme_relative']:.0%} of the possible directions are in use")
-    recent = [r["rankme"] for r in history if r.get("step", 0) >= now.get("step", 0) - RECENT]
-    if now["rankme"] < 0.5 * max(recent):
-        alarms.append(f"the rank has halved within {RECENT:,} updates, from {max(recent):.1f}")
     if now["feature_std_relative"] < SPREAD:
         alarms.append("the features hardly differ from their mean")
     if now["feature_dead_fraction"] > DEAD:

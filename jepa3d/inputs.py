@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa3d.config import Config, MaskConfig
+from jepa3d.config import DataConfig, MaskConfig, ModelConfig
 from jepa3d.data.augment import augment, normalize
 from jepa3d.masks import Grid, sample_masks
 from training.loss import Batch
@@ -26,15 +26,17 @@ class Inputs(NamedTuple):
     covered_BxN: jax.Array  # bool: tokens that the scan covers; the others are padding
 
 
-def model_inputs(batch: Batch, keys: jax.Array | None, config: Config) -> Inputs:
+def model_inputs(
+    batch: Batch, keys: jax.Array | None, model: ModelConfig, data: DataConfig
+) -> Inputs:
     """Normalized volumes and what their tokens show.
 
     Args:
       batch: volume, mean, std, foreground and valid_box of `jepa3d.data.source`.
       keys: one for each example, to augment with; None takes the volumes as recorded.
-      config: the smallest deviation that is divided by, the augmentation, the grid.
+      model: the token grid and its patch.
+      data: the smallest deviation that is divided by, and the augmentation.
     """
-    data, model = config.data, config.model
 
     def one(volume, mean, std, foreground, valid_box, key):
         volume = normalize(volume, mean, std, data.sigma_floor)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jepa3d.config import Config, PrepareSettings
+from jepa3d.config import PrepareSettings
 from jepa3d.embeddings import TABLES, Embedding, check_table, write_file, write_table
 from training.errors import ConfigError, InputError
 
@@ -159,12 +159,10 @@ def make_encoder(trained: TrainedModel):
     from jepa3d.inputs import model_inputs
     from jepa3d.model.jepa import encode
 
-    config = Config(model=trained.model, data=trained.data)
-
     @jax.jit
     def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        seen = model_inputs(batch, None, config)
-        tokens = encode(config.model, encoder, seen.volumes)[0].astype(jnp.float32)
+        seen = model_inputs(batch, None, trained.model, trained.data)
+        tokens = encode(trained.model, encoder, seen.volumes)[0].astype(jnp.float32)
         share = seen.foreground_BxN[0].astype(jnp.float32)
         share = share / jnp.maximum(jnp.sum(share), 1.0)
         # A TPU multiplies float32 in bfloat16 unless told otherwise.

@@ -141,7 +141,7 @@ class JepaTask(Task, Augmented, Averaged):
         keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
         pairs = jax.vmap(jax.random.split)(keys)
         view_keys = pairs[:, 0] if self.augmented else None
-        seen = model_inputs(batch, view_keys, self.config)
+        seen = model_inputs(batch, view_keys, self.config.model, self.config.data)
         masks = self.draw_masks(pairs[:, 1], seen)
         prediction = self.predicted(params, context.ema, seen, masks)
         config = self.config

@@ -151,6 +151,15 @@ def test_8_a_rank_that_is_low_at_first_and_rises_never_stops_a_run():
         assert verdict.warning and not verdict.passed
 
 
+def test_8_a_rank_that_halves_but_is_not_low_is_only_warned_of():
+    """Measured on synthetic retinas: the high rank of a random encoder is lost while it learns."""
+    rows = [panel(60 * n, rank) for n, rank in enumerate((52.1, 38.2, 20.3, 15.0, 14.0, 13.0))]
+    found = [collapse_verdict(rows[: n + 1]) for n in range(len(rows))]
+    assert [v.passed for v in found] == [True, True, False, False, False, False]
+    assert all(v.warning for v in found[2:])
+    assert "halved within 1,000 updates, from 52.1" in found[-1].sentence
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -216,6 +225,7 @@ def test_8_a_training_loss_of_exactly_zero_stops_the_run(train, tmp_path, monkey
     assert "term 'prediction' was exactly 0 for 4 updates up to step 4" in result.err
 
 
+@pytest.mark.slow
 def test_8_a_predictor_that_never_sees_its_volume_stops_before_the_first_update(
     train, tmp_path, monkeypatch
 ):

@@ -66,7 +66,9 @@ class OnlineTarget(JepaTask):
     ("fault", "words"),
     [
         (LeakingMasks, "the hidden tokens leak into the context"),
-        (SeesEverything, "the hidden tokens leak into the context"),
+        pytest.param(
+            SeesEverything, "the hidden tokens leak into the context", marks=pytest.mark.slow
+        ),
         (OnlineTarget, "the targets are those of the online encoder"),
     ],
 )
@@ -110,7 +112,7 @@ def blindfolded(monkeypatch):
         (frozen, "or of one that stands still"),
         (not_normalized, "they are not normalized"),
         (blind, "the examples mix"),
-        (blindfolded, "the predictor is blind"),
+        pytest.param(blindfolded, "the predictor is blind", marks=pytest.mark.slow),
     ],
 )
 def test_blind_predictors_and_wrong_targets_are_seen(state, monkeypatch, fault, words):

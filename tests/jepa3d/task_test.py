@@ -143,7 +143,7 @@ def test_views_and_masks_follow_the_position_in_the_stream():
 
 def test_without_augmentation_a_volume_is_only_normalized():
     batch = jax.tree.map(jnp.asarray, batch_of(2))
-    volumes = jax.jit(lambda batch: model_inputs(batch, None, CONFIG).volumes)(batch)
+    volumes = jax.jit(lambda batch: model_inputs(batch, None, MODEL, CONFIG.data).volumes)(batch)
     np.testing.assert_allclose(np.asarray(volumes).mean(axis=(1, 2, 3, 4)), 0, atol=1e-4)
     np.testing.assert_allclose(np.asarray(volumes).std(axis=(1, 2, 3, 4)), 1, atol=1e-3)
     assert not TASK.without_augmentation().augmented
