@@ -159,7 +159,7 @@ def make_encoder(trained: TrainedModel):
     from jepa3d.inputs import model_inputs
     from jepa3d.model.jepa import encode
 
-    config = Config(model=trained.model, data=trained.data)
+    config = Config(system="jepa3d", model=trained.model, data=trained.data)
 
     @jax.jit
     def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
