@@ -114,8 +114,8 @@ FAULTS = (
     Fault(
         "embeddings are the mean of all tokens",
         "jepa3d/predict.py",
-        "share = foreground[0].astype(jnp.float32)",
-        "share = jnp.ones_like(foreground[0], jnp.float32)",
+        "share = seen.foreground_BxN[0].astype(jnp.float32)",
+        "share = jnp.ones_like(seen.foreground_BxN[0], jnp.float32)",
         USE_TESTS,
     ),
 )
