@@ -42,6 +42,8 @@ from training.state import TrainState
 from training.task import Task
 from training.verdict import Description, Evaluation, Verdict
 
+MANO_NUMBERS = 45  # of a finger pose: 15 joints
+
 
 def make_task(config: Config) -> HandObjectTask:
     """The task of a config; no frame is read yet."""
@@ -254,12 +256,21 @@ class HandObjectTask(Task, Refreshable):
         return replace(state, model_state=state.model_state | {"caches": caches}), least
 
     def describe(self) -> Description:
+        """Of one hand with MANO's joints and an object; the video may have more."""
         model = self.config.model
-        samples = model.sampler.samples + model.sampler.extra
-        points = self.config.rays.per_frame * samples * len(nodes_of(self.opened.sequence))
+        shapes = jax.eval_shape(
+            lambda: init_scene(jax.random.key(0), model, hands={"right": MANO_NUMBERS}, frames=1)
+        )
+        counts = {
+            name: sum(leaf.size for leaf in jax.tree.leaves(node))
+            for name, node in shapes["nodes"].items()
+        }
+        if "background" in shapes:
+            counts["background"] = sum(leaf.size for leaf in jax.tree.leaves(shapes["background"]))
+        points = 2 * self.config.rays.per_frame * (model.sampler.samples + model.sampler.extra)
         width = model.sdf.width**2 * model.sdf.layers + model.color.width**2 * model.color.layers
         # Two operations per weight; value, gradient and both backward passes are six times that.
-        return Description({}, 12.0 * width * points, {"frame": ((), "int32")})
+        return Description(counts, 12.0 * width * points, {"frame": ((), "int32")})
 
     def guards(self) -> Guards:
         return Guards(names=guards.NAMES, evaluation=guards.of_evaluations)

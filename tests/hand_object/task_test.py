@@ -117,7 +117,7 @@ def test_a_hand_knows_its_template_before_the_first_update():
     )
     template, model = task.templates["right"], task.config.model
     errors = [prefit_error(p["nodes"]["right"]["sdf"], model, template) for p in (taught, ball)]
-    assert errors[0] < 0.25 * errors[1]
+    assert errors[0] < 0.5 * errors[1]
 
 
 @pytest.mark.slow
