@@ -88,6 +88,10 @@ class HandObjectTask(Task, Refreshable):
     def opened(self) -> Opened:
         return self.video.opened
 
+    @property
+    def statics(self) -> Statics:
+        return self.video.statics
+
     @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
         masks = bool((self.opened.masks != UNKNOWN).any())
