@@ -48,8 +48,8 @@ _distance = jax.jit(signed_distance, static_argnums=1)
 class Subject(Protocol):
     """What is asked of a task: its sequence, what it holds out, and the poses of the data."""
 
-    config: Config
-
+    @property
+    def config(self) -> Config: ...
     @property
     def opened(self) -> Opened: ...
     @property

@@ -74,6 +74,11 @@ class Video:
         with jax.ensure_compile_time_eval():
             return statics_of(self.opened.sequence, self.opened.hands)
 
+    @cached_property
+    def start_poses(self) -> dict[str, Any]:
+        with jax.ensure_compile_time_eval():
+            return jax.tree.map(np.asarray, start_tables(self.opened.sequence))
+
 
 @dataclass(frozen=True, eq=False)
 class HandObjectTask(Task, Refreshable):
@@ -102,7 +107,7 @@ class HandObjectTask(Task, Refreshable):
         sampler = self.config.model.sampler
         return Cadence(sampler.cache_every) if sampler.kind == "proposal" else None
 
-    @cached_property
+    @property
     def held_out(self) -> np.ndarray:
         """[T] bool."""
         return held_out(len(self.opened.sequence), self.config.sequence.hold_out)
@@ -119,11 +124,10 @@ class HandObjectTask(Task, Refreshable):
                 )
         return made
 
-    @cached_property
+    @property
     def start_poses(self) -> dict[str, Any]:
         """Pose tables of the data, numpy."""
-        with jax.ensure_compile_time_eval():
-            return jax.tree.map(np.asarray, start_tables(self.opened.sequence))
+        return self.video.start_poses
 
     def sources(self) -> Sources:
         name, content = self.opened.sequence.name, self.video.content
