@@ -5,11 +5,11 @@
 `arg`: SEQUENCE[,UPDATES]; a HOLD build folder, absolute or under PODVISION_DATA. Without it a
 sequence is made on the spot.
 
-Two CPU cores; `hold_like_mouse` (a real grasp of a mouse, 48 frames, 160 pixels), seed 0: 600
-updates, which took 229 s of CPU time up to update 470, compilation and an evaluation included. Held-out:
-PSNR 33.6 dB, mask IoU 0.96 (object 0.95, hand 0.97); object against the scan: Chamfer 0.35 cm^2, F10
-96 %, after registration 0.22 cm^2 and 100 %; MPJPE 0.4 mm, which is how far training moves poses
-that are exact at the start. Other sequences and seeds have not been measured.
+Two CPU cores; `hold_like_mouse` (a real grasp of a mouse, 48 frames, 160 pixels), seed 0, 600
+updates: 229 s of CPU time up to update 470, with compilation and one evaluation. Held-out frames:
+PSNR 33.6 dB, mask IoU 0.96 (object 0.95, hand 0.97); object against the scan: Chamfer 0.35 cm^2,
+F10 96 %, after registration 0.22 cm^2 and 100 %; MPJPE 0.4 mm, which is how far training moves
+poses that are exact at the start. Other seeds have not been measured.
 """
 
 from dataclasses import asdict, replace
