@@ -3,8 +3,8 @@
     podvision train --config configs/hand_object/hold.py:SEQUENCE --workdir runs/hold
 
 Its template term is 5, its eikonal term nearly off, and its gradients are clipped at 0.5. Two
-things differ: `model.compose` is `additive`, which has no bias (`hold_sort` is kept for comparison),
-and the coefficients of `mask` and `sparse` are those that HOLD ends with, without its ramps. For a
+things differ: `model.compose` is `additive`, which has no bias (`hold_sort` is for comparison), and
+the coefficients of `mask` and `sparse` are those that HOLD ends with, without its ramps. For a
 GPU or a pod; not run to its end here.
 """
 
