@@ -4,9 +4,16 @@
 
 `arg`: SEQUENCE[,UPDATES]; a HOLD build folder, absolute or under PODVISION_DATA. Without it a
 sequence is made on the spot.
+
+Two CPU cores; `hold_like_mouse` (a real grasp of a mouse, 48 frames, 160 pixels), seed 0, 600
+updates: 229 s of CPU time up to update 470, with compilation and one evaluation. Held-out frames:
+PSNR 33.6 dB, mask IoU 0.96 (object 0.95, hand 0.97); object against the scan: Chamfer 0.35 cm^2,
+F10 96 %, after registration 0.22 cm^2 and 100 %; MPJPE 0.4 mm, which is how far training moves
+poses that are exact at the start. Made sequence, 250 updates: PSNR 28.5 dB, mask IoU 0.93, Chamfer
+0.42 cm^2, after registration 0.23 cm^2. Other seeds have not been measured.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ml_collections import ConfigDict
 
@@ -15,9 +22,9 @@ from training.config import ScheduleConfig
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: folder of a sequence, and the number of updates after a comma (1200)."""
+    """`arg`: folder of a sequence, and the number of updates after a comma (600)."""
     folder, _, count = arg.partition(",")
-    updates = int(count or 1200)
+    updates = int(count or 600)
     schedule = ScheduleConfig("warmup_cosine")
     optimizer = reconstruction_optimizer(
         networks=1e-3,
@@ -27,7 +34,9 @@ def get_config(arg: str = "") -> ConfigDict:
         clip_norm=None,
         schedule=schedule,
     )
-    every = max(updates // 3, 1)
+    fields = preset("fast")
+    sampler = replace(fields.sampler, samples=24, probes=48, cache=48)
+    every = max(updates // 2, 1)
     return ConfigDict(
         {
             "system": "hand_object",
@@ -35,7 +44,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "updates_per_call": 10,
             "batch_size": 8,
             "sequence": {"path": folder or "synthetic", "longest": 160},
-            "model": asdict(preset("fast")),
+            "model": asdict(replace(fields, sampler=sampler)),
+            "prefit": {"updates": 600},
             "optimizer": asdict(optimizer),
             "rays": {"per_frame": 32},
             "losses": {

@@ -1,10 +1,11 @@
-"""Stage one as HOLD's release has it: 8 layers of 256 for the distance, a falling mask term.
+"""Stage one as HOLD's release has it: 8 layers of 256 for the distance, its terms.
 
     podvision train --config configs/hand_object/hold.py:SEQUENCE --workdir runs/hold
 
-HOLD samples along sorted depths of all nodes; here `model.compose` is `additive`, which has no
-bias (`hold_sort` is kept for comparison). Its template term is 5, its eikonal term nearly off, and
-its gradients are clipped at 0.5. For a GPU or a pod.
+Its template term is 5, its eikonal term nearly off, and its gradients are clipped at 0.5. Two
+things differ: `model.compose` is `additive`, which has no bias (`hold_sort` is for comparison), and
+the coefficients of `mask` and `sparse` are those that HOLD ends with, without its ramps. For a
+GPU or a pod; not run to its end here.
 """
 
 from ml_collections import ConfigDict

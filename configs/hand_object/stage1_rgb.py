@@ -5,7 +5,8 @@
 
 `arg`: SEQUENCE[,PRESET]; PRESET is `seed` (networks of 4 and 8 layers of 256, the default) or
 `hold` (8 and 4). An epoch is HOLD's: 400 updates of 10 frames with 128 pixels of each. For a GPU
-or a pod: on two CPU cores an update takes about a minute (`fast.py` is for those).
+or a pod: on two CPU cores an update is estimated at a minute (`fast.py` is for those). Not run
+to its end here.
 """
 
 from dataclasses import asdict
