@@ -200,6 +200,8 @@ def _fast() -> FieldConfig:
         encoding=EncodingConfig(kind="triplane"),
         sdf=SdfConfig(layers=2, width=64, skip=None, features=16),
         color=ColorConfig(layers=2, width=64, frame_code=8),
+        # A wider surface swallows fingers, and masks then bend the distances to make up for it.
+        density=DensityConfig(beta=0.02),
         sampler=SamplerConfig(kind="proposal", samples=32, probes=64),
         background=BackgroundConfig(kind="median_frame"),
         skinning=SkinningConfig(kind="capsules"),

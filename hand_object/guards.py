@@ -29,9 +29,9 @@ def of_evaluations(history: Sequence[Mapping[str, float]]) -> list[Verdict]:
         Verdict(
             "lost-node",
             False,
-            f"the {name} is not to be seen in the held-out frames (mask IoU {found[name]:.3f}): its "
-            "masks, poses or camera do not belong together, or the learning rate is too high; look "
-            "at the pictures of podvision prepare hand_object",
+            f"the {name} is not to be seen in the held-out frames (mask IoU {found[name]:.3f}): "
+            "its masks, poses or camera do not belong together, or the learning rate is too high; "
+            "look at the pictures of podvision prepare hand_object",
         )
     ]
 

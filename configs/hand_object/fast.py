@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     schedule = ScheduleConfig("warmup_cosine")
     optimizer = reconstruction_optimizer(
         networks=1e-3,
-        planes=1e-2,
+        planes=3e-3,
         densities=1e-2,
         poses=1e-4,
         clip_norm=None,
@@ -37,8 +37,14 @@ def get_config(arg: str = "") -> ConfigDict:
             "sequence": {"path": folder or "synthetic", "longest": 160},
             "model": asdict(preset("fast")),
             "optimizer": asdict(optimizer),
-            "rays": {"per_frame": 64},
-            "losses": {"mask": 1.0, "sparse": 0.1, "template": 1.0, "poses": 1.0},
+            "rays": {"per_frame": 32},
+            "losses": {
+                "mask": 1.0,
+                "eikonal": 0.3,
+                "sparse": 0.1,
+                "template": 5.0,
+                "poses": 1.0,
+            },
             "evaluation": {"every": {"updates": every}, "batch_size": 1},
             "checkpoint": {"every": {"updates": every}, "best_metric": "psnr", "best_mode": "max"},
         }

@@ -20,9 +20,7 @@ EPOCHS, UPDATES_PER_EPOCH = 100, 400
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: folder of a sequence, and the preset of the networks after a comma."""
     folder, _, name = arg.partition(",")
-    optimizer = reconstruction_optimizer(
-        networks=1e-4, densities=1e-4, poses=1e-5, clip_norm=0.5
-    )
+    optimizer = reconstruction_optimizer(networks=1e-4, densities=1e-4, poses=1e-5, clip_norm=0.5)
     return ConfigDict(
         {
             "system": "hand_object",
