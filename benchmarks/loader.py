@@ -33,7 +33,7 @@ from training.reading import ReadAhead, Readers
 
 SIDE = 640  # pixels of a photograph as the model sees it
 GROUP = 16  # examples of a batch
-VOLUME, PATCH = (32, 256, 256), (4, 16, 16)  # voxels
+VOLUME, PATCH = (64, 384, 384), (4, 16, 16)  # voxels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +83,8 @@ def records(folder: Path) -> Any:
     from jepa3d.data.source import VolumeSource
     from jepa3d.synthetic import write_tree
 
-    write_tree(folder / "files", participants=12, faulty_files=False)
-    settings = PrepareSettings(shape=VOLUME, patch=PATCH, workers=0)
+    write_tree(folder / "files", participants=3, faulty_files=False)
+    settings = PrepareSettings(shape=VOLUME, patch=PATCH, eval_fraction=0.0, workers=0)
     prepare(folder / "files", folder / "records", settings)
     return VolumeSource(folder / "records", "train")
 

@@ -1,58 +1,32 @@
-"""`podvision predict` of a V-JEPA3D run: embeddings of volumes by the target encoder.
+"""`podvision predict` with V-JEPA3D: embeddings of volumes by the target encoder.
 
 Every input goes through the function that makes training records (`jepa3d.data.convert.convert`)
 with the settings of the run's records, and then through the task's own normalization, so that the
-encoder sees exactly what it saw in training without augmentation. The settings come from the
-checkpoint: the records may be gone.
+encoder sees exactly what it saw in training without augmentation. The model is a run's checkpoint
+(`--workdir`) or a folder that `podvision export` wrote (`--model`); the records may be gone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jepa3d.config import PrepareSettings
-from jepa3d.data.convert import Task as Conversion
-from jepa3d.data.convert import convert
-from jepa3d.data.inventory import InputItem, Inventory, take_inventory
-from jepa3d.data.records import features
-from jepa3d.data.volume import SkipReason
+from jepa3d.embeddings import TABLES, Embedding, check_table, write_file, write_table
 from training.errors import ConfigError, InputError
-from training.typed import build
 
 if TYPE_CHECKING:
     import jax
 
-    from jepa3d.task import JepaTask
+    from jepa3d.data.inventory import InputItem, Inventory
+    from jepa3d.model_folder import TrainedModel
     from training.program import Program
     from training.state import TrainState
 
 COLUMNS = ("volume", "foreground", "mean", "std")
-DESCRIBED = (
-    "path",
-    "sha256",
-    "scanner",
-    "laterality",
-    "shape",
-    "spacing_mm",
-    "grid_spacing_mm",
-    "valid_fraction",
-    "foreground_fraction",
-    "notes",
-)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An input as a training record: `example` has `COLUMNS`, `row` is its row of an index."""
-
-    example: dict[str, np.ndarray]
-    row: dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,60 +35,92 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         metavar="PATH",
-        help="a volume (DICOM, .vol, .npy, .npz, a folder of B-scans) or a folder of volumes",
+        help="a volume (any format that podvision prepare jepa3d reads) or a folder of volumes",
     )
     parser.add_argument(
-        "--output", required=True, type=Path, metavar="PATH", help=".npz file, or folder of them"
+        "--output",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="a table of all volumes (.parquet, .npz), or a folder with an .npz for each",
+    )
+    parser.add_argument(
+        "--tokens", action="store_true", help="the tokens, too, not only their mean; into a folder"
     )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises InputError for a missing input, ConfigError where outputs would share one file."""
+    """Raises InputError for a missing input, ConfigError for outputs that cannot be."""
     source = Path(args.input)
     if not source.exists():
         raise InputError(f"--input {source} does not exist; give a volume or a folder of volumes")
-    if source.is_dir() and args.output.suffix == ".npz":
-        raise ConfigError(f"--input {source} is a folder; give a folder as --output as well")
+    if args.output.suffix in TABLES:
+        if args.tokens:
+            raise ConfigError(
+                f"--tokens are written a file for each volume; give a folder instead of --output "
+                f"{args.output}"
+            )
+        check_table(args.output)
+    elif args.output.is_file():
+        raise ConfigError(
+            f"--output {args.output} is a file; give a folder, or a table .parquet or .npz"
+        )
 
 
 def predict(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
-    """Writes one .npz for each volume; returns lines that say what was written and skipped.
+    """Embeds with the checkpoint of a run; see `embed_all`."""
+    from jepa3d.export import trained_model
+
+    return embed_all(trained_model(program.task, state, step), args)  # type: ignore[arg-type]
+
+
+def predict_with_folder(folder: Path, args: argparse.Namespace) -> list[str]:
+    """Embeds with an exported model; see `embed_all`."""
+    from jepa3d import model_folder
+
+    return embed_all(model_folder.read(folder), args)
+
+
+def embed_all(trained: TrainedModel, args: argparse.Namespace) -> list[str]:
+    """Writes the embeddings; returns lines that say what was written and skipped.
 
     Raises:
       InputError: no input gave a volume.
     """
-    task: JepaTask = program.task  # type: ignore[assignment]
-    settings = settings_of_run(task)
-    root, inventory = inputs(Path(args.input), args.output, settings)
-    encoder = make_encoder(task)
+    from jepa3d.data.volume import SkipReason
+
+    root, inventory = inputs(Path(args.input), args.output, trained.preparation)
+    embed = make_encoder(trained)
     named = [named for named in inventory.named if named.reason != SkipReason.OTHER_FILE]
     lines = [f"skipped {named.path}: {named.reason.value}: {named.detail}" for named in named]
+    rows: list[Embedding] = []
     written = 0
     for item in inventory.items:
-        prepared = prepare_one(root, item, settings)
+        prepared = prepare_one(root, item, trained.preparation)
         if isinstance(prepared, str):
             lines.append(f"skipped {item.path}: {prepared}")
             continue
-        tokens, pooled = encoder(state.ema, prepared.example)
-        single = args.output.suffix == ".npz"
-        target = args.output if single else args.output / f"{output_name(root, item)}.npz"
-        write_embeddings(target, prepared, tokens, pooled, step)
+        found = embed(*prepared)
         written += 1
+        if args.output.suffix in TABLES:
+            rows.append(found.without_tokens())
+        else:
+            target = args.output / f"{output_name(root, item)}.npz"
+            write_file(target, found, trained.step, args.tokens)
     if not written:
         raise InputError("; ".join(lines) or f"{args.input} holds no volume")
-    return [*lines, f"step {step}: embeddings of {written} volumes written to {args.output}"]
-
-
-def settings_of_run(task: JepaTask) -> PrepareSettings:
-    """How the records of the run were prepared."""
-    stored = {**task.preparation, "workers": 0}
-    # A folder of mode resize has no window: null there.
-    values = {name: value for name, value in stored.items() if value is not None}
-    return build(PrepareSettings, values, "settings.json")
+    if rows:
+        write_table(args.output, rows, trained.step)
+    return [
+        *lines,
+        f"step {trained.step}: embeddings of {written} volumes written to {args.output}",
+    ]
 
 
 def inputs(source: Path, output: Path, settings: PrepareSettings) -> tuple[Path, Inventory]:
     """The folder that paths are relative to, and what lies there, by the rules of `prepare`."""
+    from jepa3d.data.inventory import InputItem, Inventory, take_inventory
+
     if source.is_dir():
         root = source.resolve()
         return root, take_inventory(root, output.resolve(), settings)
@@ -126,22 +132,26 @@ def output_name(root: Path, item: InputItem) -> str:
     return root.name if item.path == "." else item.path
 
 
-def prepare_one(root: Path, item: InputItem, settings: PrepareSettings) -> Prepared | str:
-    """The record of an input as training would read it, or why there is none."""
+def prepare_one(
+    root: Path, item: InputItem, settings: PrepareSettings
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | str:
+    """Record (`COLUMNS`) and index row of an input as training would have them, or why not."""
+    from jepa3d.data.convert import Task, convert
+    from jepa3d.data.decode import decode_record
+
     # Any split will do: it does not enter the record.
-    outcome = convert(Conversion(root, item, "eval", settings))
+    outcome = convert(Task(root, item, "eval", settings))
     row = outcome.rows[0]
     if outcome.record is None:
         return f"{row['reason']}: {row['detail']}"
-    record: Any = features(settings.shape, settings.patch).deserialize_example_np(outcome.record)
-    example = {name: np.asarray(record[name]) for name in COLUMNS}
-    return Prepared(example | {"foreground": example["foreground"].astype(bool)}, row)
+    record = decode_record(outcome.record, settings.shape, settings.patch)
+    return {name: record[name] for name in COLUMNS}, row
 
 
-def make_encoder(task: JepaTask):
-    """A compiled function (encoder parameters, example) -> tokens [N, D] and their mean [D].
+def make_encoder(trained: TrainedModel):
+    """A function (record, index row) -> `Embedding`, compiled once.
 
-    The mean is over foreground tokens, as in evaluation; zeros where there is none.
+    Mean and deviation are over foreground tokens; zeros where there is none.
     """
     import jax  # not above: the command line is parsed without it
     import jax.numpy as jnp
@@ -150,41 +160,21 @@ def make_encoder(task: JepaTask):
     from jepa3d.model.jepa import encode
 
     @jax.jit
-    def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        volumes, foreground = model_volumes(batch, None, task.config.data)
-        tokens = encode(task.config.model, encoder, volumes)[0]
+    def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        volumes, foreground = model_volumes(batch, None, trained.data)
+        tokens = encode(trained.model, encoder, volumes)[0].astype(jnp.float32)
         share = foreground[0].astype(jnp.float32)
+        share = share / jnp.maximum(jnp.sum(share), 1.0)
         # A TPU multiplies float32 in bfloat16 unless told otherwise.
-        total = jnp.einsum("nd,n->d", tokens, share, precision="highest")
-        return tokens, total / jnp.maximum(jnp.sum(share), 1.0)
+        mean = jnp.einsum("nd,n->d", tokens, share, precision="highest")
+        square = jnp.einsum("nd,n->d", jnp.square(tokens - mean[None]), share, precision="highest")
+        return mean, jnp.sqrt(square), tokens
 
-    def encoded(encoder: Any, example: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        batch = {name: np.asarray(value)[None] for name, value in example.items()}
-        tokens, pooled = embed(encoder, batch)
-        return np.asarray(tokens), np.asarray(pooled)
+    encoder = jax.device_put(trained.encoder)
 
-    return encoded
+    def embedded(record: dict[str, np.ndarray], row: dict[str, Any]) -> Embedding:
+        batch = {name: np.asarray(value)[None] for name, value in record.items()}
+        pooled, spread, tokens = map(np.asarray, embed(encoder, batch))
+        return Embedding(row, pooled, spread, tokens, record["foreground"])
 
-
-def write_embeddings(
-    path: Path, prepared: Prepared, tokens: np.ndarray, pooled: np.ndarray, step: int
-) -> None:
-    """Writes tokens [N, D], pooled [D], foreground [N] bool and metadata (JSON text).
-
-    Raises:
-      InputError: the file cannot be written.
-    """
-    described = {name: prepared.row[name] for name in DESCRIBED}
-    described |= {"step": step, "encoder": "target", "pooling": "mean over foreground tokens"}
-    described["token_grid"] = list(prepared.example["foreground"].shape)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            path,
-            tokens=tokens,
-            pooled=pooled,
-            foreground=prepared.example["foreground"].reshape(-1),
-            metadata=np.array(json.dumps(described)),
-        )
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
+    return embedded

@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-spacing-mm", default="", help="pitch,axial,lateral of images")
     parser.add_argument("--participant-pattern", default="", help="regular expression, group 1")
     parser.add_argument("--flip-left-eyes", action="store_true")
+    parser.add_argument(
+        "--share",
+        default="",
+        metavar="K/N",
+        help="convert share K of N on this host; then run once without it to put all together",
+    )
 
 
 def settings_from(arguments: argparse.Namespace) -> PrepareSettings:
@@ -79,11 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
         `ConfigError` for what the user can mend.
     """
     from jepa3d.data.prepare import prepare
+    from jepa3d.data.shares import Share
 
     settings = settings_from(arguments)
+    share = Share.parse(arguments.share) if arguments.share else None
     with _Reporter() as report:
-        account = prepare(arguments.input, arguments.output, settings, report)
+        account = prepare(arguments.input, arguments.output, settings, report, share)
     print(account.table())
+    if share is not None:
+        print(f"share {arguments.share} is done; when all are, give the command without --share")
+        return EXIT_DONE
     fault = account.fault()
     if fault:
         raise DataFault(fault)

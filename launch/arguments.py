@@ -14,9 +14,12 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
 
 
-def add_workdir(parser: argparse.ArgumentParser) -> None:
+def add_workdir(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--workdir", required=True, metavar="DIR", help="work folder of the run, or gs://BUCKET/DIR"
+        "--workdir",
+        required=required,
+        metavar="DIR",
+        help="work folder of the run, or gs://BUCKET/DIR",
     )
 
 

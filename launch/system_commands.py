@@ -61,24 +61,31 @@ def add_arguments_of_run(
       InputError: the folder holds no run.
       ConfigError: the command has nothing for its system.
     """
-    workdir = named_workdir(argv)
+    workdir = named_value(argv, "--workdir")
     if workdir is None:
         parser.epilog = arguments_of_all(command)
         return
     # As text: a config that this version refuses is refused by the command, not by its parser.
-    system = str(saved_config(workdir)["system"])
-    module = system_module(system, command)
-    module.add_arguments(parser)
+    add_arguments_of_system(parser, command, str(saved_config(workdir)["system"]))
+
+
+def add_arguments_of_system(parser: argparse.ArgumentParser, command: str, system: str) -> None:
+    """Adds what a system has for the command.
+
+    Raises:
+      ConfigError: it has nothing for it.
+    """
+    system_module(system, command).add_arguments(parser)
     parser.set_defaults(system=system)
 
 
-def named_workdir(argv: Sequence[str]) -> str | None:
-    """The value of `--workdir` in a command line that cannot be parsed yet."""
+def named_value(argv: Sequence[str], name: str) -> str | None:
+    """The value of an argument such as `--workdir` in a command line that cannot be parsed yet."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--workdir")
+    first.add_argument(name, dest="value")
     try:
-        return first.parse_known_args(list(argv))[0].workdir
-    except argparse.ArgumentError:  # --workdir without a value: the whole parser says it
+        return first.parse_known_args(list(argv))[0].value
+    except argparse.ArgumentError:  # no value behind it: the whole parser says so
         return None
 
 

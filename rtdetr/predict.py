@@ -21,6 +21,7 @@ from training.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from rtdetr.config import Config
     from rtdetr.task import DetectorTask
+    from rtdetr.tiles import Tiling
     from training.program import Program
     from training.state import TrainState
 
@@ -51,6 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", type=int, metavar="N", help="decoder layers to use; 1 to all")
     parser.add_argument("--queries", type=int, metavar="N", help="queries; any number")
     parser.add_argument(
+        "--tile", type=int, metavar="PX", help="also look at square tiles of this side"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="of a tile, in common with its neighbors; no less than the small objects (0.2)",
+    )
+    parser.add_argument(
         "--annotations", type=Path, metavar="FILE", help="COCO file that gives ids to the images"
     )
 
@@ -67,8 +78,18 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} {value}: give 1 or more")
+    tiling_of(args)
     if args.output.is_file():
         raise ConfigError(f"--output {args.output} is a file; give a folder")
+
+
+def tiling_of(args: argparse.Namespace) -> Tiling | None:
+    """How pictures are cut; None without `--tile`. Raises ConfigError for impossible numbers."""
+    if args.tile is None:
+        return None
+    from rtdetr.tiles import Tiling
+
+    return Tiling(args.tile, args.overlap)
 
 
 def predict(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
@@ -81,12 +102,16 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
     from rtdetr.inference import best_weights, detect_frames
     from rtdetr.pictures_in import Images, open_input
     from rtdetr.predictions import Drawings, Results
+    from rtdetr.tiles import joined, tiles_of
 
     task: DetectorTask = program.task  # type: ignore[assignment]
     config = with_dials(task.config, args)
     source = open_input(args.input, args.output, args.annotations)
     threshold, origin = drawn_from(args, step)
-    batch_size = min(BATCH, len(source)) if isinstance(source, Images) else BATCH
+    tiling = tiling_of(args)
+    batch_size = BATCH
+    if isinstance(source, Images) and tiling is None:
+        batch_size = min(BATCH, len(source))
     skipped: list[str] = []
     found_any = False
     try:
@@ -94,10 +119,13 @@ def predict(program: Program, state: TrainState, step: int, args: argparse.Names
             Results(args.output, task.classes, args.keep) as results,
             Drawings(args.output / "drawn", task.classes, threshold, source) as drawings,
         ):
-            frames = detect_frames(
-                config, best_weights(state), source, program.layout, batch_size, skipped.append
+            frames = tiles_of(source, tiling) if tiling else source
+            detected = detect_frames(
+                config, best_weights(state), frames, program.layout, batch_size, skipped.append
             )
-            for frame, found in frames:
+            if tiling:
+                detected = joined(detected, config.scoring.detections)
+            for frame, found in detected:
                 results.add(frame, found)
                 drawings.add(frame, found)
                 found_any = True

@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", help="folder of tensorflow-datasets")
     parser.add_argument("--output", help="folder of the prepared data, on a disk or gs://...")
     parser.add_argument("--format", choices=("auto", "coco", "yolo", "voc"), default="auto")
+    parser.add_argument(
+        "--classes",
+        metavar="A,B=C,D=E+F",
+        help="keep A, C as B, and E with F as D (or a file, one a line); others are left out",
+    )
     parser.add_argument("--check", action="store_true", help="tell what is found, write nothing")
     parser.add_argument(
         "--eval-fraction", type=float, default=0.1, help="for validation, where there is none (0.1)"
@@ -48,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from pathlib import Path
 
+    from rtdetr.data.class_choice import entries_of
     from rtdetr.data.preparation import PrepareSettings, prepare, read_source
     from training import storage
     from training.folder_lock import held
@@ -67,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         args.drop_unannotated,
         max(1, args.images_per_shard),
         max(1, args.workers),
+        entries_of(args.classes) if args.classes is not None else (),
     )
     if args.tfds:
         from rtdetr.data.readers import tensorflow_datasets

@@ -23,7 +23,7 @@ CROWD = 12  # circles of a crowd
 
 def write_dataset(
     folder: Path | str,
-    train: int = 96,
+    train: int = 384,
     val: int = 24,
     size: tuple[int, int] = (128, 160),
     seed: int = 0,

@@ -20,8 +20,8 @@ from splats.data.capture_reader import described_as, read_capture
 from splats.data.normalization import camera_centers, transform_cameras
 from splats.data.scene_facts import SceneFacts, pinholes
 from splats.video.camera_path import CameraPath, orbit, path_of_capture, read_path
-from training.video import open_video, require_encoder
 from training.errors import ConfigError, InputError
+from training.video import open_video, require_encoder
 
 if TYPE_CHECKING:
     from splats.task import SplatTask

@@ -27,10 +27,10 @@ def read_array(path: Path, minimum_frames: int, spacing_mm: Spacing | None) -> V
     """
     if path.stat().st_size == 0:
         raise SkipVolume(SkipReason.EMPTY_FILE, "the file has 0 bytes")
+    own_spacing = None
     try:
         if path.suffix.lower() == ".npz":
             array, own_spacing = _load_npz(path)
-            spacing_mm = own_spacing or spacing_mm
         else:
             with open(path, "rb") as file:
                 array = _load_npy(file, path.stat().st_size)
@@ -46,7 +46,8 @@ def read_array(path: Path, minimum_frames: int, spacing_mm: Spacing | None) -> V
             f"array of shape {array.shape} and type {array.dtype}; "
             "[frame, row, column] numbers are needed",
         )
-    return plain_volume(array, path, "array", minimum_frames, spacing_mm, {"frame_order": "stored"})
+    notes = {"frame_order": "stored"}
+    return plain_volume(array, path, "array", minimum_frames, spacing_mm, notes, own_spacing)
 
 
 def _load_npy(file: BinaryIO, available: int) -> np.ndarray:

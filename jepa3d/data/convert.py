@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jepa3d.config import PrepareSettings
+from jepa3d.data.archives import is_archive, unpacked
 from jepa3d.data.dicom import read_series
 from jepa3d.data.duplicates import voxel_hash
 from jepa3d.data.images import image_files, is_image, read_images
 from jepa3d.data.index import ROW_DEFAULTS, Row
-from jepa3d.data.inventory import InputItem
+from jepa3d.data.inventory import InputItem, inside_archive
+from jepa3d.data.laterality import eye_of_name
 from jepa3d.data.reader import read_volume
 from jepa3d.data.records import features
 from jepa3d.data.resample import GridVolume, to_grid
@@ -125,7 +127,13 @@ def convert_in_worker(task: Task) -> Outcome:
 
 
 def _read(task: Task) -> Volume:
-    settings = task.settings
+    settings, path = task.settings, task.root / task.item.file
+    if is_archive(path.name) and path.is_file():
+        with unpacked(path) as folder:
+            inside = inside_archive(folder, task.item, settings)
+            volume = _read(Task(folder, inside, task.split, settings))
+        eye = volume.metadata["laterality"] or eye_of_name(path.stem)
+        return replace(volume, metadata=volume.metadata | {"laterality": eye})
     if task.item.members:
         files = [task.root / member for member in task.item.members]
         if is_image(files[0]):
@@ -133,7 +141,7 @@ def _read(task: Task) -> Volume:
             return read_images(files, files[0], settings.minimum_frames, spacing)
         return read_series(files, settings.minimum_frames)
     return read_volume(
-        task.root / task.item.file,
+        path,
         part=task.item.part,
         minimum_frames=settings.minimum_frames,
         corrupt_fraction=settings.corrupt_fraction,
@@ -165,6 +173,7 @@ _NOTE_KEYS = (
     "interpolated_frames",
     "transfer_syntax_mismatch",
     "stack",
+    "variable",
     "images_left_out",
     "files",
 )
@@ -181,15 +190,14 @@ def _source_fields(volume: Volume, base: Row) -> Row:
         "shape": list(volume.pixels.shape),
         "spacing_mm": [float(value) for value in volume.spacing_mm],
         "voxel_hash": voxel_hash(volume.pixels),
-        "sop_instance_uid": _instance(data, base),
+        "sop_instance_uid": _instance(data),
         "notes": {key: data[key] for key in _NOTE_KEYS if key in data},
     }
 
 
-def _instance(data: dict[str, Any], base: Row) -> str:
-    """SOPInstanceUID; the parts of one file share it, so that a part's name goes with it."""
-    uid = data.get("sop_instance_uid", "")
-    part = base["path"].partition("#")[2]
+def _instance(data: dict[str, Any]) -> str:
+    """SOPInstanceUID; the stacks of one file share it, so that a stack's name goes with it."""
+    uid, part = data.get("sop_instance_uid", ""), data.get("stack", "")
     return f"{uid}#{part}" if uid and part else uid
 
 

@@ -61,6 +61,13 @@ class Register:
         return shared_skip(row, first["path"], first["participant"])
 
 
+class Unjudged(Register):
+    """Compares nothing: of a share, where the other scan may lie in another one."""
+
+    def judge(self, row: Row) -> Row:
+        return row
+
+
 def shared_skip(row: Row, other: str, person: str) -> Row:
     """The row of a scan that also stands under `other`, a path of another person."""
     detail = f"the same scan as {other} of participant {person}; keep it under one person"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jepa3d.data.plain import Spacing
 from jepa3d.data.volume import (
     MAX_FRAME_PIXELS,
     MAX_VOXELS,
@@ -25,8 +26,9 @@ from jepa3d.data.volume import (
 
 _HEADER_BYTES = 2048
 # version, SizeX, NumBScans, SizeZ, ScaleX, Distance, ScaleZ, SizeXSlo, SizeYSlo, ScaleXSlo,
-# ScaleYSlo, FieldSizeSlo, ScanFocus, ScanPosition, ExamTime, ScanPattern, BScanHdrSize, ID
-_HEADER = struct.Struct("<12siiidddiiddid4sqii16s")
+# ScaleYSlo, FieldSizeSlo, ScanFocus, ScanPosition, ExamTime, ScanPattern, BScanHdrSize, ID,
+# ReferenceID, PID, PatientID
+_HEADER = struct.Struct("<12siiidddiiddid4sqii16s16si24s")
 _PATTERNS = {1: "line", 2: "circle", 3: "volume", 4: "fast volume", 5: "radial"}
 _RASTER_PATTERNS = (3, 4)
 # The mark is 3.4e38, the largest float32; reflectivities are at most 1.
@@ -34,12 +36,13 @@ _INVALID_ABOVE = 1e30
 SIGNATURE = b"HSF-"
 
 
-def read_vol(path: Path, minimum_frames: int) -> Volume:
-    """Reads a raster volume.
+def read_vol(path: Path, minimum_frames: int, spacing_mm: Spacing | None = None) -> Volume:
+    """Reads a raster volume; its header has the spacing, so that a given one is not used.
 
     Raises:
       SkipVolume: `scan_pattern` for line, circle and radial scans; otherwise why it is unreadable.
     """
+    del spacing_mm
     with open(path, "rb") as file:
         head = file.read(_HEADER_BYTES)
     if not head:
@@ -74,13 +77,26 @@ def read_vol(path: Path, minimum_frames: int) -> Volume:
         "format": "heidelberg_vol",
         "scanner": "heidelberg_spectralis",
         "laterality": side,
-        "participant": "",
+        "participant": _participant(fields),
         "protocol": f"spectralis {_PATTERNS[pattern]}",
         "intensity": "fourth_root",
         "frame_order": "stored",
         "spacing_source": {"in_plane": "vol_header", "pitch": "vol_header"},
     }
     return Volume(pixels, spacing, metadata)
+
+
+def participant_of_vol(path: Path) -> str:
+    """The patient number in the header, "" without one."""
+    try:
+        with open(path, "rb") as file:
+            return _participant(_HEADER.unpack(file.read(_HEADER.size)))
+    except (OSError, struct.error):
+        return ""  # Reading it will say what is wrong.
+
+
+def _participant(fields: tuple) -> str:
+    return fields[-1].split(b"\0")[0].decode("latin-1").strip()
 
 
 def _tail(fields: tuple) -> tuple[bytes, int, int]:

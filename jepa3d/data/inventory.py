@@ -14,7 +14,9 @@ from etils import epath
 
 from jepa3d.config import PrepareSettings
 from jepa3d.data import manifest
+from jepa3d.data.archives import is_archive, unpacked
 from jepa3d.data.dicom import DicomIdentity, read_identity
+from jepa3d.data.formats import format_of, participant_of_file, parts_of_file
 from jepa3d.data.image_groups import group_images, natural_key
 from jepa3d.data.images import IMAGE_SUFFIXES, mixed_names, page_count
 from jepa3d.data.reader import DICOM_SUFFIXES
@@ -29,7 +31,6 @@ from jepa3d.data.volume import SkipReason, SkipVolume
 from jepa3d.data.walk import Named, by_folder, walk
 from training.errors import InputError
 
-_ARRAY_SUFFIXES = (".vol", ".npy", ".npz")
 # Never looked into: they are not data, and there may be many of them.
 _TEXT_SUFFIXES = (".tsv", ".csv", ".json", ".jsonl", ".md", ".txt", ".xlsx", ".xml", ".html", ".py")
 
@@ -92,7 +93,7 @@ def take_inventory(root: Path, output: epath.Path | Path, settings: PrepareSetti
     inventory.items.sort(key=lambda item: natural_key(item.path))
     if not inventory.items:
         raise InputError(
-            f"input folder {root} holds no DICOM file, .vol, .npy, .npz or folder of B-scan images"
+            f"input folder {root} holds no DICOM or other OCT file and no folder of B-scans"
             + "".join(f"; {named.path}: {named.detail}" for named in inventory.named[:1])
         )
     return inventory
@@ -111,11 +112,15 @@ def _without_images(files: list[str], root: Path, inventory: Inventory) -> list[
             continue
         if suffix in _TEXT_SUFFIXES:
             inventory.named.append(Named(path, SkipReason.OTHER_FILE, "a table or a text"))
-        elif suffix in (*DICOM_SUFFIXES, *_ARRAY_SUFFIXES) or _has_dicom_prefix(root / path):
+        elif _known_by_name(path) or _has_dicom_prefix(root / path):
             candidates.append(path)
         else:
             inventory.named.append(Named(path, SkipReason.OTHER_FILE, "no volume by its name"))
     return candidates
+
+
+def _known_by_name(path: str) -> bool:
+    return _suffix(path) in DICOM_SUFFIXES or is_archive(path) or format_of(path) is not None
 
 
 def _has_dicom_prefix(path: Path) -> bool:
@@ -150,8 +155,11 @@ def _dicom_items(
     items: list[InputItem] = []
     singles: list[Found] = []
     for path in paths:
-        if _suffix(path) in _ARRAY_SUFFIXES:
-            items.append(_plain_item(root, path, settings))
+        if is_archive(path):
+            items += _archive_items(root, path, settings)
+            continue
+        if format_of(path):
+            items += _format_items(root, path, settings)
             continue
         try:
             identity = read_identity(root / path)
@@ -175,6 +183,57 @@ def _dicom_items(
         item = _item(paths_in_order[0], members[0][1])
         items.append(replace(item, members=paths_in_order if several else (), promising=several))
     return items
+
+
+def _format_items(root: Path, path: str, settings: PrepareSettings) -> list[InputItem]:
+    """The file, or each volume of one that holds several; whose it is, by its own words."""
+    item = _plain_item(root, path, settings)
+    person, parts = parts_of_file(root / path)
+    person = person or participant_of_file(root / path)
+    if person and not participant_from_path(path, settings):
+        item = replace(item, participant=person)
+    if len(parts) < 2:
+        return [item]
+    return [replace(item, path=f"{path}#{part}", part=part) for part in parts]
+
+
+def _archive_items(root: Path, path: str, settings: PrepareSettings) -> list[InputItem]:
+    """The archive, or each volume of one that holds several, `FILE#PATH INSIDE`."""
+    whole = _plain_item(root, path, settings)
+    try:
+        with unpacked(root / path) as folder:
+            inside = take_inventory(folder, folder / ".none", settings).items
+    except (SkipVolume, InputError):
+        return [replace(whole, promising=False)]  # Reading it will say what is wrong.
+    items = []
+    for item in inside:
+        own = item.participant not in (item.path, folder.name)
+        known = participant_from_path(path, settings) or (item.participant if own else path)
+        scanner = whole.scanner if item.scanner == UNKNOWN_SCANNER else item.scanner
+        found = replace(whole, participant=known, scanner=scanner, promising=item.promising)
+        if len(inside) > 1:
+            found = replace(found, path=f"{path}#{item.path}", part=item.path)
+        items.append(found)
+    return items
+
+
+def inside_archive(folder: Path, item: InputItem, settings: PrepareSettings) -> InputItem:
+    """What an item of an archive is in the folder that the archive was unpacked into.
+
+    Raises:
+      SkipVolume: nothing that could be a volume.
+    """
+    try:
+        inside = take_inventory(folder, folder / ".none", settings).items
+    except InputError as error:
+        raise SkipVolume(SkipReason.UNSUPPORTED_FORMAT, "nothing in it is a volume") from error
+    chosen = [found for found in inside if found.path == item.part or not item.part]
+    if len(chosen) != 1:
+        raise SkipVolume(
+            SkipReason.MIXED_VOLUMES,
+            f"the archive holds {len(inside)} volumes; name one as {item.file}#PATH",
+        )
+    return chosen[0]
 
 
 def _image_items(

@@ -26,16 +26,18 @@ def plain_volume(
     minimum_frames: int,
     spacing_mm: Spacing | None,
     notes: dict[str, Any],
+    own_spacing_mm: Spacing | None = None,
 ) -> Volume:
     """A volume of `stack`, [frame, row, column] of any numbers.
 
     Args:
       stack: the values.
-      path: names the protocol and mentions the scanner and the eye.
+      path: names the protocol and mentions the scanner and the eye, where `notes` do not.
       kind: the format, for the metadata.
       minimum_frames: fewer frames are refused.
-      spacing_mm: (pitch, axial, lateral), None where nobody knows.
-      notes: what else the metadata should say.
+      spacing_mm: (pitch, axial, lateral) that the caller gives; None where nobody knows.
+      notes: what else the metadata should say; goes before what is told here.
+      own_spacing_mm: of the file itself, goes before the caller's.
 
     Raises:
       SkipVolume: too few frames, no contrast, or a spacing that cannot be.
@@ -47,9 +49,9 @@ def plain_volume(
         stack = stack.astype(np.uint8)  # 8-bit values in a wider array
     pixels, notes["intensity"] = intensity.to_uint8(np.ascontiguousarray(stack))
     check_content(pixels, minimum_frames)
-    scanner = scanner_from_path(path.as_posix())
-    source = "given" if spacing_mm else "scanner_default"
-    spacing = spacing_mm or scanner_spacing(scanner)
+    scanner = notes.get("scanner") or scanner_from_path(path.as_posix())
+    source = "file" if own_spacing_mm else "given" if spacing_mm else "scanner_default"
+    spacing = own_spacing_mm or spacing_mm or scanner_spacing(scanner)
     check_spacing(spacing, source)
     metadata = {
         "format": kind,

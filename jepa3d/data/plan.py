@@ -75,8 +75,7 @@ def plan_work(
         else:
             # The new time of an unchanged file is kept, or every later run would hash it again.
             row = row | identity_of(root, item)
-            others = [row | {"path": path, "part_of": item.path} for path in item.members[1:]]
-            kept += [row, *others]
+            kept += [row, *rows_of_members(row, item)]
     return Plan(kept, [Task(root, item, splits[item.participant], settings) for item in todo])
 
 
@@ -89,7 +88,7 @@ def _fresh_rows(
 ) -> dict[str, Row | None]:
     """The known row of each item that still holds, None for the others."""
     fresh = {
-        item.path: _fresh_row(root, item, known, splits[item.participant])
+        item.path: fresh_row(root, item, known, splits[item.participant])
         for item in inventory.items
     }
     fresh |= {
@@ -108,7 +107,7 @@ def _named_row(root: Path, named: Named) -> Row:
     return ROW_DEFAULTS | {"path": named.path, "scanner": scanner} | why
 
 
-def _fresh_row(root: Path, item: InputItem, known: dict[str, Row], split: str) -> Row | None:
+def fresh_row(root: Path, item: InputItem, known: dict[str, Row], split: str) -> Row | None:
     """The known row of an item when it still holds, else None."""
     row = known.get(item.path)
     if row is None or row["reason"] in _RETRIED or row["part_of"] is not None:
@@ -123,6 +122,11 @@ def _fresh_row(root: Path, item: InputItem, known: dict[str, Row], split: str) -
     if row["modified_ns"] == now["modified_ns"] or row["sha256"] == content_hash(root, item):
         return row
     return None
+
+
+def rows_of_members(row: Row, item: InputItem) -> list[Row]:
+    """Rows of the further files of an item's volume."""
+    return [row | {"path": path, "part_of": item.path} for path in item.members[1:]]
 
 
 def _owner(row: Row) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from jepa3d.config import PrepareSettings
 from jepa3d.data import index as index_files
 from jepa3d.data.account import Account, account_of
 from jepa3d.data.convert import Outcome
-from jepa3d.data.duplicates import Register
+from jepa3d.data.duplicates import Register, Unjudged
 from jepa3d.data.index import Row
 from jepa3d.data.inventory import Inventory, take_inventory
 from jepa3d.data.plan import Plan, plan_work, shard_of
@@ -37,6 +37,7 @@ from jepa3d.data.records import (
     write_dataset_info,
     write_json,
 )
+from jepa3d.data.shares import SPLIT, FinishedShares, Share, finished
 from jepa3d.data.splits import split_score
 from jepa3d.data.workers import run_all
 from training import folder_lock, storage
@@ -53,6 +54,7 @@ def prepare(
     output_dir: PathLike,
     settings: PrepareSettings,
     progress: Progress | None = None,
+    share: Share | None = None,
 ) -> Account:
     """Converts every volume under `input_dir` into records under `output_dir`.
 
@@ -64,6 +66,7 @@ def prepare(
       output_dir: on a disk or in a bucket, made if missing; one with other settings is refused.
       settings: see `PrepareSettings`.
       progress: called with (items done, items in all, row) after each input of this run.
+      share: convert this share only, for a later run without one; see `jepa3d.data.shares`.
 
     Returns:
       The account; `Account.fault()` says whether too little could be used.
@@ -76,16 +79,30 @@ def prepare(
     settings = build(PrepareSettings, shallow(settings), "prepare")
     root, output = Path(input_dir).resolve(), storage.absolute(output_dir)
     with storage.explained(output, "give the same command again: it goes on where it was"):
-        return _prepare(root, output, settings, progress)
+        inventory = take_inventory(root, output, settings)
+        _make_output(output)
+        if share is not None:
+            return _prepare_share(root, output, inventory, settings, progress, share)
+        with folder_lock.held(output), finished(output) as shares:
+            return _prepare_alone(root, output, inventory, settings, progress, shares)
 
 
-def _prepare(
-    root: Path, output: epath.Path, settings: PrepareSettings, progress: Progress | None
+def _prepare_share(
+    root: Path,
+    output: epath.Path,
+    inventory: Inventory,
+    settings: PrepareSettings,
+    progress: Progress | None,
+    share: Share,
 ) -> Account:
-    inventory = take_inventory(root, output, settings)
-    _make_output(output)
-    with folder_lock.held(output):
-        return _prepare_alone(root, output, inventory, settings, progress)
+    """Brings one share up to date; only its own folder is held."""
+    _check_settings(output, settings)
+    folder, part = storage.make_folder(share.folder(output)), share.of(inventory)
+    with folder_lock.held(folder):
+        _remove_partial(folder)
+        unsplit = {item.participant: SPLIT for item in part.items}
+        run = _one_pass(root, folder, part, settings, unsplit, {}, progress, Unjudged())
+    return account_of(run.rows, len(run.new_paths), settings.minimum_ok_fraction)
 
 
 def _prepare_alone(
@@ -94,11 +111,13 @@ def _prepare_alone(
     inventory: Inventory,
     settings: PrepareSettings,
     progress: Progress | None,
+    shares: FinishedShares,
 ) -> Account:
     """All passes, while no other run writes into the folder."""
-    _open_output(output, settings)
+    _check_settings(output, settings)
+    _remove_partial(output)
     _check_same_inputs(output, inventory)
-    one_pass = functools.partial(_one_pass, root, output, inventory, settings)
+    one_pass = functools.partial(_one_pass, root, output, inventory, settings, shares=shares)
     shared: dict[str, str] = {}
     run = one_pass({}, shared, progress)
     new = run.new_paths
@@ -122,6 +141,8 @@ def _one_pass(
     moved: dict[str, str],
     shared: dict[str, str],
     progress: Progress | None,
+    register: Register | None = None,
+    shares: FinishedShares | None = None,
 ) -> _Run:
     """Brings the folder up to date; `moved` overrides splits, `shared` scans have no record."""
     known = index_files.load_known(output)
@@ -131,10 +152,10 @@ def _one_pass(
     index_files.write_index(output, plan.kept)
     _remove_orphans(output, plan.kept)
     journal = index_files.open_journal(output)
-    run = _Run(output, settings, journal, rows=list(plan.kept))
+    run = _Run(output, settings, journal, list(plan.kept), register=register or Register())
     run.register.add(plan.kept)
     try:
-        _convert_all(run, plan, progress)
+        _convert_all(run, plan, progress, shares or FinishedShares())
     finally:
         run.close()
     _close_gaps(run)
@@ -171,13 +192,20 @@ def _not_writable(output: epath.Path, error: OSError) -> InputError:
     return InputError(f"output folder {output} cannot be written ({error.strerror or error})")
 
 
-def _open_output(output: epath.Path, settings: PrepareSettings) -> None:
-    """Settles the settings of a folder that this run holds."""
-    path = output / index_files.SETTINGS_NAME
+def _remove_partial(output: epath.Path) -> None:
+    """Removes what a run that was killed left behind, in a folder that this run holds."""
     try:
         for found in storage.list_folder(output):
             if found.name.startswith(".partial-"):
                 found.unlink()
+    except OSError as error:
+        raise _not_writable(output, error) from error
+
+
+def _check_settings(output: epath.Path, settings: PrepareSettings) -> None:
+    """Writes the settings of a new folder, or compares them with those of an old one."""
+    path = output / index_files.SETTINGS_NAME
+    try:
         if not path.exists():
             write_json(path, settings.record_fields)
             return
@@ -286,8 +314,9 @@ class _Run:
         self.journal.close()
 
 
-def _convert_all(run: _Run, plan: Plan, progress: Progress | None) -> None:
-    outcomes: Iterable[Outcome] = run_all(plan.tasks, run.settings.workers)
+def _convert_all(run: _Run, plan: Plan, progress: Progress | None, shares: FinishedShares) -> None:
+    converted = run_all(shares.missing(plan.tasks), run.settings.workers)
+    outcomes = shares.outcomes(plan.tasks, converted)
     for done, outcome in enumerate(outcomes, 1):
         row = run.add(outcome)
         if progress is not None:

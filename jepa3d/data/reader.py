@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jepa3d.data.arrays import read_array
+from jepa3d.data.archives import is_archive, unpacked
 from jepa3d.data.dicom import read_dicom, read_series
-from jepa3d.data.heidelberg_vol import read_vol
+from jepa3d.data.formats import format_of, read_format
 from jepa3d.data.images import TIFF_SUFFIXES, is_image, read_image_folder, read_tiff_stack
 from jepa3d.data.plain import Spacing
 from jepa3d.data.volume import DECODE_ERRORS, SkipReason, SkipVolume, Volume, quiet
@@ -31,12 +31,13 @@ def read_volume(
     """Reads one OCT volume.
 
     Args:
-      path: a DICOM file, a `.vol`, `.npy` or `.npz` file, a TIFF stack, a folder of B-scan images,
-        or a folder with the single-frame DICOM files of one series.
+      path: a DICOM file, one of `jepa3d.data.formats`, a TIFF stack, a folder of B-scan images or
+        with the single-frame DICOM files of one series, or an archive of one of these.
       minimum_frames: fewer frames are refused as `too_few_frames`.
       corrupt_fraction: largest share of undecodable frames that is interpolated over.
       spacing_mm: (pitch, axial, lateral) of images and arrays that carry none.
-      part: which volume of a file that holds several: the StackID of a DICOM file.
+      part: which volume of a file that holds several: the StackID of a DICOM file, the series of
+        an `.e2e`.
 
     Returns:
       A `Volume`; what was assumed or repaired is in its metadata.
@@ -52,16 +53,30 @@ def read_volume(
             return _read_folder(path, minimum_frames, spacing_mm)
         if not path.is_file():
             raise SkipVolume(SkipReason.UNREADABLE_FILE, "neither a regular file nor a folder")
-        suffix = path.suffix.lower()
-        if suffix == ".vol":
-            return read_vol(path, minimum_frames)
-        if suffix in (".npy", ".npz"):
-            return read_array(path, minimum_frames, spacing_mm)
-        if suffix in TIFF_SUFFIXES:
+        if is_archive(path.name):
+            with unpacked(path) as folder:
+                return read_volume(
+                    _only_content(folder),
+                    minimum_frames=minimum_frames,
+                    corrupt_fraction=corrupt_fraction,
+                    spacing_mm=spacing_mm,
+                    part=part,
+                )
+        if format_of(path.name) is not None:
+            return read_format(path, minimum_frames, spacing_mm, part)
+        if path.suffix.lower() in TIFF_SUFFIXES:
             return read_tiff_stack(path, minimum_frames, spacing_mm)
         return read_dicom(path, minimum_frames, corrupt_fraction, part)
     except DECODE_ERRORS as error:
         raise SkipVolume(SkipReason.UNREADABLE_FILE, f"cannot be read ({error!r})") from error
+
+
+def _only_content(folder: Path) -> Path:
+    """The file, or the folder of several, that a folder leads to."""
+    content = list(folder.iterdir())
+    while len(content) == 1 and content[0].is_dir():
+        folder, content = content[0], list(content[0].iterdir())
+    return content[0] if len(content) == 1 else folder
 
 
 def _read_folder(folder: Path, minimum_frames: int, spacing_mm: Spacing | None) -> Volume:

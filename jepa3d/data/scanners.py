@@ -16,7 +16,7 @@ _KNOWN = (
     ("heidelberg_spectralis", ("spectralis", "heidelberg", "heyex")),
     ("topcon_maestro2", ("maestro",)),
     ("topcon_triton", ("triton",)),
-    ("topcon_3doct1000", ("3d oct-1000", "3doct1000", "3d_oct_1000")),
+    ("topcon_3doct1000", ("3d oct-1000", "3doct-1000", "3doct1000", "3d_oct_1000")),
     ("zeiss_cirrus", ("cirrus", "zeiss")),
     ("bioptigen_sdoct", ("bioptigen",)),
     ("topcon", ("topcon",)),

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
+from jepa3d.data.decode import decode_record
 from jepa3d.data.index import INDEX_NAME, JOURNAL_NAME, SETTINGS_NAME, Row, read_rows
 from jepa3d.data.records import shard_path
 from training import storage
@@ -88,7 +89,7 @@ class VolumeSource:
             )
         self.participants = [row["participant"] for row in self.rows]
         self.fingerprint = _fingerprint(self.rows, settings, split)
-        self._records: Any = None
+        self._records: ArrayRecordDataSource | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -97,9 +98,9 @@ class VolumeSource:
         """Example `index`.
 
         Returns:
-          volume: uint8 [D, H, W]; foreground: bool [token grid]; valid_box: int32 [3, 2], the
-          half-open range of covered voxels of each axis; scanner: int32; mean, std: float32, of the
-          covered voxels on the 0..1 scale; spacing_mm: float32 [3].
+          volume: uint8 [D, H, W], not to be written to; foreground: bool [token grid]; valid_box:
+          int32 [3, 2], the half-open range of covered voxels of each axis; scanner: int32; mean,
+          std: float32, of the covered voxels on the 0..1 scale; spacing_mm: float32 [3].
 
         Raises:
           InputError: the record cannot be read; names it and its file.
@@ -108,34 +109,28 @@ class VolumeSource:
         index = range(len(self.rows))[index]
         row = self.rows[index]
         try:
-            record = self._open()[self._places[index]]
+            stored = self._open()[self._places[index]]
+            record = decode_record(stored, self.shape, self.patch)
         except (RuntimeError, ValueError, LookupError, OSError) as error:
             shard = shard_path(self.folder, self.split, row["shard"])
             raise InputError(
                 f"record {row['position']} of {shard} (from {row['path']}) is damaged "
                 f"({str(error).splitlines()[0][:160]}); delete that file and prepare again"
             ) from error
-        return {
-            "volume": record["volume"],
-            "foreground": record["foreground"].astype(bool),
-            "valid_box": record["valid_box"],
-            "scanner": np.asarray(self.scanners.index(row["scanner"]), np.int32),
-            "mean": np.asarray(record["mean"], np.float32),
-            "std": np.asarray(record["std"], np.float32),
-            "spacing_mm": record["spacing_mm"],
-        }
+        scanner = np.asarray(self.scanners.index(row["scanner"]), np.int32)
+        return record | {"scanner": scanner}
 
     def identity(self, index: int) -> str:
         """The participant: what training and evaluation must not share."""
         return self.participants[index]
 
-    def _open(self) -> Any:
-        """The tensorflow-datasets data source of this split, opened once."""
+    def _open(self) -> ArrayRecordDataSource:
+        """The shards of this split, opened once."""
         if self._records is None:
             shards = {shard_path(self.folder, self.split, row["shard"]).name for row in self._all}
-            names = ["features.json", "dataset_info.json", *sorted(shards)]
-            builder = tfds.builder_from_directory(str(local_copy(self.folder, names)))
-            records: Any = builder.as_data_source(self.split)  # pyright: ignore[reportCallIssue]
+            names = sorted(shards)
+            here = local_copy(self.folder, names)
+            records = ArrayRecordDataSource([str(here / name) for name in names])
             if len(records) != len(self._all):
                 raise InputError(
                     f"{self.folder} has {len(records)} records and {len(self._all)} index rows in "

@@ -25,7 +25,7 @@ def class_table(splits: Sequence[AnnotatedSplit]) -> tuple[ClassTable, list[tupl
     """
     findings: list[tuple[str, str]] = []
     for split in splits:
-        _unique(split)
+        require_unique(split)
     first = splits[0]
     names = set(first.categories.values())
     for split in splits[1:]:
@@ -80,7 +80,8 @@ def labels_of(table: ClassTable, categories: Mapping[int, str]) -> dict[int, int
     return {number: places[name] for number, name in categories.items() if name in places}
 
 
-def _unique(split: AnnotatedSplit) -> None:
+def require_unique(split: AnnotatedSplit) -> None:
+    """Raises InputError where two categories share a name, or there is none."""
     seen: dict[str, int] = {}
     for number, name in split.categories.items():
         if name in seen:

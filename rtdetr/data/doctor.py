@@ -53,6 +53,7 @@ REMEDIES = {
     "transparent_image": (False, "transparency ignored"),
     "unusual_mode": (False, "read as RGB"),
     "class_numbers_differ": (False, "matched by name"),
+    "object_of_other_class": (False, "left out, since --classes does not name its class"),
     "grouping_category": (False, "left out"),
     "class_without_object": (False, "kept in the table"),
     "many_objects": (False, "kept; data.max_objects limits training"),
@@ -89,7 +90,7 @@ class SplitFacts:
         assert kind in REMEDIES, kind
         finding = self.findings.setdefault(kind, Finding())
         finding.count += 1
-        if len(finding.examples) < EXAMPLES:
+        if len(finding.examples) < EXAMPLES and example not in finding.examples:
             finding.examples.append(example)
 
     @property

@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from rtdetr.data import doctor
+from rtdetr.data.class_choice import with_chosen_classes
 from rtdetr.data.classes import class_table, labels_of
 from rtdetr.data.dataset import ClassTable
 from rtdetr.data.examine import Examined, examine
@@ -41,6 +42,7 @@ class PrepareSettings:
       allow_overlap: images in two splits are told, not refused.
       drop_unannotated: images without an object are left out.
       images_per_shard, workers: of the writing.
+      classes: entries of a choice of classes, see `class_choice`; empty keeps all.
     """
 
     format: str = "auto"
@@ -50,6 +52,7 @@ class PrepareSettings:
     drop_unannotated: bool = False
     images_per_shard: int = 2000
     workers: int = 4
+    classes: tuple[str, ...] = ()
 
 
 def read_source(folder: Path, form: str) -> tuple[str, list[AnnotatedSplit]]:
@@ -88,6 +91,7 @@ def prepare(
       InputError: classes that do not agree, the same image in two splits, or nothing to train on.
       DataFault: more is unusable than allowed; nothing that opens is left.
     """
+    splits = with_chosen_classes(splits, settings.classes)
     splits = _worth_writing(splits, source)
     splits = with_validation(splits, settings.eval_fraction)
     table, findings = class_table(splits)
@@ -310,7 +314,9 @@ def _judge(facts: dict[str, doctor.SplitFacts], settings: PrepareSettings) -> No
             )
     train = facts.get("train")
     if train is not None and not train.objects:
-        reason = train.faults_in_words() or "no object is listed"
+        reason = train.faults_in_words() or (
+            "none is of a class that --classes names" if settings.classes else "none is listed"
+        )
         raise InputError(
             f"no image of the training split has a usable object ({reason}), so there is nothing "
             "to learn; check the export"

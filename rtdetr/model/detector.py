@@ -5,6 +5,7 @@ Statistics are what batch norms keep beside the parameters, see `rtdetr.model.la
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -76,6 +77,8 @@ def _inside(content: jax.Array, canvas: tuple[int, int], stride: int) -> jax.Arr
     )
 
 
+# Traced once for all who ask for its shapes: program, optimizer, weights that come in.
+@partial(jax.jit, static_argnums=(1, 2))
 def init(key: jax.Array, config: ModelConfig, classes: int) -> tuple[PyTree, PyTree]:
     """Initial (parameters, statistics), all fp32."""
     side = 4 * SMALLEST

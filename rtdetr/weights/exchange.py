@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from rtdetr.config import ModelConfig
-from rtdetr.model.detector import init
+from rtdetr.model.counts import shapes
 from rtdetr.weights.names import Entry, entries, to_tree
 from rtdetr.weights.spellings import Tensors, as_saved
 from training.errors import CheckpointError
@@ -42,12 +41,12 @@ def to_trees(
             f"the weights in {where} do not fit the model: missing {_list(missing)}; left over "
             f"{_list(extra)}; give the settings that they were made with"
         )
-    shapes = _shapes(model, classes)
+    known = _shapes(model, classes)
     found = {entry.path: entry.to_ours(np.asarray(tensors[entry.name])) for entry in wanted}
     wrong = [
-        f"{entry.name} is {tensors[entry.name].shape}, expected {_theirs(entry, shapes)}"
+        f"{entry.name} is {tensors[entry.name].shape}, expected {_theirs(entry, known)}"
         for entry in wanted
-        if found[entry.path].shape != shapes[entry.path]
+        if found[entry.path].shape != known[entry.path]
     ]
     if wrong:
         raise CheckpointError(
@@ -85,13 +84,13 @@ def to_tensors(trees: Mapping[str, Any], model: ModelConfig) -> Tensors:
 
 def _shapes(model: ModelConfig, classes: int) -> dict[str, tuple[int, ...]]:
     """Path -> shape of every array here; computes nothing."""
-    params, statistics = jax.eval_shape(lambda: init(jax.random.key(0), model, classes))
+    params, statistics = shapes(model, classes)
     tree = {"params": params, "statistics": statistics}
     return {path: leaf.shape for path, leaf in named_leaves(tree).items()}
 
 
-def _theirs(entry: Entry, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    return entry.to_theirs(np.broadcast_to(np.float32(0), shapes[entry.path])).shape
+def _theirs(entry: Entry, known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    return entry.to_theirs(np.broadcast_to(np.float32(0), known[entry.path])).shape
 
 
 def _list(names: list[str]) -> str:

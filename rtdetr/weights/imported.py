@@ -85,7 +85,7 @@ def write(args: argparse.Namespace, task: DetectorTask, trees: dict[str, Any]) -
     alone = replace(config, mesh=MeshConfig(), accumulation=1)
     program = Program(replace(task, config=alone), layout)
     with jax.set_mesh(layout.mesh):
-        state = _state(program, jax.tree.map(jnp.asarray, trees), args.backbone_only)
+        state = _state(program, trees, args.backbone_only)
         with_data = bool(config.data.folder) and not args.backbone_only
         write_first_checkpoint(
             args.workdir, program, state, config, args.overrides, with_data=with_data
@@ -118,11 +118,13 @@ def report(
 
 def _state(program: Program, trees: dict[str, Any], backbone_only: bool) -> TrainState:
     """The state of step 0, without an initialization that would be thrown away."""
-    params, statistics = trees["params"], trees["statistics"]
+    params, statistics = (jax.tree.map(jnp.array, trees[n]) for n in ("params", "statistics"))
     average = None
     if program.abstract_state.ema is not None:
-        average = jax.tree.map(jnp.copy, {"params": params, "statistics": statistics})
-    moments = {} if backbone_only else program.optimizer.init(params)
+        # From the host again: arrays of its own, and nothing is compiled to copy them.
+        average = jax.tree.map(jnp.array, {n: trees[n] for n in ("params", "statistics")})
+    # One program instead of one for the zeros of each shape.
+    moments = {} if backbone_only else jax.jit(program.optimizer.init)(params)
     key = jax.random.key(program.config.seed)
     state = new_state(params, statistics, moments, average, key)
     return state if backbone_only else jax.device_put(state, program.shardings)

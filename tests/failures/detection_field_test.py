@@ -4,6 +4,8 @@
 4 rectangles · 5 batches without objects · 9 slow matching · 11 memory that grows
 12 a COCO schedule on small data · 13 corrupt images · 15 a silent fallback; and of this project's
 own history 18 (a setting under another name) and 19 (a layout that was guessed from sizes).
+Of the others 6 is in `detection_export_test.py`, 8, 10 and 14 in `detection_scores_test.py`, and 7,
+an interrupted run, in `rtdetr/task_test.py`.
 """
 
 from __future__ import annotations
@@ -40,14 +42,14 @@ def prepared(folder, output):
     return report, open_split(output, "train")
 
 
-def test_1_ids_with_gaps_give_labels_by_name_and_come_back_as_they_were(tmp_path):
+def test_field_1_ids_with_gaps_give_labels_by_name_and_come_back_as_they_were(tmp_path):
     _, dataset = prepared(coco(tmp_path / "coco"), tmp_path / "data")
     labels = dataset.objects(0).labels
     assert labels.max() < len(dataset.classes) and dataset.classes.source_ids == (1, 5, 90)
     assert [dataset.classes.names[label] for label in labels] == ["cat", "bird"]
 
 
-def test_2_a_head_goes_by_name_and_is_neither_lost_nor_foreign():
+def test_field_2_a_head_goes_by_name_and_is_neither_lost_nor_foreign():
     path = "params/decoder/score_0/bias"
     theirs, ours = {"classes": ["dog", "cat"]}, ("cat", "dog")  # as many, in another order
     start, saved = {path: jnp.zeros(2)}, jnp.array([7.0, 8.0])
@@ -60,7 +62,7 @@ def test_2_a_head_goes_by_name_and_is_neither_lost_nor_foreign():
         remap.saved_form(start, {path}, ours, {})
 
 
-def test_3_a_prediction_that_is_no_number_is_the_last_choice_and_counted():
+def test_field_3_a_prediction_that_is_no_number_is_the_last_choice_and_counted():
     logits = jnp.zeros((1, 1, 3, 2)).at[0, 0, 0].set(jnp.nan)
     boxes = jnp.full((1, 1, 3, 4), 0.5)
     targets = Targets(cxcywh_norm(jnp.full((1, 2, 4), 0.5)), jnp.zeros((1, 2), jnp.int32))
@@ -69,7 +71,7 @@ def test_3_a_prediction_that_is_no_number_is_the_last_choice_and_counted():
     assert int(broken) > 0 and assigned[0] == -1 and set(assigned[1:].tolist()) == {0, 1}
 
 
-def test_4_positions_of_a_rectangle_tell_rows_from_columns():
+def test_field_4_positions_of_a_rectangle_tell_rows_from_columns():
     """The original was the transpose: a token's row stood where its column belongs."""
     height, width, channels = 3, 5, 8
     table = position_embedding(height, width, channels, "y_major").reshape(height, width, channels)
@@ -81,12 +83,12 @@ def test_4_positions_of_a_rectangle_tell_rows_from_columns():
     assert np.abs(original.reshape(table.shape) - table).max() > 1
 
 
-def test_5_a_batch_without_objects_matches_nothing_and_every_shape_stays():
+def test_field_5_a_batch_without_objects_matches_nothing_and_every_shape_stays():
     cost = jnp.zeros((2, 3, 5, 7))
     assert np.all(assign(cost, jnp.zeros(3, jnp.int32)) == -1)
 
 
-def test_9_all_sets_and_images_are_matched_in_one_call_that_never_leaves_the_device():
+def test_field_9_all_sets_and_images_are_matched_in_one_call_that_never_leaves_the_device():
     cost = jax.ShapeDtypeStruct((7, 4, 10, 30), jnp.float32)
     count = jax.ShapeDtypeStruct((4,), jnp.int32)
     text = jax.jit(assign).lower(cost, count).compile().as_text()
@@ -94,7 +96,7 @@ def test_9_all_sets_and_images_are_matched_in_one_call_that_never_leaves_the_dev
         assert transfer not in text
 
 
-def test_11_shapes_do_not_depend_on_the_number_of_objects():
+def test_field_11_shapes_do_not_depend_on_the_number_of_objects():
     """One program serves all batches: nothing is compiled, and no memory grown, for a full one."""
     function = jax.jit(assign)
     for count in (0, 3, 10):
@@ -103,7 +105,7 @@ def test_11_shapes_do_not_depend_on_the_number_of_objects():
 
 
 @pytest.mark.parametrize("schedule", [{"warmup_updates": 100}, {"warmup_fraction": 0.2}])
-def test_12_a_warm_up_that_eats_a_small_run_is_refused_with_its_arithmetic(schedule):
+def test_field_12_a_warm_up_that_eats_a_small_run_is_refused_with_its_arithmetic(schedule):
     optimizer = OptimizerConfig(schedule=ScheduleConfig("warmup_cosine", **schedule))
     config = Config("rtdetr", optimizer=optimizer)
     with pytest.raises(ConfigError, match=r"of 132 updates, more than 10% of the run"):
@@ -111,7 +113,7 @@ def test_12_a_warm_up_that_eats_a_small_run_is_refused_with_its_arithmetic(sched
     check_warmup(config, 10_000) if "warmup_updates" in schedule else None
 
 
-def test_13_corrupt_images_are_named_and_background_stays(tmp_path):
+def test_field_13_corrupt_images_are_named_and_background_stays(tmp_path):
     folder = coco(tmp_path / "coco")
     path = folder / "annotations" / "instances_train2017.json"
     content = json.loads(path.read_text())
@@ -125,7 +127,7 @@ def test_13_corrupt_images_are_named_and_background_stays(tmp_path):
     assert names == ["a.png", "b.png"] and len(dataset.objects(1).labels) == 0
 
 
-def test_15_a_setting_that_does_not_exist_is_an_error_with_a_suggestion():
+def test_field_15_a_setting_that_does_not_exist_is_an_error_with_a_suggestion():
     with pytest.raises(ConfigError, match=r"unknown key config\.loss\.gama; did you mean gamma"):
         build(Config, {"system": "rtdetr", "loss": {"gama": 1.5}})
 

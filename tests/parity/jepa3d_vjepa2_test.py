@@ -9,10 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa3d.config import LossConfig, ModelConfig, TransformerConfig
+from jepa3d.config import (
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    PrepareSettings,
+    TransformerConfig,
+)
 from jepa3d.losses import jepa_loss, start_positional_mean
 from jepa3d.model.jepa import encode, predict, predict_targets
 from jepa3d.model.pooler import pool
+from jepa3d.model_folder import TrainedModel, read, write
 from jepa3d.vjepa2_weights import export_weights, import_weights
 
 pytestmark = pytest.mark.parity
@@ -202,3 +209,28 @@ def test_weights_survive_the_round_trip_in_both_namings(state, params):
     assert back.keys() == {name.removeprefix("vjepa2.") for name in tensors}
     for name, value in tensors.items():
         np.testing.assert_array_equal(back[name.removeprefix("vjepa2.")], value)
+
+
+def test_an_exported_folder_opens_with_from_pretrained(params, tmp_path):
+    """Gray volumes of tokens of 4 slices, as the recipes have them: no weight is missing or left.
+
+    The tokens that transformers computes are ours.
+    """
+    model = dataclasses.replace(CONFIG, patch=(4, 16, 16), channels=1, mask_tokens=3)
+    patch = np.random.default_rng(3).standard_normal((4 * 16 * 16, 48)).astype(np.float32) / 30
+    encoder = params["encoder"] | {"patch": params["encoder"]["patch"] | {"kernel": patch}}
+    preparation = PrepareSettings(shape=model.volume, patch=model.patch)
+    trained = TrainedModel(model, DataConfig(), preparation, encoder, 7)
+    write(tmp_path, trained, params["predictor"], "a card")
+    theirs, loading = vjepa2.VJEPA2Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(loading.values()), loading
+    assert type(transformers.AutoModel.from_pretrained(tmp_path)) is type(theirs)
+    volumes = np.random.default_rng(4).standard_normal((2, 8, 64, 64, 1)).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs.eval()(as_clip(volumes), skip_predictor=True).last_hidden_state
+    again = read(tmp_path)
+    assert again.model == model and again.step == 7 and again.preparation.shape == model.volume
+    ours = encode(again.model, again.encoder, jnp.asarray(volumes))
+    difference = greatest_difference(ours, expected)
+    print(f"exported model: greatest difference {difference:.2e}")
+    assert difference < 1e-5

@@ -18,6 +18,7 @@ from rtdetr.evaluation import evaluate
 from rtdetr.pictures_in import image_ids, open_input
 from rtdetr.predict import add_arguments, check_arguments, predict
 from rtdetr.scoring.coco_ap import score
+from rtdetr.scoring.found import overlap
 from tests.rtdetr import color_detector
 from tests.rtdetr.color_detector import config_of, layout_of, source_of, state_of
 from tests.rtdetr.data.memory_dataset import blocks
@@ -229,3 +230,33 @@ def test_numbers_that_cannot_be_are_refused(run, folder, wrong):
 def test_more_layers_than_there_are_are_refused(run, folder):
     with pytest.raises(ConfigError, match="this network has 6 decoder layers"):
         run(folder, "--layers", "7")
+
+
+def test_tiles_find_the_small_objects_of_a_large_picture(run, tmp_path):
+    """Blocks of 12 px on 480 x 640: on the whole picture their colors run into one box each."""
+    pixels, boxes = np.full((480, 640, 3), 120, np.uint8), []
+    for row in range(4):
+        for column in range(5):
+            y, x = 120 * row + 54, 128 * column + 60
+            color = color_detector.COLORS[(row + column) % 3]
+            pixels[y : y + 12, x : x + 12] = color
+            boxes.append((x, y, 12, 12, (row + column) % 3))
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    size = np.array([480, 640])
+
+    def recall(*arguments):
+        run(tmp_path / "large.png", "--keep", "0.5", "--top", "200", *arguments)
+        rows = results(tmp_path)
+        hits = 0
+        for *box, label in boxes:
+            own = [row["bbox"] for row in rows if row["category_id"] == label + 1]
+            if own:
+                values = xywh_px(np.array(own), size).corners().values
+                truth = xywh_px(np.array([box], float), size).corners().values
+                hits += bool((overlap(values, truth) >= 0.5).any())
+        return hits / len(boxes), len(rows)
+
+    assert recall()[0] == 0
+    found, count = recall("--tile", "100", "--overlap", "0.3")
+    # One box each, and the three of the whole picture.
+    assert found == 1 and count <= len(boxes) + 3

@@ -16,10 +16,12 @@ from etils import epath
 from rtdetr.data.preparation import PrepareSettings, prepare, read_source
 from rtdetr.synthetic import write_dataset
 from rtdetr.task import DetectorTask
+from training.checkpoint.restore import restored
 from training.errors import ConfigError
 from training.loop import fit
 from training.mesh import Layout, make_mesh
 from training.optimizer import FROZEN
+from training.paths import named_leaves
 from training.program import Program
 from training.registry import load_config, make_task
 from training.verdict import Evaluation
@@ -80,7 +82,7 @@ def test_data_of_other_classes_than_the_weights_is_refused(shapes):
         ("data.max_objects=13", "cannot be matched by 12 queries"),
         ("data.augment.mosaic=0.5", "never happen"),
         ("model.classes=80", "the class table has 3 classes"),
-        ("optimizer.schedule.warmup_fraction=0.11", "the warm-up takes 44 of 400 updates"),
+        ("optimizer.schedule.warmup_fraction=0.11", "the warm-up takes 55 of 500 updates"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(shapes, override, said):
@@ -108,7 +110,7 @@ def test_each_canvas_is_one_variant_and_an_update_has_one(shapes):
     drawn = [task.variant(step) for step in range(200)]
     assert set(drawn) == {(64, 96), (96, 64)}
     # The last part of the run is at one size.
-    assert {task.variant(step) for step in range(395, 400)} == {(64, 64)}
+    assert {task.variant(step) for step in range(495, 500)} == {(64, 64)}
     example = task.sources().train.load(0, 8 * 7)
     height, width = task.variant(7)
     described = task.as_variant((height, width)).describe().batch_keys
@@ -136,26 +138,65 @@ def test_a_batch_without_any_object_trains(shapes):
     assert moved["decoder"]["score_1"]["bias"]
 
 
+CANVASES = ((64, 64), (64, 96))
+UPDATES = 6
+
+
+@pytest.fixture(scope="module")
+def runs(shapes, tmp_path_factory):
+    """A whole run, one that was interrupted and taken up again, and the steps of the first."""
+    short = (f"total.updates={UPDATES}", "evaluation.every.updates=6", "checkpoint.every.updates=3")
+    logged = ("log.every=1", "optimizer.schedule.warmup_fraction=0.0", f"data.scales={CANVASES}")
+    task, folder = task_of(shapes, *short, *logged), tmp_path_factory.mktemp("runs")
+    assert {task.variant(step) for step in range(UPDATES)} == set(CANVASES)
+    steps, compile_one = [], Program._compile
+
+    def recorded(program, *kind):
+        steps.append(compile_one(program, *kind))
+        return steps[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Program, "_compile", recorded)
+        fit(task, folder / "whole")
+    shutil.copytree(folder / "whole", folder / "part")
+    shutil.rmtree(folder / "part" / "checkpoints" / f"{UPDATES}")
+    (folder / "part" / "DONE").unlink()
+    fit(task, folder / "part")
+    return folder, steps
+
+
 @pytest.mark.slow
-def test_a_run_resumes_to_the_same_losses_and_evaluates_average_and_last_weights(shapes, tmp_path):
-    short = ("total.updates=4", "evaluation.every.updates=4", "checkpoint.every.updates=2")
-    logged = ("log.every=1", "optimizer.schedule.warmup_fraction=0.0", "data.scales=((64,96),)")
-    task = task_of(shapes, *short, *logged)
-    fit(task, tmp_path / "whole")
-    shutil.copytree(tmp_path / "whole", tmp_path / "part")
-    shutil.rmtree(tmp_path / "part" / "checkpoints" / "4")
-    (tmp_path / "part" / "DONE").unlink()
-    fit(task, tmp_path / "part")
+def test_a_run_that_is_taken_up_again_ends_with_the_same_state(runs):
+    """Field failure 7: weights, averages, moments, statistics, key and place in the data."""
+    folder, _ = runs
+    first, second = (
+        jax.tree.map(plain, restored(folder / name, "latest")[1]) for name in ("whole", "part")
+    )
+    wanted, found = named_leaves(first), named_leaves(second)
+    assert found.keys() == wanted.keys()
+    for kind in ("params/", "ema/", "opt_state/", "model_state/", "key", "step"):
+        assert any(path.startswith(kind) for path in wanted), kind
+    for path, value in wanted.items():
+        np.testing.assert_array_equal(found[path], value, err_msg=path)
 
-    def losses(folder):
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
-        return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
-    assert losses(tmp_path / "part")[4] == losses(tmp_path / "whole")[4]
-    scores = json.loads((tmp_path / "whole" / "eval" / "4.json").read_text())
+def plain(leaf):
+    keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if keys else leaf)
+
+
+@pytest.mark.slow
+def test_the_step_is_compiled_once_for_each_canvas_and_not_again(runs):
+    _, steps = runs
+    assert [step._cache_size() for step in steps] == [1] * len(CANVASES)
+
+
+@pytest.mark.slow
+def test_a_run_evaluates_the_average_and_the_last_weights(runs):
+    folder, _ = runs
+    scores = json.loads((folder / "whole" / "eval" / f"{UPDATES}.json").read_text())
     assert {"AP50", "AP50_raw", "matched_iou", "matched_iou_raw"} <= set(scores)
-    assert (tmp_path / "whole" / "tables" / "doctor.json").exists()
+    assert (folder / "whole" / "tables" / "doctor.json").exists()
 
 
 def test_the_overfit_test_needs_both_classes_and_places(shapes):

@@ -52,8 +52,8 @@ class Presentation:
         if last in self.titles:
             return self.titles[last]
         words = [self.spellings.get(word, word) for word in last.split("_")]
-        # A spelling has its own capitals.
-        if words[0] not in self.spellings.values():
+        # A spelling has its own capitals, and so has a name such as AP50.
+        if words[0] not in self.spellings.values() and words[0].islower():
             words[0] = words[0].capitalize()
         return " ".join(words), ""
 

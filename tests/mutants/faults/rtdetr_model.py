@@ -170,6 +170,6 @@ FAULTS = (
         NAMES,
         'axes = {"conv": (2, 3, 1, 0), "dense": (1, 0)}.get(self.layout)',
         'axes = {"conv": (2, 3, 1, 0), "dense": (0, 1)}.get(self.layout)',
-        f"{TESTS}/golden_test.py",
+        "tests/rtdetr/weights/names_test.py",
     ),
 )

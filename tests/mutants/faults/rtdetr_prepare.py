@@ -11,7 +11,23 @@ READERS_TEST = "tests/rtdetr/data/readers_test.py"
 TEST = "tests/rtdetr/data/preparation_test.py"
 IMAGES_TEST = "tests/rtdetr/data/examine_test.py"
 
+CHOICE, CHOICE_TEST = "rtdetr/data/class_choice.py", "tests/rtdetr/data/class_choice_test.py"
+
 FAULTS = (
+    Fault(
+        "a merged class has two numbers",
+        CHOICE,
+        "numbers[number] = number_of.setdefault(new, number)",
+        "numbers[number] = number_of[new] = number",
+        CHOICE_TEST,
+    ),
+    Fault(
+        "objects of classes that are not chosen go untold",
+        CHOICE,
+        "left_out[split.categories[item.category]] += 1",
+        "pass",
+        CHOICE_TEST,
+    ),
     Fault(
         "crowds written as text are always crowds",
         COCO,

@@ -10,6 +10,7 @@ EVALUATION, DRAWING = "rtdetr/evaluation.py", "rtdetr/drawing.py"
 PREDICT, PREDICTIONS = "rtdetr/predict.py", "rtdetr/predictions.py"
 SCORING_TESTS, EVALUATION_TESTS = "tests/rtdetr/scoring", "tests/rtdetr/evaluation_test.py"
 PREDICT_TESTS = "tests/rtdetr/predict_test.py"
+TILES, TILES_TEST = "rtdetr/tiles.py", "tests/rtdetr/tiles_test.py"
 
 FAULTS = (
     Fault(
@@ -137,5 +138,33 @@ FAULTS = (
         "outline = (left, top, max(right - 1, left), max(bottom - 1, top))",
         "outline = (left, top, right, bottom)",
         "tests/rtdetr/drawing_test.py",
+    ),
+    Fault(
+        "every host draws the pictures of an evaluation",
+        "rtdetr/evaluation.py",
+        "    if distributed.is_main():\n        images = score_pictures",
+        "    if True:\n        images = score_pictures",
+        "tests/pod/rtdetr_evaluation_pod_test.py",
+    ),
+    Fault(
+        "detections of one window suppress each other",
+        TILES,
+        "return free & (source != source[one]) & ((iou >= SAME) | piece)",
+        "return free & ((iou >= SAME) | piece)",
+        TILES_TEST,
+    ),
+    Fault(
+        "borders of the picture cut boxes",
+        TILES,
+        "(boxes[:, 2] >= self.right - near_x) & (self.right < size[1]),",
+        "(boxes[:, 2] >= self.right - near_x),",
+        TILES_TEST,
+    ),
+    Fault(
+        "tiles have less in common than was asked for",
+        TILES,
+        "count = -(-(length - common) // (self.side - common))",
+        "count = -(-length // self.side)",
+        TILES_TEST,
     ),
 )

@@ -27,9 +27,14 @@ traced = []
 
 
 @partial(jax.jit, static_argnums=0, static_argnames=("train", "layers", "queries"))
-def compiled(*case, **how):
+def _compiled(*case, **how):
     traced.append(how)
     return detect(*case, **how)
+
+
+def compiled(config, params, statistics, images, content=None, **how):
+    """As `detect`; each form is compiled once for all tests."""
+    return _compiled(config, params, statistics, images, content, **how)
 
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -222,20 +227,23 @@ def test_in_bfloat16_boxes_logits_statistics_and_slopes_stay_float32():
     assert 0 < float(jnp.abs(found.encoder.logits - wide.encoder.logits).max()) < 0.3
 
 
-def test_recomputed_stages_give_the_same_slopes():
-    variables = {name: tree["backbone"] for name, tree in zip(("params", "statistics"), weights())}
+@cache
+def slopes_of_backbone(remat, frozen):
+    """Derivatives of a loss on the coarsest map by the backbone's parameters, and their program."""
+    backbone = Backbone(dataclasses.replace(CONFIG.backbone, freeze_stem=frozen), remat)
+    kept = {"statistics": weights()[1]["backbone"]}
     image = some_images(1, canvas=(32, 32)).astype(np.float32) / 255
 
-    def slopes(remat):
-        def total(params):
-            backbone = Backbone(CONFIG.backbone, remat)
-            maps = backbone.apply(variables | {"params": params}, image, False)
-            return jnp.sum(jnp.square(maps[2]))
+    def total(params):
+        return jnp.sum(jnp.square(backbone.apply(kept | {"params": params}, image, False)[2]))
 
-        graph = str(jax.make_jaxpr(jax.grad(total))(variables["params"]))
-        return jax.jit(jax.grad(total))(variables["params"]), graph
+    params = weights()[0]["backbone"]
+    program = jax.jit(jax.grad(total)).trace(params)
+    return program.lower().compile()(params), str(program.jaxpr)
 
-    (again, graph), (kept, plain) = slopes(True), slopes(False)
+
+def test_recomputed_stages_give_the_same_slopes():
+    (again, graph), (kept, plain) = (slopes_of_backbone(remat, False) for remat in (True, False))
     assert "remat" in graph and "remat" not in plain
     same(again, kept, partial(close, rtol=1e-4))
 
@@ -289,14 +297,7 @@ def test_what_the_network_cannot_do_is_refused(canvas, how, words):
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_nothing_flows_back_into_a_frozen_stem(frozen):
-    backbone = Backbone(dataclasses.replace(CONFIG.backbone, freeze_stem=frozen))
-    kept = {"statistics": weights()[1]["backbone"]}
-    image = some_images(1, canvas=(32, 32)).astype(np.float32) / 255
-
-    def total(params):
-        return jnp.sum(jnp.square(backbone.apply(kept | {"params": params}, image, False)[2]))
-
-    slopes = jax.jit(jax.grad(total))(weights()[0]["backbone"])
+    slopes, _ = slopes_of_backbone(False, frozen)
     for name, stays in (("stem", frozen), ("stage_0", False)):
         largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slopes[name]))
         assert largest == 0 if stays else largest > 1e-6

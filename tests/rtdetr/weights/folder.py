@@ -15,12 +15,11 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from rtdetr.config import BackboneConfig, DecoderConfig, EncoderConfig, ModelConfig
 from rtdetr.data.dataset import ClassTable
-from rtdetr.model.detector import init
+from rtdetr.model.counts import shapes
 from rtdetr.weights.names import entries
 from rtdetr.weights.spellings import as_saved
 from rtdetr.weights.transformers_config import to_transformers
@@ -44,10 +43,9 @@ MODEL = ModelConfig(
 NAMES = ClassTable(tuple(f"class {number}" for number in range(80)), tuple(range(80)))
 
 
-def random_weights(model: ModelConfig = MODEL) -> dict[str, np.ndarray]:
+def random_weights(model: ModelConfig = MODEL, classes: int = len(NAMES)) -> dict[str, np.ndarray]:
     """An array for every name, all different, and a counter as norms of PyTorch have it."""
-    shapes = jax.eval_shape(lambda: init(jax.random.key(0), model, len(NAMES)))
-    leaves = named_leaves(dict(zip(("params", "statistics"), shapes)))
+    leaves = named_leaves(dict(zip(("params", "statistics"), shapes(model, classes))))
     draw = np.random.default_rng(11)
     weights = {
         entry.name: entry.to_theirs(draw.normal(size=leaves[entry.path].shape).astype(np.float32))

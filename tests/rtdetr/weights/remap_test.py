@@ -20,13 +20,11 @@ from rtdetr.config import (
     EncoderConfig,
     ModelConfig,
 )
-from rtdetr.data.dataset import ClassTable
 from rtdetr.data.preparation import PrepareSettings, prepare, read_source
 from rtdetr.task import make_task
 from rtdetr.weights import imported, remap
-from rtdetr.weights.exchange import to_tensors
 from tests.rtdetr.data.trees import NAMES, coco
-from tests.rtdetr.weights.folder import write_transformers
+from tests.rtdetr.weights.folder import random_weights, write_transformers
 from tests.rtdetr.weights.import_test import arguments
 from training.checkpoint.init_from import initialize, initialized_from
 from training.checkpoint.restore import restored
@@ -76,20 +74,12 @@ def weights_run(tmp_path_factory):
 
 
 def write_weights(folder, names):
-    """A network at its start, with the second dimension of nothing like that of another one."""
-    config = Config("rtdetr", model=MODEL, total=Duration(updates=1), batch_size=1)
-    task = dataclasses.replace(make_task(small(config)), saved_classes=table(names))
-    params, statistics = jax.jit(task.init)(jax.random.key(17))
-    write_transformers(
-        folder, to_tensors({"params": params, "statistics": statistics}, MODEL), MODEL
-    )
+    """A network of these classes; every array has values of its own."""
+    weights = random_weights(MODEL, len(names))
+    write_transformers(folder, weights, MODEL)
     values = json.loads((folder / "config.json").read_text())
     values["id2label"] = {str(number): name for number, name in enumerate(names)}
     (folder / "config.json").write_text(json.dumps(values))
-
-
-def table(names):
-    return ClassTable(tuple(names), tuple(range(len(names))))
 
 
 def small(config, **data):
@@ -109,11 +99,20 @@ def task_of(own_data, frozen=True, **checkpoint):
     return make_task(small(config, folder=own_data))
 
 
-@functools.cache  # compiled once for each network
+@functools.cache
 def fresh_state(own_data, frozen):
+    """A program, and a state before its first update: drawn here, since compiling takes longer."""
     program = Program(task_of(own_data, frozen), Layout(make_mesh(MeshConfig(), jax.devices()[:1])))
+    draw = np.random.default_rng(5)
+
+    def drawn(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.device_put(jax.random.key(5), leaf.sharding)
+        values = draw.normal(size=leaf.shape) if leaf.ndim else np.zeros(())
+        return jax.device_put(values.astype(leaf.dtype), leaf.sharding)
+
     with jax.set_mesh(program.layout.mesh):
-        return program, program.initial_state()
+        return program, jax.tree.map(drawn, program.abstract_state)
 
 
 def start_of(own_data, init_from, frozen=True, **checkpoint):

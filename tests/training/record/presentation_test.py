@@ -21,6 +21,7 @@ def test_a_report_of_an_unknown_system_has_the_common_titles_only(system):
     names = presentation_of(system)
     assert names.titles == COMMON_TITLES
     assert names.title("eval/psnr") == ("Psnr", "")
+    assert names.title("eval/AP50_raw") == ("AP50 raw", "")
     assert names.progress_lines({"train/grad_norm_data/means": 1.0}) == []
 
 
