@@ -7,6 +7,7 @@
 | `ply`, `obj` | a folder of meshes with colors: object, hand at rest, and with --posed each frame |
 | `npz` | named arrays: joints, meshes, poses and cameras of each frame |
 | `txt` | figures against ground truth beside published ones, with protocols; where there is truth |
+| `png` | four overlays above the contact of the sequence, from both sides |
 | `mp4` | input, overlay and a turning view side by side (needs podvision[video]) |
 
 Meters, in the world of the sequence with its origin at the center of the bounding sphere.
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from training.program import Program
     from training.state import TrainState
 
-FILES, FOLDERS = ("html", "glb", "npz", "mp4", "txt"), ("ply", "obj")
+FILES, FOLDERS = ("html", "glb", "npz", "mp4", "png", "txt"), ("ply", "obj")
 DEFAULT = "html"
 DEFAULT_RESOLUTION, LEAST_RESOLUTION, MOST_RESOLUTION = 128, 16, 512
 
@@ -239,6 +240,19 @@ def _npz(path: Path, found: Reconstruction, facts: Facts) -> str:
     return ""
 
 
+def _png(path: Path, found: Reconstruction, facts: Facts) -> str:
+    from PIL import Image
+
+    from hand_object.metrics.contact_heat import contact_heat
+    from hand_object.pictures import sheet
+
+    images = facts.images
+    if images is None:
+        images = np.zeros((len(found), *found.size, 3), np.uint8)
+    Image.fromarray(sheet(found, contact_heat(found), images)).save(path, "PNG")
+    return ""
+
+
 def _mp4(path: Path, found: Reconstruction, facts: Facts) -> str:
     from hand_object.pictures import side_by_side
     from training.video import open_video
@@ -258,6 +272,7 @@ _WRITERS: dict[str, Callable[[Path, Reconstruction, Facts], str]] = {
     "glb": _glb,
     "npz": _npz,
     "mp4": _mp4,
+    "png": _png,
     "txt": _txt,
 }
 
