@@ -96,7 +96,7 @@ def build_ours():
     import optax
 
     from jepa3d.config import LossConfig
-    from jepa3d.losses import jepa_loss, start_positional_mean
+    from jepa3d.losses import jepa_loss
     from jepa3d.masks import mask_preset, sample_masks
     from jepa3d.model.jepa import init_params, predict
     from jepa3d.vjepa2_weights import export_weights
@@ -121,17 +121,15 @@ def build_ours():
         "optimizer": optimizer.init(params),
         # A copy: donated buffers must not be shared.
         "target": {"encoder": jax.tree.map(jnp.copy, params["encoder"])},
-        "positional": start_positional_mean(config.tokens, config.feature_dim),
     }
 
     def update(state, volumes, masks):
         def loss(params):
             prediction = predict(config, params, state["target"], volumes, masks)
-            out = jepa_loss(prediction, state["positional"], LossConfig(), config.grid)
-            mean = sum(term.sum / term.weight for term in out.prediction) / len(masks)
-            return mean, out.positional
+            out = jepa_loss(prediction, LossConfig(), config.grid)
+            return sum(term.sum / term.weight for term in out.prediction) / len(masks)
 
-        (value, positional), gradient = jax.value_and_grad(loss, has_aux=True)(state["params"])
+        value, gradient = jax.value_and_grad(loss)(state["params"])
         change, moments = optimizer.update(gradient, state["optimizer"], state["params"])
         params = cast(dict, optax.apply_updates(state["params"], change))
         target = jax.tree.map(
@@ -143,7 +141,6 @@ def build_ours():
             "params": params,
             "optimizer": moments,
             "target": {"encoder": target},
-            "positional": positional,
         }
         return new, value
 

@@ -123,8 +123,12 @@ class MaskConfig:
     # Visible and predicted tokens per volume; multiples of 128 for the TPU kernel.
     context_tokens: int = setting(2048, least=1)
     target_tokens: int = setting(2560, least=1)
-    # 0: boxes anywhere; else centers ~ floor + foreground fraction.
-    foreground_floor: float = setting(0.0, least=0, most=1000)
+    # Box centers ~ floor + 1 for retina tokens; 0: boxes anywhere.
+    foreground_floor: float = setting(0.1, least=0, most=1000)
+    # How much likelier a retina token inside of a box is predicted than another one.
+    retina_weight: float = setting(4.0, least=1, most=1000)
+    # Share of the retina tokens that stays visible at least.
+    retina_context: float = setting(0.15, least=0, below=1)
 
     def __post_init__(self):
         for name in ("temporal_scale", "aspect_ratio"):
@@ -144,8 +148,6 @@ class LossConfig:
     dense_distance: bool = False  # divide each context token's loss by sqrt(distance to a target)
     # Updates between which the weight rises from 0.
     dense_warmup: tuple[int, int] = setting((0, 0), least=0)
-    # Of the running mean target per token position (skill baseline).
-    position_decay: float = setting(0.99, least=0, below=1)
 
 
 @dataclasses.dataclass(frozen=True)

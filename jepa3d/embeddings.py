@@ -77,7 +77,8 @@ def write_table(path: Path, found: Sequence[Embedding], step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npz":
             arrays = {name: np.asarray(values) for name, values in (columns | measures).items()}
-            np.savez(path, pooled=pooled, pooled_std=pooled_std, step=np.array(step), **arrays)
+            arrays |= {"pooled": pooled, "pooled_std": pooled_std, "step": np.array(step)}
+            np.savez(path, **arrays)  # type: ignore[arg-type]
             return
         import pyarrow
         import pyarrow.parquet

@@ -1,10 +1,12 @@
 """Evaluation of a V-JEPA3D state: skill, collapse panel, per-scanner losses, pictures.
 
 Masks are drawn from fixed keys, one per example, so that evaluations of different steps, meshes and
-machines compare. Features are those of the target encoder, before normalization. A low loss alone
-proves nothing: read the skill against the positional mean, and the panel.
+machines compare; they know of padding but not of the retina, so that they tell a predictor nothing
+of the volume. Features are those of the target encoder, before normalization. A low loss alone
+proves nothing: read the skill (`jepa3d.skill`) and the collapse panel.
 
-Legend: B batch, N tokens of the grid, S sampled tokens, D feature width.
+Legend: B batch, N tokens of the grid, S sampled tokens, P positions at which skill
+is taken, D feature width.
 """
 
 from __future__ import annotations
@@ -21,31 +23,61 @@ import numpy as np
 
 from jepa3d import diagnostics, pictures
 from jepa3d.config import Config, MaskConfig
-from jepa3d.inputs import mask_sets, model_volumes
+from jepa3d.inputs import Inputs, mask_sets, model_inputs
 from jepa3d.losses import added, jepa_loss, skill
-from jepa3d.model.jepa import Prediction, predict
+from jepa3d.model.jepa import Prediction, encode, normalize_targets, predict
+from jepa3d.skill import (
+    VOLUMES,
+    TokenErrors,
+    TokenTargets,
+    ranked,
+    sampled_positions,
+    skills,
+)
 from training.loss import Batch, Total
 from training.mesh import Layout
 from training.over_batches import BatchResult, over_batches
-from training.source import Source
+from training.source import Example, Source
 from training.verdict import Evaluation
 
 PyTree = Any
 PANEL_TOKENS = 4096  # tokens whose features enter the collapse panel
+PANEL = (
+    "rankme",
+    "rankme_relative",
+    "rankme_centered",
+    "feature_std",
+    "feature_std_relative",
+    "feature_dead_fraction",
+    "cosine_within_volume",
+    "cosine_between_volumes",
+)
 PICTURES = 3  # volumes that are drawn, of different scanners where there are several
 
 
 def evaluate(
-    config: Config, masks: tuple[MaskConfig, ...], state: Any, source: Source, layout: Layout
+    config: Config,
+    masks: tuple[MaskConfig, ...],
+    state: Any,
+    source: Source,
+    layout: Layout,
+    others: Source | None = None,
 ) -> Evaluation:
-    """Metrics and pictures on a source; see `training.task.Task.evaluate`."""
+    """Metrics and pictures on a source; see `training.task.Task.evaluate`.
+
+    Args:
+      others: training volumes; from some of them the baseline of the skill is fitted as well. None:
+        the source holds volumes that were trained on.
+    """
     scanners: tuple[str, ...] = getattr(source, "scanners", ("unknown",))
     # Rounded up: the panel gets at least PANEL_TOKENS tokens wherever the volumes have them.
     sampled = min(max(1, -(-PANEL_TOKENS // len(source))), config.model.tokens)
     pictured = volumes_to_draw(source)
+    pool = max(len(source), VOLUMES)
+    positions = sampled_positions(config.model.tokens, config.model.feature_dim, pool)
     swept = over_batches(
-        VolumeScores(config, masks, len(scanners), sampled),
-        (state.params, state.ema, state.model_state),
+        VolumeScores(config, masks, len(scanners), sampled, tuple(positions.tolist())),
+        (state.params, state.ema),
         source,
         config.evaluation.batch_size,
         layout,
@@ -58,7 +90,68 @@ def evaluate(
         for number, index in enumerate(pictured)
         if index in swept.examined
     }
-    return Evaluation(_losses(swept.sums, scanners) | _panel(swept.rows), images)
+    metrics = _losses(swept.sums, scanners) | _panel(swept.rows)
+    fitted = None
+    if others is not None and len(source) < VOLUMES:
+        added_volumes = EvenlyChosen(others, VOLUMES - len(source))
+        targets = over_batches(
+            VolumeTargets(config, tuple(positions.tolist())),
+            (state.ema,),
+            added_volumes,
+            config.evaluation.batch_size,
+            layout,
+            config.loader.workers,
+        )
+        fitted = TokenTargets(**targets.rows)
+    scored = TokenTargets(**swept.rows["targets"])
+    metrics |= skills(scored, TokenErrors(**swept.rows["errors"]), fitted, others is None)
+    metrics["skill_ranked"] = ranked(metrics["skill_position"], metrics["rankme_relative"])
+    return Evaluation(metrics, images)
+
+
+@dataclass(frozen=True)
+class EvenlyChosen:
+    """At most `count` examples of a source, evenly from all of it."""
+
+    source: Source
+    count: int
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.source.fingerprint}[{len(self)}]"
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.source))
+
+    def __getitem__(self, index: int) -> Example:
+        return self.source[index * len(self.source) // len(self)]
+
+    def identity(self, index: int) -> str:
+        return self.source.identity(index * len(self.source) // len(self))
+
+
+@dataclass(frozen=True)
+class VolumeTargets:
+    """Current targets of volumes; compiled once for each configuration."""
+
+    config: Config
+    positions: tuple[int, ...]
+
+    def __call__(self, ema: PyTree, batch: Batch) -> BatchResult:
+        model = self.config.model
+        seen = model_inputs(batch, None, self.config)
+        target = normalize_targets(encode(model, ema, seen.volumes), model.levels)
+        return BatchResult(rows=_targets_at(self.positions, target, seen))
+
+
+def _targets_at(positions: tuple[int, ...], target_BxNxD: jax.Array, seen: Inputs) -> PyTree:
+    """Fields of `TokenTargets`."""
+    at = jnp.asarray(positions)
+    return {
+        "target_VxPxD": target_BxNxD[:, at],
+        "covered_VxP": seen.covered_BxN[:, at],
+        "retina_VxP": seen.foreground_BxN[:, at] & seen.covered_BxN[:, at],
+    }
 
 
 def volumes_to_draw(source: Source) -> tuple[int, ...]:
@@ -76,49 +169,78 @@ class VolumeScores:
     Attributes:
       scanners: how many the source knows.
       sampled: tokens of each volume that enter the collapse panel.
+      positions: tokens at which the skill is taken.
     """
 
     config: Config
     masks: tuple[MaskConfig, ...]
     scanners: int
     sampled: int
+    positions: tuple[int, ...]
 
-    def __call__(self, params: PyTree, ema: PyTree, positional: Any, batch: Batch) -> BatchResult:
+    def __call__(self, params: PyTree, ema: PyTree, batch: Batch) -> BatchResult:
         model, key = self.config.model, jax.random.key(0)
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
-        volumes, foreground_BxN = model_volumes(batch, None, self.config.data)
-        masks = mask_sets(keys, foreground_BxN, self.masks, model.grid)
-        prediction = predict(model, params, {"encoder": ema}, volumes, masks)
-        return BatchResult(
-            sums=self._sums(prediction, positional, batch),
-            rows=self._panel_rows(prediction.features_BxNxD, foreground_BxN, keys, batch),
-            local={"volume": batch["volume"], **_for_pictures(prediction, model.tokens)},
-        )
-
-    def _sums(self, prediction: Prediction, positional: Any, batch: Batch) -> PyTree:
-        weight, first = batch["weight"], prediction.sets[0]
-        loss = self.config.loss
-        result = jepa_loss(prediction, positional, loss, self.config.model.grid, weight)
+        seen = model_inputs(batch, None, self.config)
+        masks = mask_sets(keys, None, seen.covered_BxN, self.masks, model.grid)
+        prediction = predict(model, params, {"encoder": ema}, seen.volumes, masks)
         errors = [
-            jnp.mean(jnp.abs(one.prediction_BxTxD - one.target_BxTxD), axis=(1, 2))
+            jnp.mean(jnp.abs(one.prediction_BxTxD - one.target_BxTxD), axis=2)
             for one in prediction.sets
         ]
-        per_sample = reduce(add, errors) / len(errors)
+        panel = self._panel_rows(prediction.features_BxNxD, seen.foreground_BxN, keys)
+        rows = panel | {
+            "targets": _targets_at(self.positions, prediction.target_BxNxD, seen),
+            "errors": self._errors_at(prediction, errors, model.tokens),
+        }
+        return BatchResult(
+            sums=self._sums(prediction, errors, seen, batch),
+            rows=rows,
+            local={"volume": batch["volume"], **_for_pictures(prediction, errors, model.tokens)},
+        )
+
+    def _errors_at(self, prediction: Prediction, errors: list[jax.Array], tokens: int) -> PyTree:
+        """Fields of `TokenErrors`."""
+        spread = [
+            _over_tokens(error, one.target_ids_BxT, tokens, 0.0)
+            for one, error in zip(prediction.sets, errors)
+        ]
+        hidden = [
+            _over_tokens(jnp.ones_like(error), one.target_ids_BxT, tokens, 0.0) > 0
+            for one, error in zip(prediction.sets, errors)
+        ]
+        at = jnp.asarray(self.positions)
+        return {
+            "hidden_VxSxP": jnp.stack(hidden, axis=1)[:, :, at],
+            "error_VxSxP": jnp.stack(spread, axis=1)[:, :, at],
+        }
+
+    def _sums(
+        self, prediction: Prediction, errors: list[jax.Array], seen: Inputs, batch: Batch
+    ) -> PyTree:
+        weight, first = batch["weight"], prediction.sets[0]
+        config = self.config
+        result = jepa_loss(prediction, config.loss, config.model.grid, seen.covered_BxN, weight)
+        per_sample, counts = [], []
+        for one, error_BxT in zip(prediction.sets, errors):
+            counted = jnp.take_along_axis(seen.covered_BxN, one.target_ids_BxT, axis=1)
+            per_sample.append(jnp.sum(error_BxT * counted, axis=1))
+            counts.append(jnp.sum(counted, axis=1))
+        mean_B = reduce(add, per_sample) / jnp.maximum(reduce(add, counts), 1)
         one_hot = jax.nn.one_hot(batch["scanner"], self.scanners) * weight[:, None]
         return {
             "prediction": added(result.prediction),
             "baseline_mean": added(result.baseline_mean),
-            "baseline_position": added(result.baseline_position),
-            "scanner_loss": jnp.sum(one_hot * per_sample[:, None], axis=0),
+            "scanner_loss": jnp.sum(one_hot * mean_B[:, None], axis=0),
             "scanner_count": jnp.sum(one_hot, axis=0),
             "predicted_std": jnp.sum(weight * jnp.std(first.prediction_BxTxD, axis=(1, 2))),
             "wanted_std": jnp.sum(weight * jnp.std(first.target_BxTxD, axis=(1, 2))),
         }
 
     def _panel_rows(
-        self, features_BxNxD: jax.Array, foreground_BxN: jax.Array, keys: jax.Array, batch: Batch
+        self, features_BxNxD: jax.Array, foreground_BxN: jax.Array, keys: jax.Array
     ) -> PyTree:
-        # Foreground tokens in random order, then the others: background dominates a volume. The
+        # Foreground tokens in random order; the others, which come behind, are not counted. The
         # number 99 is beyond those of the mask sets (at most 64), whose keys come from `keys` too.
         order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
         noise_BxN = jax.vmap(lambda k: jax.random.uniform(k, foreground_BxN.shape[1:]))(order_keys)
@@ -129,19 +251,29 @@ class VolumeScores:
             / jnp.maximum(jnp.sum(share, axis=1), 1.0)[:, None]
         )
         tokens_BxSxD = jnp.take_along_axis(features_BxNxD, chosen_BxS[:, :, None], axis=1)
-        return {"tokens": tokens_BxSxD, "pooled": pooled}
+        counted_BxS = jnp.take_along_axis(foreground_BxN, chosen_BxS, axis=1)
+        return {"tokens": tokens_BxSxD, "counted": counted_BxS, "pooled": pooled}
 
 
-def _for_pictures(prediction: Prediction, tokens: int) -> dict[str, jax.Array]:
+def _over_tokens(
+    values_BxT: jax.Array, ids_BxT: jax.Array, tokens: int, otherwise: float
+) -> jax.Array:
+    """Each token's value over the grid, `[batch, tokens]`."""
+    count = values_BxT.shape[0]
+    everywhere = jnp.full((count, tokens), otherwise)
+    return everywhere.at[jnp.arange(count)[:, None], ids_BxT].set(values_BxT)
+
+
+def _for_pictures(
+    prediction: Prediction, errors: list[jax.Array], tokens: int
+) -> dict[str, jax.Array]:
     """What `pictures.draw` takes besides the volume; of the first mask set."""
     first = prediction.sets[0]
-    error_BxT = jnp.mean(jnp.abs(first.prediction_BxTxD - first.target_BxTxD), axis=-1)
-    count = error_BxT.shape[0]
-    rows, unknown = jnp.arange(count)[:, None], jnp.full((count, tokens), -1.0)
+    visible = jnp.ones(first.context_ids_BxK.shape)
     return {
         "features": prediction.features_BxNxD,
-        "error": unknown.at[rows, first.target_ids_BxT].set(error_BxT),
-        "visible": jnp.zeros_like(unknown).at[rows, first.context_ids_BxK].set(1.0),
+        "error": _over_tokens(errors[0], first.target_ids_BxT, tokens, -1.0),
+        "visible": _over_tokens(visible, first.context_ids_BxK, tokens, 0.0),
     }
 
 
@@ -150,7 +282,6 @@ def _losses(sums: Mapping[str, Any], scanners: Sequence[str]) -> dict[str, float
     metrics = {
         "loss": float(loss.sum / max(loss.weight, 1e-9)),
         "skill_mean": float(skill(loss, sums["baseline_mean"])),
-        "skill_position": float(skill(loss, sums["baseline_position"])),
         "prediction_std_ratio": float(sums["predicted_std"] / max(sums["wanted_std"], 1e-9)),
     }
     for name, total, count in zip(scanners, sums["scanner_loss"], sums["scanner_count"]):
@@ -160,14 +291,24 @@ def _losses(sums: Mapping[str, Any], scanners: Sequence[str]) -> dict[str, float
 
 
 def _panel(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The collapse panel on sampled foreground tokens and on pooled volumes."""
-    tokens_BxSxD = jnp.asarray(rows["tokens"])
-    tokens_SxD = tokens_BxSxD.reshape(-1, tokens_BxSxD.shape[-1])
+    """The collapse panel on sampled foreground tokens and on pooled volumes.
+
+    A volume without any foreground is left out; a source without any has no panel to be judged by,
+    and its numbers are 0.
+    """
+    counted_BxS, tokens_BxSxD = np.asarray(rows["counted"]), np.asarray(rows["tokens"])
+    tokens_SxD = jnp.asarray(tokens_BxSxD[counted_BxS])
+    pooled = np.asarray(rows["pooled"])[counted_BxS.any(axis=1)]
+    if not len(tokens_SxD):
+        return dict.fromkeys(PANEL, 0.0)
     spread = diagnostics.feature_spread(tokens_SxD)
     # Its `same_position` is of no use here: each volume's tokens were sampled at other places.
-    cosines = diagnostics.cosine_statistics(tokens_BxSxD)
+    cosines = diagnostics.cosine_statistics(jnp.asarray(tokens_BxSxD), jnp.asarray(counted_BxS))
+    rank = float(diagnostics.rank_me(tokens_SxD, centered=False))
     values = {
-        "rankme": diagnostics.rank_me(tokens_SxD, centered=False),
+        "rankme": rank,
+        # Of what it could be: as many directions as dimensions, or as tokens.
+        "rankme_relative": rank / min(tokens_SxD.shape),
         "rankme_centered": diagnostics.rank_me(tokens_SxD, centered=True),
         "feature_std": spread.mean,
         "feature_std_relative": spread.relative,
@@ -175,6 +316,6 @@ def _panel(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         "cosine_within_volume": cosines.within_volume,
         "cosine_between_volumes": cosines.between_volumes,
     }
-    if len(rows["pooled"]) > 1:
-        values["rankme_volumes"] = diagnostics.rank_me(jnp.asarray(rows["pooled"]), centered=True)
+    if len(pooled) > 1:
+        values["rankme_volumes"] = diagnostics.rank_me(jnp.asarray(pooled), centered=True)
     return {name: float(value) for name, value in values.items()}

@@ -9,7 +9,25 @@ from collections.abc import Mapping, Sequence
 from jepa3d.data.source import VolumeSource
 from training.verdict import Verdict
 
-NAMES = ("decode", "spacing", "collapse", "evaluation-loss")
+NAMES = (
+    "decode",
+    "spacing",
+    "token-dependence",
+    "collapse",
+    "evaluation-loss",
+    "best-checkpoint",
+)
+# Alarms of collapse: rank over what it could be, spread over size, share of dead dimensions, mean
+# cosine of different volumes. The first two and the rule of the halved rank are common practice of
+# joint-embedding training; the last was seen at 0.999 in collapsed models of echocardiography.
+RANK, SPREAD, DEAD, ALIKE = 0.1, 0.05, 0.5, 0.999
+RECENT = 1000  # updates within which a rank must not halve
+PATIENCE = 3  # evaluations that an alarm may stand
+MEANINGS = {
+    "skill_ranked": "skill_ranked, the skill inside of the scan less a penalty for a rank below "
+    "a tenth of what it could be: no labels were given",
+    "skill_position": "skill_position, which a collapsed model can win; skill_ranked cannot be",
+}
 # Sane voxel sizes in mm of a retinal scan: B-scan pitch, axial, lateral. Wider than the gates that
 # preparation applies to each file (`SPACING_GATES_MM`).
 LIMITS_MM = ((0.001, 0.5), (0.0005, 0.02), (0.001, 0.1))
@@ -46,18 +64,61 @@ def spacing_verdict(source: VolumeSource) -> Verdict:
 
 
 def collapse_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
-    """Collapse by the panel: one direction left, or no variation, on foreground features."""
+    """Collapse by the panel, on foreground features: a warning at first, then the end of the run.
+
+    Features that are one constant vector stop the run at once. Any other alarm is a warning until
+    it has stood for `PATIENCE` evaluations; a rank that is low but has risen since then, as at the
+    start of a healthy run, is never more than a warning.
+    """
     now = history[-1]
     rank, ratio = now["rankme"], now["feature_std_relative"]
-    collapsed = rank < 1.5 and ratio < 0.05
     best = max(row["rankme"] for row in history)
-    sentence = (
+    state = (
         f"RankMe of the foreground features is {rank:.1f} (best so far {best:.1f}), their spread "
         f"over their norm {ratio:.3f}"
     )
-    if collapsed:
-        sentence = f"the features have collapsed: {sentence}; lower the learning rate, raise ema"
-    return Verdict("collapse", not collapsed, sentence)
+    remedy = "lower the learning rate, raise ema"
+    if rank < 1.5 and ratio < SPREAD:
+        sentence = f"the features have collapsed: {state}; {remedy}"
+        return Verdict("collapse", False, sentence)
+    alarms = collapse_alarms(history)
+    if not alarms:
+        return Verdict("collapse", True, state)
+    standing = 0
+    while standing < len(history) and collapse_alarms(history[: len(history) - standing]):
+        standing += 1
+    recovering = rank > history[-min(PATIENCE, len(history))]["rankme"]
+    fatal = standing >= PATIENCE and not recovering
+    sentence = f"the features are collapsing: {'; '.join(alarms)}; {state}; {remedy}"
+    if fatal:
+        sentence = f"{sentence} (at {standing} evaluations in a row)"
+    return Verdict("collapse", False, sentence, warning=not fatal)
+
+
+def collapse_alarms(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """What is wrong with the features of the last evaluation, in a few words each."""
+    now, alarms = history[-1], []
+    if now["rankme_relative"] < RANK:
+        alarms.append(f"only {now['rankme_relative']:.0%} of the possible directions are in use")
+    recent = [r["rankme"] for r in history if r.get("step", 0) >= now.get("step", 0) - RECENT]
+    if now["rankme"] < 0.5 * max(recent):
+        alarms.append(f"the rank has halved within {RECENT:,} updates, from {max(recent):.1f}")
+    if now["feature_std_relative"] < SPREAD:
+        alarms.append("the features hardly differ from their mean")
+    if now["feature_dead_fraction"] > DEAD:
+        alarms.append(f"{now['feature_dead_fraction']:.0%} of the dimensions do not vary")
+    if now.get("rankme_volumes", 2.0) < 1.5 and now.get("cosine_between_volumes", 0.0) > ALIKE:
+        alarms.append("all volumes look alike")
+    return alarms
+
+
+def best_verdict(metric: str | None) -> Verdict:
+    """Says by what the best checkpoint is chosen."""
+    by = MEANINGS.get(metric or "", f"eval/{metric}")
+    sentence = (
+        f"the best checkpoint is chosen by {by}" if metric else "no checkpoint is called best"
+    )
+    return Verdict("best-checkpoint", True, sentence)
 
 
 def loss_verdict(history: Sequence[Mapping[str, float]]) -> Verdict:
@@ -87,6 +148,8 @@ def of_data(source: VolumeSource) -> list[Verdict]:
     return [decode_verdict(source), spacing_verdict(source)]
 
 
-def of_evaluations(history: Sequence[Mapping[str, float]]) -> list[Verdict]:
+def of_evaluations(
+    history: Sequence[Mapping[str, float]], best_metric: str | None
+) -> list[Verdict]:
     """After each evaluation; oldest first."""
-    return [loss_verdict(history), collapse_verdict(history)]
+    return [loss_verdict(history), collapse_verdict(history), best_verdict(best_metric)]

@@ -1,11 +1,11 @@
 """Losses and reference levels of joint-embedding prediction.
 
 A JEPA loss alone says little: targets move, and collapse lowers it. So it is compared with the loss
-of two baselines that predict an average; *skill* is 1 - loss / loss of the baseline:
+of guessing the mean target of the batch, one vector for all tokens; *skill* is 1 - loss / loss of
+the baseline. The baseline that counts, the best constant of each token position, needs other
+volumes and is taken at evaluation (`jepa3d.skill`).
 
-* `baseline_mean`: predict the mean target of the batch, one vector for all tokens;
-* `baseline_position`: predict the running mean target of each token position. OCT volumes are
-  spatially aligned, so this is the honest one.
+Tokens that the scan does not cover show nothing: they have weight 0.
 
 Every quantity is a `Total`, sum and weight, so that micro-batches and padded samples add up.
 
@@ -24,7 +24,6 @@ import jax.numpy as jnp
 
 from jepa3d.config import LossConfig
 from jepa3d.model.jepa import Prediction, SetPrediction
-from jepa3d.model.patches import gather_tokens
 from training.loss import Total
 
 
@@ -33,37 +32,12 @@ def added(parts: Sequence[Total]) -> Total:
     return Total(reduce(add, (m.sum for m in parts)), reduce(add, (m.weight for m in parts)))
 
 
-class PositionalMean(NamedTuple):
-    """Running mean of normalized targets per token position."""
-
-    mean_NxD: jax.Array  # float32
-    updates: jax.Array  # int32 scalar; 0: nothing seen yet
-
-
 class JepaLoss(NamedTuple):
-    """Per mask set: the loss, the dense loss (or None) and the baselines; then the new state."""
+    """Per mask set: the loss, the dense loss (or None) and the baseline."""
 
     prediction: tuple[Total, ...]
     dense: tuple[Total | None, ...]
     baseline_mean: tuple[Total, ...]
-    baseline_position: tuple[Total, ...]  # weight 0 until the first update has been seen
-    positional: PositionalMean
-
-
-def start_positional_mean(tokens: int, feature_dim: int) -> PositionalMean:
-    """State before the first update."""
-    return PositionalMean(jnp.zeros((tokens, feature_dim)), jnp.zeros((), jnp.int32))
-
-
-def update_positional_mean(
-    state: PositionalMean, batch_mean_NxD: jax.Array, decay: float
-) -> PositionalMean:
-    """Plain average of the first updates, then exponential with `decay`."""
-    seen = state.updates.astype(jnp.float32)
-    # seen / (seen + 1) gives the plain average; it exceeds `decay` after 1 / (1 - decay) updates.
-    keep = jnp.minimum(decay, seen / (seen + 1.0))
-    mean = keep * state.mean_NxD + (1.0 - keep) * batch_mean_NxD
-    return PositionalMean(mean, state.updates + 1)
 
 
 def dense_weight(step: jax.Array, config: LossConfig) -> jax.Array:
@@ -76,41 +50,43 @@ def dense_weight(step: jax.Array, config: LossConfig) -> jax.Array:
 
 def jepa_loss(
     prediction: Prediction,
-    positional: PositionalMean,
     config: LossConfig,
     grid: tuple[int, int, int],
+    covered_BxN: jax.Array | None = None,
     sample_weights: jax.Array | None = None,
 ) -> JepaLoss:
-    """Losses and baselines of a batch.
+    """Losses and baseline of a batch.
 
     Args:
         prediction: result of `predict`.
-        positional: running positional mean before this batch.
         config: exponent, options of the dense loss (its weight is applied by the caller, see
-            `dense_weight`), decay of the positional mean.
+            `dense_weight`).
         grid: tokens along (depth, height, width).
-        sample_weights: float [batch], 0 for padding; None for all ones.
+        covered_BxN: bool [batch, tokens], False for padding; None where all is covered.
+        sample_weights: float [batch], 0 for rows that fill up a batch; None for all ones.
 
     Returns:
-        Sums over samples of the per-sample mean of |difference|^exponent / exponent, with weights.
+        Sums over samples of the mean of |difference|^exponent / exponent over covered tokens, with
+        weights. A sample without a covered target has weight 0.
     """
     target = prediction.target_BxNxD
-    weights = jnp.ones(target.shape[0]) if sample_weights is None else sample_weights
-    positions_NxD = _weighted_mean(target, weights)
-    mean_D = positions_NxD.mean(axis=0)
-    terms, dense, from_mean, from_position = [], [], [], []
+    weights_B = jnp.ones(target.shape[0]) if sample_weights is None else sample_weights
+    covered = jnp.ones(target.shape[:2]) if covered_BxN is None else covered_BxN.astype(jnp.float32)
+    share_BxN = covered * weights_B[:, None]
+    # float32 on every backend: a TPU multiplies in bfloat16 unless told otherwise.
+    total_D = jnp.einsum("BND,BN->D", target, share_BxN, precision="highest")
+    mean_D = total_D / jnp.maximum(share_BxN.sum(), jnp.finfo(jnp.float32).tiny)
+    terms, dense, from_mean = [], [], []
     for one in prediction.sets:
-        wanted = one.target_BxTxD
-        terms.append(_measure(one.prediction_BxTxD - wanted, weights, config.exponent))
-        dense.append(_dense_term(one, weights, config, grid))
-        from_mean.append(_measure(wanted - mean_D[None, None], weights, config.exponent))
-        average = gather_tokens(positional.mean_NxD[None], one.target_ids_BxT)
-        measured = _measure(wanted - average, weights, config.exponent)
-        # Before the first update the mean is all zeros, which is no baseline: weight 0 drops it.
-        known = (positional.updates > 0).astype(jnp.float32)
-        from_position.append(Total(measured.sum * known, measured.weight * known))
-    updated = update_positional_mean(positional, positions_NxD, config.position_decay)
-    return JepaLoss(tuple(terms), tuple(dense), tuple(from_mean), tuple(from_position), updated)
+        wanted, p = one.target_BxTxD, config.exponent
+        counted_BxT = jnp.take_along_axis(covered, one.target_ids_BxT, axis=1)
+        error_BxT = _distance(one.prediction_BxTxD - wanted, p)
+        terms.append(_measure(error_BxT, counted_BxT, weights_B))
+        dense.append(_dense_term(one, covered, weights_B, config, grid))
+        from_mean.append(
+            _measure(_distance(wanted - mean_D[None, None], p), counted_BxT, weights_B)
+        )
+    return JepaLoss(tuple(terms), tuple(dense), tuple(from_mean))
 
 
 def skill(loss: Total, baseline: Total) -> jax.Array:
@@ -121,35 +97,38 @@ def skill(loss: Total, baseline: Total) -> jax.Array:
     return jnp.where(safe, 1.0 - mean / jnp.where(safe, reference, 1.0), 0.0)
 
 
-def _weighted_mean(target_BxNxD: jax.Array, weights_B: jax.Array) -> jax.Array:
-    total = jnp.maximum(weights_B.sum(), jnp.finfo(jnp.float32).tiny)
-    return jnp.einsum("BND,B->ND", target_BxNxD, weights_B) / total
-
-
-def _distance(difference: jax.Array, exponent: float) -> jax.Array:
+def _distance(difference_BxTxD: jax.Array, exponent: float) -> jax.Array:
+    """[batch, T]: mean over the width of |difference|^exponent / exponent."""
     if exponent == 1.0:
-        return jnp.abs(difference)
-    return jnp.abs(difference) ** exponent / exponent
+        return jnp.abs(difference_BxTxD).mean(axis=-1)
+    return (jnp.abs(difference_BxTxD) ** exponent / exponent).mean(axis=-1)
 
 
-def _measure(difference_BxTxD: jax.Array, weights_B: jax.Array, exponent: float) -> Total:
-    per_sample = _distance(difference_BxTxD, exponent).mean(axis=(1, 2))
+def _measure(error_BxT: jax.Array, counted_BxT: jax.Array, weights_B: jax.Array) -> Total:
+    count_B = counted_BxT.sum(axis=1)
+    weights_B = weights_B * (count_B > 0)
+    per_sample = (error_BxT * counted_BxT).sum(axis=1) / jnp.maximum(count_B, 1.0)
     return Total(jnp.sum(per_sample * weights_B), weights_B.sum())
 
 
 def _dense_term(
-    one: SetPrediction, weights_B: jax.Array, config: LossConfig, grid: tuple[int, int, int]
+    one: SetPrediction,
+    covered_BxN: jax.Array,
+    weights_B: jax.Array,
+    config: LossConfig,
+    grid: tuple[int, int, int],
 ) -> Total | None:
     """Loss on visible tokens (V-JEPA 2.1), optionally weighted by 1 / sqrt(distance)."""
     if one.context_prediction_BxKxD is None or one.context_target_BxKxD is None:
         return None
     difference = one.context_prediction_BxKxD - one.context_target_BxKxD
-    per_token = _distance(difference, config.exponent).mean(axis=-1)
+    per_token = _distance(difference, config.exponent)
     if config.dense_distance:
         nearest = jax.vmap(lambda c, t: nearest_distance(c, t, grid))
         # Context and targets share no token (`sample_masks`), so the distance is at least 1.
         per_token = per_token * nearest(one.context_ids_BxK, one.target_ids_BxT) ** -0.5
-    return Total(jnp.sum(per_token.mean(axis=1) * weights_B), weights_B.sum())
+    counted_BxK = jnp.take_along_axis(covered_BxN, one.context_ids_BxK, axis=1)
+    return _measure(per_token, counted_BxK, weights_B)
 
 
 def nearest_distance(

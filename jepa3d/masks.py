@@ -3,9 +3,17 @@
 The union of a few random boxes (full-depth tubes by default) is hidden, as in V-JEPA (Bardes et al.
 2024, multi-block masking). The reference cuts all samples of a batch to the shortest list, which
 drops the last slices of a volume and makes the masking ratio depend on the batch size. Here every
-sample has exactly `context_tokens` visible and `target_tokens` predicted tokens: tokens are ordered
-by "covered by a box?" and then at random; the context is the start of that order and the targets
-are its end.
+sample has exactly `context_tokens` visible and `target_tokens` predicted tokens, taken by use, and
+within each kind at random:
+
+* context: retina tokens that must stay visible, then covered tokens outside of the boxes, then
+  padding (it shows nothing and is no answer), then tokens from inside of the boxes;
+* targets, of what the context leaves: tokens inside of the boxes, then outside, then padding.
+  Padding is a target only where nothing else is left, and then the loss gives it weight 0.
+
+Most of an OCT volume is dark. With a foreground, boxes lie on the retina, retina tokens are
+likelier targets, and a part of them always stays visible. Evaluation gives none, so that which
+tokens are hidden tells nothing of the volume.
 
 Everything runs on the device with static shapes; vmap over samples, one key per sample.
 
@@ -73,7 +81,11 @@ def check_masks(config: MaskConfig, grid: Grid) -> None:
 
 
 def sample_masks(
-    key: jax.Array, grid: Grid, config: MaskConfig, foreground: jax.Array | None = None
+    key: jax.Array,
+    grid: Grid,
+    config: MaskConfig,
+    foreground: jax.Array | None = None,
+    covered: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws visible and predicted tokens of one sample.
 
@@ -81,8 +93,9 @@ def sample_masks(
         key: PRNG key of this sample.
         grid: tokens along (depth, height, width).
         config: the mask set.
-        foreground: optional float [tokens], share of foreground voxels per token; used for box
-            centers where `config.foreground_floor` is positive.
+        foreground: optional bool or float [tokens], retina; the settings of the retina in
+            `MaskConfig` act only with it.
+        covered: optional bool [tokens], False for padding; None where the scan covers the grid.
 
     Returns:
         context_ids int32 [context_tokens] and target_ids int32 [target_tokens], both rising and
@@ -92,14 +105,38 @@ def sample_masks(
         ConfigError: the counts do not fit the grid.
     """
     check_masks(config, grid)
-    box_key, order_key = jax.random.split(key)
-    covered_N = (cover_counts(box_key, grid, config, foreground) > 0).astype(jnp.float32)
     tokens = math.prod(grid)
-    # Uncovered tokens sort before covered ones, each group in random order.
-    rank_N = jnp.argsort(2.0 * covered_N + jax.random.uniform(order_key, (tokens,)))
-    context = jnp.sort(rank_N[: config.context_tokens])
-    target = jnp.sort(rank_N[tokens - config.target_tokens :])
-    return context.astype(jnp.int32), target.astype(jnp.int32)
+    box_key, order_key = jax.random.split(key)
+    # One draw: on a CPU each generator in a program takes a second to compile.
+    noise_3xN = jax.random.uniform(order_key, (3, tokens))
+    real = jnp.ones(tokens, bool) if covered is None else covered.reshape(-1)
+    retina = jnp.zeros(tokens, bool) if foreground is None else foreground.reshape(-1) > 0.5
+    retina = retina & real
+    hidden = cover_counts(box_key, grid, config, foreground) > 0
+    kept = _kept_retina(noise_3xN[0], retina, hidden, config)
+    # Smallest first. Noise in [0, 1) orders at random within a kind.
+    kind = jnp.where(kept, 0.0, jnp.where(~real, 2.0, jnp.where(hidden, 3.0, 1.0)))
+    context_order = jnp.argsort(kind + noise_3xN[1])
+    context = context_order[: config.context_tokens]
+    visible = jnp.zeros(tokens, bool).at[context].set(True)
+    # Largest last. U^(1/w) is largest with a probability in proportion to the weight w (Efraimidis
+    # and Spirakis 2006, weighted sampling without replacement).
+    weight = jnp.where(retina, config.retina_weight, 1.0)
+    lot = noise_3xN[2] ** (1.0 / weight)
+    kind = jnp.where(visible, -1.0, jnp.where(~real, 0.0, jnp.where(hidden, 2.0, 1.0)))
+    target = jnp.argsort(kind + lot)[tokens - config.target_tokens :]
+    return jnp.sort(context).astype(jnp.int32), jnp.sort(target).astype(jnp.int32)
+
+
+def _kept_retina(
+    noise: jax.Array, retina: jax.Array, hidden: jax.Array, config: MaskConfig
+) -> jax.Array:
+    """bool [tokens]: the retina tokens that stay visible, those outside of the boxes first."""
+    wanted = jnp.ceil(config.retina_context * retina.sum())
+    wanted = jnp.minimum(wanted, config.context_tokens)
+    order = jnp.argsort(jnp.where(retina, hidden + noise, 9.0))
+    place = jnp.zeros(retina.shape).at[order].set(jnp.arange(retina.size, dtype=jnp.float32))
+    return retina & (place < wanted)
 
 
 def cover_counts(

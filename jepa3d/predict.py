@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jepa3d.config import PrepareSettings
+from jepa3d.config import Config, PrepareSettings
 from jepa3d.embeddings import TABLES, Embedding, check_table, write_file, write_table
 from training.errors import ConfigError, InputError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from training.program import Program
     from training.state import TrainState
 
-COLUMNS = ("volume", "foreground", "mean", "std")
+COLUMNS = ("volume", "foreground", "valid_box", "mean", "std")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,14 +156,16 @@ def make_encoder(trained: TrainedModel):
     import jax  # not above: the command line is parsed without it
     import jax.numpy as jnp
 
-    from jepa3d.inputs import model_volumes
+    from jepa3d.inputs import model_inputs
     from jepa3d.model.jepa import encode
+
+    config = Config(model=trained.model, data=trained.data)
 
     @jax.jit
     def embed(encoder: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        volumes, foreground = model_volumes(batch, None, trained.data)
-        tokens = encode(trained.model, encoder, volumes)[0].astype(jnp.float32)
-        share = foreground[0].astype(jnp.float32)
+        seen = model_inputs(batch, None, config)
+        tokens = encode(config.model, encoder, seen.volumes)[0].astype(jnp.float32)
+        share = seen.foreground_BxN[0].astype(jnp.float32)
         share = share / jnp.maximum(jnp.sum(share), 1.0)
         # A TPU multiplies float32 in bfloat16 unless told otherwise.
         mean = jnp.einsum("nd,n->d", tokens, share, precision="highest")

@@ -5,8 +5,9 @@
 
 Meant for one v4-8 or one 80 GB GPU; for a v4-32 see v4_32.py. 150 epochs of 541 volumes are 2,535
 updates of 32 volumes, about 5.8 TFLOP each: minutes to an hour of compute, whatever the loader can
-deliver. Expected: skill against the positional mean above 0 within the first tenth and rising,
-RankMe far from 1. At this size it was neither run on an accelerator nor compiled for one yet.
+deliver. Expected: skill above 0 (better than any constant of each token position) within the first
+tenth and rising, RankMe far from 1. At this size it was neither run on an accelerator nor compiled
+for one yet.
 """
 
 from ml_collections import ConfigDict
@@ -38,5 +39,5 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.data = dict(folder=arg or "data/oct")
     config.evaluation = dict(every=dict(epochs=5), batch_size=32)
-    config.checkpoint = dict(every=dict(epochs=5), keep_latest=3, best_metric="skill_position")
+    config.checkpoint = dict(every=dict(epochs=5), keep_latest=3, best_metric="skill_ranked")
     return config

@@ -25,6 +25,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.loader = dict(workers=16, prefetch=3)
     config.evaluation = dict(every=dict(updates=1000), batch_size=128)
     config.checkpoint = dict(
-        every=dict(updates=500), keep_latest=3, keep_every=5000, best_metric="skill_position"
+        every=dict(updates=500), keep_latest=3, keep_every=5000, best_metric="skill_ranked"
     )
     return config

@@ -33,27 +33,37 @@ def normalize(volume: jax.Array, mean: jax.Array, std: jax.Array, sigma_floor: f
 
 
 def augment(
-    key: jax.Array, volume: jax.Array, foreground: jax.Array, config: AugmentConfig
-) -> tuple[jax.Array, jax.Array]:
+    key: jax.Array,
+    volume: jax.Array,
+    foreground: jax.Array,
+    covered: jax.Array,
+    config: AugmentConfig,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One random view of a normalized volume.
 
     Args:
       key: PRNG key of this example.
       volume: float32 [D, H, W], normalized.
-      foreground: bool [d, h, w] token mask.
+      foreground: bool [d, h, w] token mask of the retina.
+      covered: bool [d, h, w] token mask of what the scan covers.
       config: ranges and strengths that are drawn from.
 
     Returns:
-      The view, float32 [D, H, W], and its token mask, moved along with it.
+      The view, float32 [D, H, W], and its two token masks, moved along with it. What a shift brings
+      in from beyond the volume repeats its edge and is not covered.
     """
     keys = jax.random.split(key, 6)
     maps = _axis_maps(keys[0], keys[1], keys[2], config)
     moved = _resample(volume, maps)
     # The maps are in relative coordinates, so they move a token grid as they move voxels.
-    tokens = _resample(foreground.astype(jnp.float32), maps) >= 0.5
+    real = _resample(covered.astype(jnp.float32), maps) >= 0.5
+    for axis, (size, (scale, offset)) in enumerate(zip(covered.shape, maps)):
+        inside = jnp.abs(scale * _centers(size) + offset) <= 1.0
+        real = real & jnp.expand_dims(inside, [a for a in range(3) if a != axis])
+    tokens = (_resample(foreground.astype(jnp.float32), maps) >= 0.5) & real
     changed = _gray_levels(keys[3], moved, config)
     noise = 1.0 + config.speckle * jax.random.normal(keys[4], moved.shape)
-    return changed * noise, tokens
+    return changed * noise, tokens, real
 
 
 def _axis_maps(
@@ -91,10 +101,16 @@ def _resample(volume: jax.Array, maps: tuple[tuple[jax.Array, jax.Array], ...]) 
     return jnp.einsum("vw,dhw->dhv", _linear_matrix(width, *maps[2]), volume)
 
 
+def _centers(size: int) -> jax.Array:
+    """float32 [size]: where voxels or tokens lie along their axis, in (-1, 1)."""
+    return (2.0 * jnp.arange(size) + 1.0) / size - 1.0
+
+
 def _linear_matrix(size: int, scale: jax.Array, offset: jax.Array) -> jax.Array:
     """float32 [size, size]: row i holds the hat weights of the position that output i reads."""
-    centers = (2.0 * jnp.arange(size) + 1.0) / size - 1.0
-    position = jnp.clip(((scale * centers + offset + 1.0) * size - 1.0) / 2.0, 0.0, size - 1.0)
+    position = jnp.clip(
+        ((scale * _centers(size) + offset + 1.0) * size - 1.0) / 2.0, 0.0, size - 1.0
+    )
     return jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(size)[None, :]))
 
 

@@ -25,6 +25,8 @@ def read_film(path: Path, minimum_frames: int, spacing_mm: Spacing | None) -> Vo
     """
     if path.stat().st_size == 0:
         raise SkipVolume(SkipReason.EMPTY_FILE, "the file has 0 bytes")
+    # It would write its own complaints to the terminal; what matters of them is a reason here.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     film = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         declared = int(film.get(cv2.CAP_PROP_FRAME_COUNT))

@@ -24,6 +24,7 @@ from jepa3d.data.volume import (
     SkipReason,
     SkipVolume,
     Volume,
+    quiet,
 )
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
@@ -38,6 +39,7 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+@quiet
 def page_count(path: Path) -> int:
     """Number of pages of a TIFF file; 1 for any other image, and for one that cannot be opened."""
     if path.suffix.lower() not in TIFF_SUFFIXES:

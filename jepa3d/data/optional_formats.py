@@ -85,10 +85,10 @@ def read_e2e(path: Path, minimum_frames: int, spacing_mm: Spacing | None, part: 
     """
     reader = _e2e(path)
     names = _series_names(reader)
+    if not names:
+        raise SkipVolume(SkipReason.UNSUPPORTED_FORMAT, "eyepy finds no series of B-scans in it")
     if part not in names and (part or len(names) != 1):
-        raise SkipVolume(
-            SkipReason.MIXED_VOLUMES, f"the file holds the series {', '.join(names) or 'none'}"
-        )
+        raise SkipVolume(SkipReason.MIXED_VOLUMES, f"the file holds the series {', '.join(names)}")
     try:
         with reader as opened:
             volume = opened.series[names.index(part) if part else 0].get_volume()

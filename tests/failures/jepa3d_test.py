@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jepa3d import evaluation
+from jepa3d import dependence, evaluation
 from jepa3d import task as jepa_task
-from jepa3d.guards import collapse_verdict, loss_verdict
+from jepa3d.guards import best_verdict, collapse_verdict, loss_verdict
+from jepa3d.model import jepa
+from jepa3d.skill import ranked
 from tests.failures.toy_run import ToyRun
 from training import over_batches, step
 from training.config import EmaConfig
@@ -108,14 +110,67 @@ def test_8_collapsed_features_stop_the_run_at_the_evaluation(train, tmp_path, mo
     assert panel["rankme_centered"] > 4, "the centered rank alone would have called this healthy"
 
 
+def panel(step, rank, spread=0.9, dead=0.0, between=0.5, volumes=4.0):
+    return {
+        "step": float(step),
+        "rankme": rank,
+        "rankme_relative": rank / 96,
+        "feature_std_relative": spread,
+        "feature_dead_fraction": dead,
+        "cosine_between_volumes": between,
+        "rankme_volumes": volumes,
+    }
+
+
 def test_8_collapse_after_good_evaluations_names_the_best_rank():
-    rows = [
-        {"step": 0.0, "rankme": 9.2, "feature_std_relative": 0.95},
-        {"step": 6.0, "rankme": 1.1, "feature_std_relative": 0.001},
-    ]
+    rows = [panel(0, 19.2, 0.95), panel(6, 1.1, 0.001)]
     assert collapse_verdict(rows[:1]).passed
     verdict = collapse_verdict(rows)
-    assert not verdict.passed and "best so far 9.2" in verdict.sentence
+    assert not verdict.passed and not verdict.warning and "best so far 19.2" in verdict.sentence
+
+
+def test_8_a_rank_that_falls_on_a_real_run_is_warned_of_and_then_stops_it():
+    """The measured fall: RankMe 9.58 to 2.30 of 96, spread 0.29 to 0.064, and no guard spoke."""
+    rows = [
+        panel(0, 9.58, 0.29),
+        panel(50, 5.1, 0.15),
+        panel(100, 3.2, 0.09),
+        panel(150, 2.3, 0.064),
+    ]
+    found = [collapse_verdict(rows[: n + 1]) for n in range(len(rows))]
+    assert [v.passed for v in found] == [False] * 4
+    assert [v.warning for v in found] == [True, True, False, False]
+    assert "only 2% of the possible directions" in found[3].sentence
+    assert "halved within 1,000 updates, from 9.6" in found[3].sentence
+
+
+def test_8_a_rank_that_is_low_at_first_and_rises_never_stops_a_run():
+    rows = [panel(50 * n, 5.0 + 0.5 * n) for n in range(6)]
+    for count in range(1, 7):
+        verdict = collapse_verdict(rows[:count])
+        assert verdict.warning and not verdict.passed
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (panel(0, 40.0, spread=0.04), "hardly differ from their mean"),
+        (panel(0, 40.0, dead=0.6), "60% of the dimensions do not vary"),
+        (panel(0, 40.0, between=0.9995, volumes=1.2), "all volumes look alike"),
+        (panel(0, 9.0), "only 9% of the possible directions"),
+    ],
+)
+def test_8_each_alarm_warns_once_and_stops_where_it_stands(row, words):
+    assert words in collapse_verdict([row]).sentence and collapse_verdict([row]).warning
+    standing = collapse_verdict([row] * 3)
+    assert not standing.warning and "at 3 evaluations in a row" in standing.sentence
+
+
+def test_8_the_most_collapsed_checkpoint_is_not_the_best_one():
+    """By its skill alone it was: skill rose as the rank fell."""
+    healthy, collapsed = ranked(0.05, 0.2), ranked(0.3, 2.3 / 96)
+    assert healthy == 0.05 and collapsed < -0.4
+    assert "no labels were given" in best_verdict("skill_ranked").sentence
 
 
 def compared_with_itself(predict):
@@ -153,9 +208,32 @@ def test_8_an_evaluation_loss_of_exactly_zero_stops_the_run(train, tmp_path, mon
 
 def test_8_a_training_loss_of_exactly_zero_stops_the_run(train, tmp_path, monkeypatch):
     monkeypatch.setattr(jepa_task, "predict", compared_with_itself(jepa_task.predict))
-    result = train("--config.guards.constant_term_updates=4", "--config.evaluation.at_start=False")
+    off = "--config.guards.off=token-dependence"  # it would have seen this before the first update
+    result = train(
+        "--config.guards.constant_term_updates=4", "--config.evaluation.at_start=False", off
+    )
     assert result.code == EXIT_GUARD
     assert "term 'prediction' was exactly 0 for 4 updates up to step 4" in result.err
+
+
+def test_8_a_predictor_that_never_sees_its_volume_stops_before_the_first_update(
+    train, tmp_path, monkeypatch
+):
+    original = jepa.predict_targets
+
+    def faulty(config, params, context, *rest):
+        mean = jnp.broadcast_to(context.mean(axis=0, keepdims=True), context.shape)
+        return original(config, params, mean, *rest)
+
+    monkeypatch.setattr(jepa, "predict_targets", faulty)
+    dependence._programs.cache_clear()
+    result = train()
+    dependence._programs.cache_clear()
+    assert result.code == EXIT_GUARD and "[guard token-dependence" in result.err
+    assert "the examples mix" in result.err
+    assert not (tmp_path / "run" / "checkpoints").exists() or not any(
+        (tmp_path / "run" / "checkpoints").iterdir()
+    )
 
 
 def row(step, loss):

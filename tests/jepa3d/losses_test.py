@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 
 from jepa3d.config import LossConfig
-from jepa3d.losses import (
-    PositionalMean,
-    dense_weight,
-    jepa_loss,
-    nearest_distance,
-    skill,
-    start_positional_mean,
-    update_positional_mean,
-)
+from jepa3d.losses import dense_weight, jepa_loss, nearest_distance, skill
 from jepa3d.model.jepa import Prediction, SetPrediction
 from training.loss import Total
 
@@ -51,7 +43,7 @@ def mean(measured: Total) -> float:
 @pytest.mark.parametrize("exponent", [1.0, 2.0, 1.5])
 def test_loss_is_the_mean_power_of_the_difference_over_the_exponent(prediction, exponent):
     config = LossConfig(exponent=exponent)
-    loss = jepa_loss(prediction, start_positional_mean(TOKENS, WIDTH), config, GRID)
+    loss = jepa_loss(prediction, config, GRID)
     one = prediction.sets[0]
     difference = np.abs(np.array(one.prediction_BxTxD - one.target_BxTxD))
     assert mean(loss.prediction[0]) == pytest.approx(
@@ -61,44 +53,51 @@ def test_loss_is_the_mean_power_of_the_difference_over_the_exponent(prediction, 
 
 def test_samples_of_weight_zero_do_not_count(prediction):
     weights = jnp.array([1.0, 0.0, 2.0])
-    state = start_positional_mean(TOKENS, WIDTH)
-    loss = jepa_loss(prediction, state, LossConfig(), GRID, weights)
+    loss = jepa_loss(prediction, LossConfig(), GRID, sample_weights=weights)
     one = prediction.sets[0]
     per_sample = np.abs(np.array(one.prediction_BxTxD - one.target_BxTxD)).mean(axis=(1, 2))
     assert float(loss.prediction[0].weight) == 3.0
     assert mean(loss.prediction[0]) == pytest.approx(
         (per_sample[0] + 2 * per_sample[2]) / 3, rel=1e-5
     )
-    target = np.array(prediction.target_BxNxD)
-    expected = (target[0] + 2 * target[2]) / 3
-    np.testing.assert_allclose(loss.positional.mean_NxD, expected, rtol=1e-5)
 
 
-def test_baselines_are_the_batch_mean_and_the_mean_known_before_this_batch(prediction, new_key):
-    known = PositionalMean(jax.random.normal(new_key(), (TOKENS, WIDTH)), jnp.int32(5))
-    loss = jepa_loss(prediction, known, LossConfig(), GRID)
+def test_the_baseline_is_the_mean_of_all_covered_tokens_of_the_batch(prediction, new_key):
+    covered = np.array(jax.random.uniform(new_key(), (BATCH, TOKENS)) > 0.4)
+    loss = jepa_loss(prediction, LossConfig(), GRID, jnp.asarray(covered))
     one, target = prediction.sets[0], np.array(prediction.target_BxNxD)
-    wanted = np.array(one.target_BxTxD)
-    expected = np.abs(wanted - target.mean(axis=(0, 1))[None, None]).mean()
+    mean_D = target[covered].mean(axis=0)
+    counted = np.take_along_axis(covered, np.array(one.target_ids_BxT), axis=1)
+    errors = np.abs(np.array(one.target_BxTxD) - mean_D[None, None]).mean(axis=2)
+    expected = np.mean([row[use].mean() for row, use in zip(errors, counted)])
     assert mean(loss.baseline_mean[0]) == pytest.approx(expected, rel=1e-5)
-    at_position = np.array(known.mean_NxD)[np.array(one.target_ids_BxT)]
-    expected = np.abs(wanted - at_position).mean()
-    assert mean(loss.baseline_position[0]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_position_baseline_has_no_weight_before_the_first_update(prediction):
-    loss = jepa_loss(prediction, start_positional_mean(TOKENS, WIDTH), LossConfig(), GRID)
-    assert float(loss.baseline_position[0].weight) == 0.0
-    assert float(skill(loss.prediction[0], loss.baseline_position[0])) == 0.0
-    assert int(loss.positional.updates) == 1
+def test_padding_counts_neither_as_target_nor_as_context(prediction):
+    """Whatever is predicted there; a volume that is padding alone has no weight."""
+    covered = jnp.ones((BATCH, TOKENS), bool).at[1].set(False).at[0, ::2].set(False)
+    config = LossConfig(dense_weight=0.5)
+    one = prediction.sets[0]
+    at_padding = ~jnp.take_along_axis(covered, one.target_ids_BxT, axis=1)
+    visible_padding = ~jnp.take_along_axis(covered, one.context_ids_BxK, axis=1)
+    assert one.context_prediction_BxKxD is not None
+    wild = one._replace(
+        prediction_BxTxD=one.prediction_BxTxD + 1e3 * at_padding[..., None],
+        context_prediction_BxKxD=one.context_prediction_BxKxD + 1e3 * visible_padding[..., None],
+    )
+    first, second = (
+        jepa_loss(prediction._replace(sets=(s,)), config, GRID, covered) for s in (one, wild)
+    )
+    assert float(first.prediction[0].weight) == BATCH - 1
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert float(a) == pytest.approx(float(b), rel=1e-5)
 
 
 def test_predicting_zero_of_normalized_gaussian_targets_costs_root_two_over_pi(new_key):
     target = jax.random.normal(new_key(), (2, 512, 64))
     ids = jnp.tile(jnp.arange(512), (2, 1))
     one = SetPrediction(jnp.zeros_like(target), target, ids, ids[:, :1], None, None)
-    state = start_positional_mean(512, 64)
-    loss = jepa_loss(Prediction((one,), target, target), state, LossConfig(), (8, 8, 8))
+    loss = jepa_loss(Prediction((one,), target, target), LossConfig(), (8, 8, 8))
     assert mean(loss.prediction[0]) == pytest.approx((2 / np.pi) ** 0.5, abs=5e-3)
     assert loss.dense == (None,)
 
@@ -110,20 +109,9 @@ def test_skill_is_one_when_perfect_zero_at_the_baseline_and_negative_below():
         assert float(skill(Total(jnp.float32(sum_), one), baseline)) == pytest.approx(expected)
 
 
-def test_positional_mean_is_a_plain_average_at_first_and_then_forgets():
-    state = start_positional_mean(1, 1)
-    for value in (1.0, 2.0, 6.0):
-        state = update_positional_mean(state, jnp.full((1, 1), value), 0.9)
-    assert float(state.mean_NxD[0, 0]) == pytest.approx(3.0)
-    late = PositionalMean(jnp.zeros((1, 1)), jnp.int32(1000))
-    moved = update_positional_mean(late, jnp.ones((1, 1)), 0.9)
-    assert float(moved.mean_NxD[0, 0]) == pytest.approx(0.1)
-
-
 def test_dense_loss_divides_by_the_root_of_the_distance(prediction):
-    state = start_positional_mean(TOKENS, WIDTH)
     config = LossConfig(dense_weight=0.5, dense_distance=True)
-    (found,) = jepa_loss(prediction, state, config, GRID).dense
+    (found,) = jepa_loss(prediction, config, GRID).dense
     one = prediction.sets[0]
     error = np.abs(np.array(one.context_prediction_BxKxD - one.context_target_BxKxD)).mean(axis=2)
     for sample in range(BATCH):
@@ -135,7 +123,7 @@ def test_dense_loss_divides_by_the_root_of_the_distance(prediction):
         nearest = nearest_distance(one.context_ids_BxK[sample], one.target_ids_BxT[sample], GRID)
         np.testing.assert_allclose(nearest, distance, rtol=1e-5)
         error[sample] /= np.sqrt(distance)
-    assert mean(found) == pytest.approx(error.mean(), rel=1e-5)
+    assert found is not None and mean(found) == pytest.approx(error.mean(), rel=1e-5)
 
 
 def test_dense_weight_rises_linearly_over_its_warmup_and_stays():

@@ -115,6 +115,55 @@ def test_foreground_draws_boxes_toward_the_retina(new_key):
     assert rows(jnp.asarray(retina).reshape(-1)) > 1.5 * rows(None)
 
 
+def band_and_box():
+    """Retina in two rows of tokens; the scan covers the first 15 of 24 columns."""
+    retina, covered = np.zeros(GRID, bool), np.zeros(GRID, bool)
+    retina[:, 10:13] = True
+    covered[:, :, :15] = True
+    return retina & covered, covered
+
+
+@pytest.mark.parametrize("config", [SHORT_RANGE, LONG_RANGE])
+def test_padding_is_never_a_target_and_a_minimum_of_retina_stays_visible(new_key, config):
+    retina, covered = (jnp.asarray(mask.reshape(-1)) for mask in band_and_box())
+    draw = jax.jit(jax.vmap(lambda k: sample_masks(k, GRID, config, retina, covered)))
+    contexts, targets = (np.array(ids) for ids in draw(jax.random.split(new_key(), 32)))
+    assert np.asarray(covered)[targets].all()
+    visible = np.asarray(retina)[contexts].sum(axis=1)
+    assert visible.min() >= config.retina_context * retina.sum()
+
+
+def test_padding_is_predicted_only_where_nothing_else_is_left(new_key):
+    """Of 1,024 covered tokens, with 1,000 visible ones wanted and 2,000 predicted."""
+    covered = jnp.zeros(GRID, bool).at[:, :8, :8].set(True).reshape(-1)
+    config = dataclasses.replace(SHORT_RANGE, context_tokens=1000, target_tokens=2000)
+    context, target = (np.array(x) for x in sample_masks(new_key(), GRID, config, None, covered))
+    assert not np.intersect1d(context, target).size
+    assert np.asarray(covered)[np.union1d(context, target)].sum() == 1024
+    hidden = np.asarray(covered)[target].sum()
+    assert hidden > 0, "padding goes into the context before tokens from inside of the boxes do"
+
+
+def test_retina_is_predicted_more_often_with_a_foreground(new_key):
+    retina = jnp.asarray(band_and_box()[0].reshape(-1))
+
+    def of_targets(foreground):
+        draw = jax.jit(jax.vmap(lambda k: sample_masks(k, GRID, SHORT_RANGE, foreground)[1]))
+        return float(retina[draw(jax.random.split(new_key(), 32))].mean())
+
+    assert of_targets(retina) > 1.5 * of_targets(None)
+
+
+def test_without_a_foreground_the_masks_do_not_know_the_volume(new_key):
+    """The settings of the retina act on nothing: evaluation tells a predictor nothing."""
+    key = new_key()
+    other = dataclasses.replace(
+        SHORT_RANGE, foreground_floor=0.0, retina_weight=50.0, retina_context=0.9
+    )
+    for a, b in zip(sample_masks(key, GRID, SHORT_RANGE), sample_masks(key, GRID, other)):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_counts_beyond_the_grid_are_refused():
     with pytest.raises(ConfigError, match=r"exceed the 64 tokens of grid \(4, 4, 4\)"):
         check_masks(MaskConfig(context_tokens=40, target_tokens=30), (4, 4, 4))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jepa3d.config import Config, DataConfig, MaskConfig, ModelConfig, TransformerConfig
-from jepa3d.inputs import model_volumes
+from jepa3d.inputs import covered_tokens, model_inputs
 from jepa3d.task import JepaTask, make_task
 from training.config import EmaConfig, MeshConfig, OptimizerConfig
 from training.errors import ConfigError, InputError
@@ -46,6 +46,7 @@ def batch_of(count=8, seed=0):
     return {
         "volume": volume,
         "foreground": rng.random((count, *MODEL.grid)) > 0.5,
+        "valid_box": np.tile(np.array([[0, n] for n in MODEL.volume], np.int32), (count, 1, 1)),
         "mean": volume.mean(axis=(1, 2, 3)).astype(np.float32) / 255,
         "std": volume.std(axis=(1, 2, 3)).astype(np.float32) / 255,
         "scanner": np.zeros(count, np.int32),
@@ -142,7 +143,7 @@ def test_views_and_masks_follow_the_position_in_the_stream():
 
 def test_without_augmentation_a_volume_is_only_normalized():
     batch = jax.tree.map(jnp.asarray, batch_of(2))
-    volumes, _ = jax.jit(lambda batch: model_volumes(batch, None, CONFIG.data))(batch)
+    volumes = jax.jit(lambda batch: model_inputs(batch, None, CONFIG).volumes)(batch)
     np.testing.assert_allclose(np.asarray(volumes).mean(axis=(1, 2, 3, 4)), 0, atol=1e-4)
     np.testing.assert_allclose(np.asarray(volumes).std(axis=(1, 2, 3, 4)), 1, atol=1e-3)
     assert not TASK.without_augmentation().augmented
@@ -155,6 +156,20 @@ def test_empty_regions_do_not_blow_the_gradient_up():
     batch["volume"][:, :, 16:] = 12
     _, row = updated(batch)
     assert 0 < row["grad_norm"] < 1e4
+
+
+def test_the_pixels_of_padding_change_nothing_but_what_sees_them():
+    """A token that the scan covers by less than half is padding; the loss never asks for it."""
+    box = jnp.array([[0, 8], [0, 32], [0, 20]])
+    covered = np.asarray(covered_tokens(box, MODEL.grid, MODEL.patch))
+    np.testing.assert_array_equal(covered, np.broadcast_to([True, True, True, False], (2, 4, 4))[:])
+    assert covered_tokens(box.at[2, 1].set(19), MODEL.grid, MODEL.patch).sum() == 2 * 4 * 2
+
+
+def test_the_shares_of_the_masks_are_logged(reference):
+    _, row = reference
+    assert 0 < row["mask/retina_of_context"] < row["mask/retina_of_targets"] < 1
+    assert row["mask/padding_of_targets"] == 0.0
 
 
 def test_a_config_without_a_target_encoder_is_refused():

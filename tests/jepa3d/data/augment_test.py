@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jepa3d.config import AugmentConfig
-from jepa3d.data.augment import augment, normalize
+from jepa3d.data.augment import augment as augment_covered
+from jepa3d.data.augment import normalize
 
 SHAPE = (8, 32, 32)
 OFF = AugmentConfig(0.0, 0.0, (1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0)
@@ -18,6 +19,11 @@ OFF = AugmentConfig(0.0, 0.0, (1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0)
 
 def change(**values) -> AugmentConfig:
     return dataclasses.replace(OFF, **values)
+
+
+def augment(key, volume, tokens, config):
+    """A view of a volume that is covered everywhere, and its retina."""
+    return augment_covered(key, volume, tokens, jnp.ones_like(tokens), config)[:2]
 
 
 @pytest.fixture
@@ -104,6 +110,19 @@ def test_no_view_has_an_empty_border(new_key, tokens):
     for key in jax.random.split(new_key(), 10):
         view, _ = augment(key, volume, tokens, change(axial_shift=0.3, crop_scale=(0.5, 0.9)))
         np.testing.assert_allclose(view, -1.5, atol=1e-4)
+
+
+def test_what_a_shift_brings_in_from_beyond_the_volume_is_padding(new_key, volume):
+    """Half of the depth away, half of the token rows repeat the edge; padding moves as well."""
+    config = change(axial_shift=0.5)
+    covered = jnp.ones((2, 4, 4), bool).at[:, :, 3].set(False)
+    rows = set()
+    for key in jax.random.split(new_key(), 20):
+        _, retina, kept = augment_covered(key, volume, jnp.ones((2, 4, 4), bool), covered, config)
+        assert not np.asarray(kept)[:, :, 3].any()
+        assert not np.asarray(retina & ~kept).any(), "padding is no retina"
+        rows.add(int(np.asarray(kept)[0, :, 0].sum()))
+    assert min(rows) <= 3 and max(rows) == 4
 
 
 def test_batches_get_a_view_per_key_and_one_compilation(new_key, volume, tokens):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jepa3d.config import LossConfig, ModelConfig, TransformerConfig
-from jepa3d.losses import jepa_loss, start_positional_mean
+from jepa3d.losses import jepa_loss
 from jepa3d.masks import mask_preset, sample_masks
 from jepa3d.model.jepa import encode, init_params, normalize_targets, predict, predict_targets
 from jepa3d.model.patches import patchify
@@ -52,8 +52,7 @@ def drawn(key, config, sets):
 
 def loss_of(config, params, target, volumes, masks):
     prediction = predict(config, params, target, volumes, masks)
-    state = start_positional_mean(config.tokens, config.feature_dim)
-    out = jepa_loss(prediction, state, LossConfig(), config.grid)
+    out = jepa_loss(prediction, LossConfig(), config.grid)
     terms = [*out.prediction, *(term for term in out.dense if term is not None)]
     return sum(term.sum / term.weight for term in terms)
 

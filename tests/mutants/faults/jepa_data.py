@@ -30,7 +30,7 @@ FAULTS = (
     Fault(
         "the foreground does not move along",
         AUGMENT,
-        "tokens = _resample(foreground.astype(jnp.float32), maps) >= 0.5",
+        "tokens = (_resample(foreground.astype(jnp.float32), maps) >= 0.5) & real",
         "tokens = foreground",
         AUGMENT_TESTS,
     ),

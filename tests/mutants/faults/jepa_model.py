@@ -10,6 +10,7 @@ MASK_TESTS, LOSS_TESTS = "tests/jepa3d/masks_test.py", "tests/jepa3d/losses_test
 ROPE_TESTS, JEPA_TESTS = "tests/jepa3d/model/rope_test.py", "tests/jepa3d/model/jepa_test.py"
 ATTENTION_TESTS = "tests/jepa3d/model/attention_test.py"
 DIAGNOSTIC_TESTS = "tests/jepa3d/diagnostics_test.py"
+SKILL, SKILL_TESTS = "jepa3d/skill.py", "tests/jepa3d/skill_test.py"
 COUNT_TESTS = "tests/jepa3d/model/counts_test.py"
 TASK_TESTS = "tests/jepa3d/task_test.py"
 
@@ -17,8 +18,8 @@ FAULTS = (
     Fault(
         "the target is the online encoder",
         "jepa3d/task.py",
-        '{"encoder": context.ema}',
-        "params",
+        "self.predicted(params, context.ema, seen, masks)",
+        'self.predicted(params, params["encoder"], seen, masks)',
         f"{TASK_TESTS}::test_the_targets_are_those_of_the_average_and_carry_no_gradient",
     ),
     Fault(
@@ -143,22 +144,22 @@ FAULTS = (
     Fault(
         "context and targets overlap",
         MASKS,
-        "target = jnp.sort(rank_N[tokens - config.target_tokens :])",
-        "target = jnp.sort(rank_N[: config.target_tokens])",
+        "kind = jnp.where(visible, -1.0, ",
+        "kind = jnp.where(visible & False, -1.0, ",
         MASK_TESTS,
     ),
     Fault(
         "covered tokens are the context",
         MASKS,
-        "rank_N = jnp.argsort(2.0 * covered_N",
-        "rank_N = jnp.argsort(-2.0 * covered_N",
+        "jnp.where(hidden, 3.0, 1.0)",
+        "jnp.where(hidden, 1.0, 3.0)",
         MASK_TESTS,
     ),
     Fault(
         "the order within the covered tokens is not random",
         MASKS,
-        "+ jax.random.uniform(order_key, (tokens,)))",
-        "+ jnp.arange(tokens) / tokens)",
+        "lot = noise_3xN[2] ** (1.0 / weight)",
+        "lot = jnp.arange(tokens) / tokens",
         f"{MASK_TESTS}::test_targets_are_drawn_alike_from_all_covered_tokens",
     ),
     Fault(
@@ -178,23 +179,65 @@ FAULTS = (
     Fault(
         "padded samples count in the loss",
         LOSSES,
-        "return Total(jnp.sum(per_sample * weights_B), weights_B.sum())\n\n\ndef _dense_term",
-        "return Total(jnp.sum(per_sample), weights_B.sum())\n\n\ndef _dense_term",
+        "return Total(jnp.sum(per_sample * weights_B), weights_B.sum())",
+        "return Total(jnp.sum(per_sample), weights_B.sum())",
         LOSS_TESTS,
     ),
     Fault(
-        "the position baseline knows this batch",
+        "constants are means",
+        SKILL,
+        "with_it = _median(sorted_VxPxD, known_P, None)",
+        "with_it = target_VxPxD.mean(axis=0)",
+        SKILL_TESTS,
+    ),
+    Fault(
+        "the held-out constants know the scored volume",
+        SKILL,
+        "place = place + (0 if left_out is None else (place >= left_out))",
+        "place = place + 0",
+        SKILL_TESTS,
+    ),
+    Fault(
+        "padding is scored",
+        SKILL,
+        "usable = chosen_VxP[:count] & (known_P >= LEAST)[None]",
+        "usable = np.broadcast_to((known_P >= LEAST)[None], chosen_VxP[:count].shape)",
+        SKILL_TESTS,
+    ),
+    Fault(
+        "a collapsed rank costs nothing",
+        SKILL,
+        "return skill - max(0.0, 1.0 - rank / RANK_WANTED)",
+        "return skill",
+        "tests/failures/jepa3d_test.py::test_8_the_most_collapsed_checkpoint_is_not_the_best_one",
+    ),
+    Fault(
+        "padding is predicted like everything else",
+        MASKS,
+        "jnp.where(~real, 0.0, jnp.where(hidden, 2.0, 1.0))",
+        "jnp.where(hidden, 2.0, 1.0)",
+        MASK_TESTS,
+    ),
+    Fault(
+        "no retina need stay visible",
+        MASKS,
+        "kind = jnp.where(kept, 0.0, ",
+        "kind = jnp.where(kept & False, 0.0, ",
+        MASK_TESTS,
+    ),
+    Fault(
+        "padding enters the mean of the batch",
         LOSSES,
-        "average = gather_tokens(positional.mean_NxD[None], one.target_ids_BxT)",
-        "average = gather_tokens(positions_NxD[None], one.target_ids_BxT)",
+        "share_BxN = covered * weights_B[:, None]",
+        "share_BxN = jnp.ones_like(covered) * weights_B[:, None]",
         LOSS_TESTS,
     ),
     Fault(
-        "the positional mean is exponential from the start",
-        LOSSES,
-        "keep = jnp.minimum(decay, seen / (seen + 1.0))",
-        "keep = jnp.float32(decay)",
-        LOSS_TESTS,
+        "a leak into the context is let pass",
+        "jepa3d/dependence.py",
+        'if effects["hidden"] > UNSEEN:',
+        'if effects["hidden"] < 0.0:',
+        "tests/jepa3d/dependence_test.py",
     ),
     Fault(
         "the dense loss has its full weight at once",

@@ -150,8 +150,8 @@ FAULTS = (
     Fault(
         "two runs prepare one folder",
         "jepa3d/data/prepare.py",
-        "with folder_lock.held(output):",
-        "if True:",
+        "with folder_lock.held(output), finished(output) as shares:",
+        "with finished(output) as shares:",
         "tests/jepa3d/data/prepare_test.py::test_a_second_prepare_into_one_folder_is_refused_in_one_sentence",
     ),
 )
