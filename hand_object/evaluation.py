@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hand_object.config import FieldConfig
+from hand_object.config import Config, FieldConfig
 from hand_object.data.sequence import BACKGROUND, CLASS_OF, UNKNOWN
+from hand_object.data.sequence_access import Opened
 from hand_object.fields.sdf_network import signed_distance
 from hand_object.fields.triplane import HALF_SIDE
 from hand_object.hands.skinning import pose_hand
@@ -28,7 +29,7 @@ from hand_object.metrics.images import psnr, ssim
 from hand_object.metrics.surfaces import sample_surface, score, score_registered
 from hand_object.render.pixels import pixel_rays
 from hand_object.render.scene import render
-from hand_object.render.scene_placement import placements
+from hand_object.render.scene_placement import Statics, placements
 from training.loss import Batch
 from training.mesh import Layout
 from training.over_batches import BatchResult, from_all_hosts, over_batches
@@ -36,15 +37,28 @@ from training.source import Source
 from training.state import TrainState
 from training.verdict import Evaluation
 
-if TYPE_CHECKING:
-    from hand_object.task import HandObjectTask
-
 CHUNK = 2048  # rays that are rendered at once
 PICTURES = 3  # frames shown as true | rendered | what is seen where
 SURFACE_POINTS = 10_000
 SHOWN = np.array([[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115]], np.uint8)  # classes
 _pose = jax.jit(pose_hand)
 _distance = jax.jit(signed_distance, static_argnums=1)
+
+
+class Subject(Protocol):
+    """What is asked of a task: its sequence, what it holds out, and the poses of the data."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def opened(self) -> Opened: ...
+    @property
+    def statics(self) -> Statics: ...
+    @property
+    def held_out(self) -> np.ndarray: ...
+    @property
+    def start_poses(self) -> dict[str, Any]: ...
+    def rendering_arrays(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ class RenderFrames:
         return BatchResult(local=(picture(color), picture(semantics)))
 
 
-def evaluate(task: HandObjectTask, state: TrainState, source: Source, layout: Layout) -> Evaluation:
+def evaluate(task: Subject, state: TrainState, source: Source, layout: Layout) -> Evaluation:
     """Metrics and pictures of the frames of a source."""
     opened, model = task.opened, task.config.model
     params = followed_params(jax.device_get(state.params), task.start_poses, task.held_out)
@@ -162,11 +176,11 @@ def beta_metrics(params: Mapping[str, Any], model: FieldConfig) -> dict[str, flo
 
 
 def hand_metrics(
-    task: HandObjectTask, tables: Mapping[str, Any], truth: Mapping[str, np.ndarray]
+    task: Subject, tables: Mapping[str, Any], truth: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """MPJPE over all frames with a pose; the truth is posed by the same model."""
     metrics = {}
-    for side, hand in task.video.statics.hands.items():
+    for side, hand in task.statics.hands.items():
         valid = task.opened.sequence.hands[side].valid
         wanted = truth.get("hand_pose_axis_angle"), truth.get("hand_trans")
         if wanted[0] is None or wanted[1] is None or len(task.opened.hands) > 1:
@@ -183,7 +197,7 @@ def _joints(model, pose, translation) -> np.ndarray:
     return np.asarray(posed.joints)
 
 
-def object_mesh(params: Mapping[str, Any], task: HandObjectTask) -> Mesh:
+def object_mesh(params: Mapping[str, Any], task: Subject) -> Mesh:
     """The surface of the object in its own frame, meters."""
     model = task.config.model
     node = params["nodes"]["object"]["sdf"]
@@ -204,7 +218,7 @@ def object_mesh(params: Mapping[str, Any], task: HandObjectTask) -> Mesh:
 
 
 def object_metrics(
-    task: HandObjectTask, params: Mapping[str, Any], truth: Mapping[str, np.ndarray]
+    task: Subject, params: Mapping[str, Any], truth: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """Chamfer (cm^2) and F-scores (%) of the object's surface."""
     if "object_vertices" not in truth or "object_faces" not in truth:

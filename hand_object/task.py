@@ -42,6 +42,8 @@ from training.state import TrainState
 from training.task import Task
 from training.verdict import Description, Evaluation, Verdict
 
+MANO_NUMBERS = 45  # of a finger pose: 15 joints
+
 
 def make_task(config: Config) -> HandObjectTask:
     """The task of a config; no frame is read yet."""
@@ -72,6 +74,11 @@ class Video:
         with jax.ensure_compile_time_eval():
             return statics_of(self.opened.sequence, self.opened.hands)
 
+    @cached_property
+    def start_poses(self) -> dict[str, Any]:
+        with jax.ensure_compile_time_eval():
+            return jax.tree.map(np.asarray, start_tables(self.opened.sequence))
+
 
 @dataclass(frozen=True, eq=False)
 class HandObjectTask(Task, Refreshable):
@@ -86,6 +93,10 @@ class HandObjectTask(Task, Refreshable):
     def opened(self) -> Opened:
         return self.video.opened
 
+    @property
+    def statics(self) -> Statics:
+        return self.video.statics
+
     @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
         masks = bool((self.opened.masks != UNKNOWN).any())
@@ -96,7 +107,7 @@ class HandObjectTask(Task, Refreshable):
         sampler = self.config.model.sampler
         return Cadence(sampler.cache_every) if sampler.kind == "proposal" else None
 
-    @cached_property
+    @property
     def held_out(self) -> np.ndarray:
         """[T] bool."""
         return held_out(len(self.opened.sequence), self.config.sequence.hold_out)
@@ -113,11 +124,10 @@ class HandObjectTask(Task, Refreshable):
                 )
         return made
 
-    @cached_property
+    @property
     def start_poses(self) -> dict[str, Any]:
         """Pose tables of the data, numpy."""
-        with jax.ensure_compile_time_eval():
-            return jax.tree.map(np.asarray, start_tables(self.opened.sequence))
+        return self.video.start_poses
 
     def sources(self) -> Sources:
         name, content = self.opened.sequence.name, self.video.content
@@ -254,12 +264,21 @@ class HandObjectTask(Task, Refreshable):
         return replace(state, model_state=state.model_state | {"caches": caches}), least
 
     def describe(self) -> Description:
+        """Of one hand with MANO's joints and an object; the video may have more."""
         model = self.config.model
-        samples = model.sampler.samples + model.sampler.extra
-        points = self.config.rays.per_frame * samples * len(nodes_of(self.opened.sequence))
+        shapes = jax.eval_shape(
+            lambda: init_scene(jax.random.key(0), model, hands={"right": MANO_NUMBERS}, frames=1)
+        )
+        counts = {
+            name: sum(leaf.size for leaf in jax.tree.leaves(node))
+            for name, node in shapes["nodes"].items()
+        }
+        if "background" in shapes:
+            counts["background"] = sum(leaf.size for leaf in jax.tree.leaves(shapes["background"]))
+        points = 2 * self.config.rays.per_frame * (model.sampler.samples + model.sampler.extra)
         width = model.sdf.width**2 * model.sdf.layers + model.color.width**2 * model.color.layers
         # Two operations per weight; value, gradient and both backward passes are six times that.
-        return Description({}, 12.0 * width * points, {"frame": ((), "int32")})
+        return Description(counts, 12.0 * width * points, {"frame": ((), "int32")})
 
     def guards(self) -> Guards:
         return Guards(names=guards.NAMES, evaluation=guards.of_evaluations)

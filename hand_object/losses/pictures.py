@@ -46,10 +46,9 @@ def mask(semantics: jax.Array, classes: jax.Array, weight: jax.Array) -> Total:
 
 
 def sparse(opacities: Mapping[str, jax.Array], classes: jax.Array, weight: jax.Array) -> Total:
-    """Opacity of each node alone [F, R] where the mask shows nothing that could hide it.
+    """Opacity of each node alone [F, R] under pixels of the background, where nothing hides it.
 
-    For an object these are pixels of the background, for a hand as well: behind each other either
-    may be.
+    Under pixels of another node it may be anything: it may be behind.
     """
     free = jnp.where(classes == BACKGROUND, weight, 0.0)
     total = sum((jnp.sum(free * opacity) for opacity in opacities.values()), jnp.float32(0.0))

@@ -16,21 +16,23 @@ from hand_object.fields.density import laplace
 from hand_object.fields.triplane import HALF_SIDE
 from hand_object.render.sampling import importance, stratified
 
-CHUNK = 16_384  # points of one call of the network
 FLOOR = 1e-3  # share of the weights that is spread evenly: nothing stays unseen for good
 
 
-def grid_points(cells: int) -> jax.Array:
-    """[cells^3, 3] canonical, the last axis running fastest."""
-    line = jnp.linspace(-HALF_SIDE, HALF_SIDE, cells)
-    return jnp.stack(jnp.meshgrid(line, line, line, indexing="ij"), axis=-1).reshape(-1, 3)
-
-
 def build_cache(distance: Callable[[jax.Array], jax.Array], cells: int) -> jax.Array:
-    """[cells, cells, cells] of `distance`, which takes [N, 3] to [N]."""
-    points = grid_points(cells)
-    values = jax.lax.map(lambda x: distance(x[None])[0], points, batch_size=CHUNK)
-    return jax.lax.stop_gradient(values).reshape(cells, cells, cells)
+    """[cells, cells, cells] of `distance`, which takes [N, 3] to [N].
+
+    Slab by slab, whose points are made on the way: all of them would be a large constant of the
+    program.
+    """
+    line = jnp.linspace(-HALF_SIDE, HALF_SIDE, cells)
+    rest = jnp.stack(jnp.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+
+    def slab(x: jax.Array) -> jax.Array:
+        first = jnp.full((cells * cells, 1), x)
+        return distance(jnp.concatenate([first, rest], axis=-1))
+
+    return jax.lax.stop_gradient(jax.lax.map(slab, line)).reshape(cells, cells, cells)
 
 
 def refreshed(
