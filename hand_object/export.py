@@ -6,6 +6,8 @@
 | `glb` | animated binary glTF: a skinned hand and a rigid object |
 | `ply`, `obj` | a folder of meshes with colors: object, hand at rest, and with --posed each frame |
 | `npz` | named arrays: joints, meshes, poses and cameras of each frame |
+| `txt` | figures against ground truth beside published ones, with protocols; where there is truth |
+| `png` | four overlays above the contact of the sequence, from both sides |
 | `mp4` | input, overlay and a turning view side by side (needs podvision[video]) |
 
 Meters, in the world of the sequence with its origin at the center of the bounding sphere.
@@ -15,8 +17,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from training.program import Program
     from training.state import TrainState
 
-FILES, FOLDERS = ("html", "glb", "npz", "mp4"), ("ply", "obj")
+FILES, FOLDERS = ("html", "glb", "npz", "mp4", "png", "txt"), ("ply", "obj")
 DEFAULT = "html"
 DEFAULT_RESOLUTION, LEAST_RESOLUTION, MOST_RESOLUTION = 128, 16, 512
 
@@ -53,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rate", type=float, default=30.0, metavar="HZ", help="frames a second of the video (30)"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("surface", "vertices"),
+        default="surface",
+        help="what stands for a surface in figures: points even by area, or vertices as in HOLD",
     )
     parser.add_argument(
         "--posed", action="store_true", help="ply and obj: the meshes of every frame as well"
@@ -88,6 +96,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
     """Writes `args.output`; returns lines that say what is in it."""
+    from hand_object.metrics.scores import scores
     from hand_object.trained_scene import trained_scene
 
     task: HandObjectTask = program.task  # type: ignore[assignment]
@@ -95,17 +104,51 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
     if args.format in FOLDERS:
         lines = write_meshes(args.output, found, args.format, args.posed)
     else:
-        lines = write_file(args.output, found, args.format, task.opened.images)
+        truth = truth_of(task)
+        if truth is None and args.format == "txt":
+            raise InputError(
+                f"{found.name} has no ground truth of one hand and an object to compare with; "
+                "choose another --format"
+            )
+        figures = (
+            {}
+            if truth is None or args.format not in ("txt", "html")
+            else scores(found, replace(truth, rate=args.rate), args.protocol)
+        )
+        facts = Facts(task.opened.images, figures, args.protocol)
+        lines = write_file(args.output, found, args.format, facts)
     return [f"step {step}: {_sizes(found)}", *lines]
 
 
-def write_file(
-    path: Path, found: Reconstruction, name: str, images: np.ndarray | None = None
-) -> list[str]:
-    """Writes one of FILES, complete or not at all.
+def truth_of(task: HandObjectTask) -> Reconstruction | None:
+    """The ground truth of the sequence; None where there is none of one hand and an object."""
+    from hand_object.data.ground_truth import ground_truth
 
-    Args:
-      images: [T, H, W, 3] uint8 input frames, of html and mp4.
+    opened = task.opened
+    if len(opened.sequence.hands) != 1 or not {"hand_trans", "object_vertices"} <= set(
+        opened.truth
+    ):
+        return None
+    return ground_truth(opened.truth, opened.sequence, opened.hands, "ground_truth.npz")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is told with a scene.
+
+    Attributes:
+      images: [T, H, W, 3] uint8 input frames, None: none are shown.
+      figures: of `metrics.scores`, empty without truth.
+      protocol: of the figures.
+    """
+
+    images: np.ndarray | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    protocol: str = "surface"
+
+
+def write_file(path: Path, found: Reconstruction, name: str, facts: Facts) -> list[str]:
+    """Writes one of FILES, complete or not at all.
 
     Raises:
       InputError: the file cannot be written.
@@ -113,7 +156,7 @@ def write_file(
     unfinished = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        said = _WRITERS[name](unfinished, found, images)
+        said = _WRITERS[name](unfinished, found, facts)
         unfinished.replace(path)
     except OSError as error:
         # What is reported is why the file could not be written, not a failure to clean up.
@@ -152,16 +195,33 @@ def write_meshes(folder: Path, found: Reconstruction, name: str, posed: bool) ->
     return [f"{folder}: {written} meshes"]
 
 
-def _html(path: Path, found: Reconstruction, images: np.ndarray | None) -> str:
+def _html(path: Path, found: Reconstruction, facts: Facts) -> str:
     from hand_object.metrics.contact_heat import contact_heat
+    from hand_object.metrics.scores import UNITS
     from hand_object.viewer.page import page
 
-    image = None if images is None else images.__getitem__
-    path.write_text(page(found, contact_heat(found), image), encoding="utf-8")
+    image = None if facts.images is None else facts.images.__getitem__
+    told = {name: f"{value:.2f} {UNITS.get(name, '')}" for name, value in facts.figures.items()}
+    if told:
+        told["protocol"] = facts.protocol
+    path.write_text(page(found, contact_heat(found), image, told), encoding="utf-8")
     return ""
 
 
-def _glb(path: Path, found: Reconstruction, images: np.ndarray | None) -> str:
+def _txt(path: Path, found: Reconstruction, facts: Facts) -> str:
+    from hand_object.anchors import table
+    from hand_object.metrics.scores import UNITS
+
+    lines = table(facts.figures, facts.protocol, f"{found.name}, {len(found)} frames")
+    lines += "\n\n" + "\n".join(
+        f"{name} {value:.4g} {UNITS.get(name, '')}".rstrip()
+        for name, value in sorted(facts.figures.items())
+    )
+    path.write_text(lines + "\n", encoding="utf-8")
+    return f"\n{lines}"
+
+
+def _glb(path: Path, found: Reconstruction, facts: Facts) -> str:
     from hand_object.formats.glb import INFLUENCES, skinning_error, write_glb
 
     write_glb(path, found)
@@ -173,18 +233,31 @@ def _glb(path: Path, found: Reconstruction, images: np.ndarray | None) -> str:
     )
 
 
-def _npz(path: Path, found: Reconstruction, images: np.ndarray | None) -> str:
+def _npz(path: Path, found: Reconstruction, facts: Facts) -> str:
     from hand_object.formats.trajectories import write_npz
 
     write_npz(path, found)
     return ""
 
 
-def _mp4(path: Path, found: Reconstruction, images: np.ndarray | None) -> str:
+def _png(path: Path, found: Reconstruction, facts: Facts) -> str:
+    from PIL import Image
+
+    from hand_object.metrics.contact_heat import contact_heat
+    from hand_object.pictures import sheet
+
+    images = facts.images
+    if images is None:
+        images = np.zeros((len(found), *found.size, 3), np.uint8)
+    Image.fromarray(sheet(found, contact_heat(found), images)).save(path, "PNG")
+    return ""
+
+
+def _mp4(path: Path, found: Reconstruction, facts: Facts) -> str:
     from hand_object.pictures import side_by_side
     from training.video import open_video
 
-    frames = (side_by_side(found, f, None if images is None else images[f])
+    frames = (side_by_side(found, f, None if facts.images is None else facts.images[f])
               for f in range(len(found)))  # fmt: skip
     first = next(frames)
     with open_video(path, first.shape[1], first.shape[0], found.rate) as add:
@@ -194,11 +267,13 @@ def _mp4(path: Path, found: Reconstruction, images: np.ndarray | None) -> str:
     return ""
 
 
-_WRITERS: dict[str, Callable[[Path, Reconstruction, np.ndarray | None], str]] = {
+_WRITERS: dict[str, Callable[[Path, Reconstruction, Facts], str]] = {
     "html": _html,
     "glb": _glb,
     "npz": _npz,
     "mp4": _mp4,
+    "png": _png,
+    "txt": _txt,
 }
 
 

@@ -155,3 +155,14 @@ def contact_picture(
     alone = replace(found, hands={})
     views += [turned_view(alone, frame, angle, size, tints) for angle in (0.0, np.pi)]
     return np.concatenate(views, axis=1)
+
+
+def sheet(found: Reconstruction, heat: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Four overlays, evenly spread over the frames, above four views of the contact.
+
+    Args:
+      images: [T, H, W, 3] uint8 input frames.
+    """
+    frames = np.linspace(0, len(found) - 1, 4).round().astype(int).tolist()
+    overlays = np.concatenate([overlay(found, f, images[f]) for f in frames], axis=1)
+    return np.concatenate([overlays, contact_picture(found, heat, frames[1], found.size)])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from hand_object.config import FieldConfig
 from hand_object.fields.color_network import color, pose_code
@@ -25,7 +26,6 @@ from hand_object.held_out import followed_params
 from hand_object.meshing import Mesh, extract
 from hand_object.reconstruction import MovingObject, Reconstruction, moving_hand
 from hand_object.render.nodes import scene_normals
-from hand_object.render.rigid import rotation_matrix
 from hand_object.render.scene_placement import HandStatics
 from hand_object.render.skinning import capsule_weights, vertex_weights
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from hand_object.task import HandObjectTask
 
 RESOLUTION = 128  # cells along a side of the canonical cube
+_by_capsules = jax.jit(capsule_weights, static_argnums=3)
+_by_vertices = jax.jit(vertex_weights, static_argnums=3)
 SHADES = 6  # frames whose colors are averaged
 CUBE = (np.full(3, -HALF_SIDE), np.full(3, HALF_SIDE))
 
@@ -103,11 +105,12 @@ def rest_weights(rest: np.ndarray, hand: HandStatics, model: FieldConfig) -> np.
     points = jnp.asarray(rest, jnp.float32)
     if settings.kind == "capsules":
         still = jnp.broadcast_to(jnp.eye(4), (joints, 4, 4))
-        weights, _ = capsule_weights(points, hand.capsules, still, settings.capsule_softness)
+        capsules = jax.tree.map(jnp.asarray, hand.capsules)
+        weights, _ = _by_capsules(points, capsules, still, settings.capsule_softness)
     else:
         template = jnp.asarray(hand.model.template)
         own = jnp.asarray(hand.model.weights)
-        weights, _ = vertex_weights(points, template, own, settings.vertex_softness)
+        weights, _ = _by_vertices(points, template, own, settings.vertex_softness)
     return np.asarray(weights, np.float64)
 
 
@@ -119,7 +122,7 @@ def _object(
         return None
     node, table = params["nodes"]["object"], params["poses"]["object"]
     canonical = canonical_mesh(node, task.config.model, resolution, "the object")
-    turns = np.asarray(rotation_matrix(jnp.asarray(table["rotation"])), np.float64)
+    turns = Rotation.from_rotvec(table["rotation"]).as_matrix()
     to_world = np.tile(np.eye(4), (len(turns), 1, 1))
     to_world[:, :3, :3], to_world[:, :3, 3] = turns, table["translation"]
     frames = shades(thing.valid)
@@ -138,7 +141,7 @@ def _hand_colors(node, model: FieldConfig, vertices, table, valid, statics: Hand
     frames = shades(valid)
     fingers = np.asarray(table["pose"])[frames, 1:].reshape(len(frames), -1)
     codes = pose_code(node["pose_code"], jnp.asarray(fingers, jnp.float32))
-    whole = np.asarray(rotation_matrix(jnp.asarray(np.asarray(table["pose"])[frames, 0])))
+    whole = Rotation.from_rotvec(np.asarray(table["pose"])[frames, 0]).as_matrix()
     # The bend of fingers is left out: it turns normals of finger tips only.
     inverse = np.broadcast_to(np.swapaxes(whole, 1, 2)[:, None], (len(frames), len(vertices), 3, 3))
     return _colors(node, model, vertices, inverse, np.asarray(codes), None)

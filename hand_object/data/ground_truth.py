@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ _KEYS = ("hand_pose_axis_angle", "hand_trans", "object_to_world", "object_vertic
 
 
 def read_ground_truth(
-    path: Path, sequence: Sequence, models: dict[str, HandModel]
+    path: Path, sequence: Sequence, models: Mapping[str, HandModel]
 ) -> Reconstruction:
     """The truth of a sequence with one hand.
 
@@ -34,6 +35,17 @@ def read_ground_truth(
         raise InputError(f"there is no ground truth {path}; check the path") from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is no readable .npz file ({error}); copy it again") from None
+    return ground_truth(held, sequence, models, str(path))
+
+
+def ground_truth(
+    held: Mapping[str, np.ndarray], sequence: Sequence, models: Mapping[str, HandModel], path: str
+) -> Reconstruction:
+    """The truth of a sequence with one hand, from the arrays of the file at `path`.
+
+    Raises:
+      InputError: it is no ground truth, or that of another sequence.
+    """
     missing = [key for key in _KEYS if key not in held]
     if missing:
         raise InputError(f"{path} is no ground truth of a sequence: it lacks {', '.join(missing)}")
@@ -42,6 +54,8 @@ def read_ground_truth(
             f"{path} has {len(held['object_to_world'])} frames but the sequence {sequence.name} "
             f"has {len(sequence)}; they belong to different sequences"
         )
+    if len(sequence.hands) != 1:
+        raise InputError(f"{path} tells of one hand but {sequence.name} has {len(sequence.hands)}")
     (side,) = sequence.hands
     everywhere = np.ones(len(sequence), bool)
     pose = held["hand_pose_axis_angle"].reshape(len(sequence), -1, 3)

@@ -34,6 +34,22 @@ PROTOCOLS = {
     "surface": "points drawn evenly by area, fixed seed",
     "vertices": "vertices of the meshes, as HOLD's evaluation has it",
 }
+UNITS = {
+    "mpjpe": "mm",
+    "placed_mpjpe": "mm",
+    "chamfer": "cm2",
+    "chamfer_icp": "cm2",
+    "f5_icp": "%",
+    "f10_icp": "%",
+    "chamfer_hand": "cm2",
+    "penetration_depth": "mm",
+    "penetration_volume": "cm3",
+    "contact_ratio": "%",
+    "contact_accuracy": "%",
+    "jitter": "px",
+    "jerk": "m/s3",
+}
+UNITS |= {f"true_{name}": unit for name, unit in UNITS.items()}
 POINTS = 3000  # of a surface
 MOST_FRAMES = 24  # of volumes and Chamfer distances, evenly spread
 

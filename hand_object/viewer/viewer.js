@@ -116,7 +116,7 @@ const state = { frame: 0, view: "orbit", mode: 0, opacity: 0.8, yaw: 0.5, pitch:
 
 function orbitCamera() {
   const [right, down, forward] = [0, 4, 8].map((i) => scene.cameras[0].slice(i, i + 3));
-  const reach = scene.radius * 3.8 * state.away;
+  const reach = scene.radius * 3.0 * state.away;
   const [cy, sy, cp, sp] = [Math.cos(state.yaw), Math.sin(state.yaw), Math.cos(state.pitch), Math.sin(state.pitch)];
   const eye = state.at.map((x, i) => x + reach * (sy * cp * right[i] - sp * down[i] - cy * cp * forward[i]));
   return lookAt(eye, state.at, down);
@@ -208,7 +208,7 @@ function listen() {
       state.yaw -= x * 0.008;
       state.pitch = Math.max(-1.5, Math.min(1.5, state.pitch + y * 0.008));
     } else {
-      const camera = orbitCamera(), step = (scene.radius * 3.8 * state.away) / (1.2 * canvas.clientHeight);
+      const camera = orbitCamera(), step = (scene.radius * 3.0 * state.away) / (1.2 * canvas.clientHeight);
       state.at = state.at.map((a, i) => a - step * (x * camera[i] + y * camera[4 + i]));
     }
     redraw();

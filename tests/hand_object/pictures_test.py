@@ -84,6 +84,15 @@ def test_contact_of_a_grasp_is_seen(fine_truth):
     ).all()
 
 
+def test_a_sheet_has_overlays_above_contact(truth, sequence):
+    images = np.stack([sequence.image(frame) for frame in range(len(truth))])
+    height, width = sequence.size
+    shown = pictures.sheet(truth, contact_heat(truth), images)
+    assert shown.shape == (2 * height, 4 * width, 3)
+    last = pictures.overlay(truth, len(truth) - 1, images[-1])
+    np.testing.assert_array_equal(shown[:height, 3 * width :], last)
+
+
 def test_a_frame_without_parts_is_empty(truth):
     none = np.zeros(len(truth), bool)
     gone = dataclasses.replace(
