@@ -34,6 +34,7 @@ from jepa3d.skill import (
     sampled_positions,
     skills,
 )
+from training.errors import InputError
 from training.loss import Batch, Total
 from training.mesh import Layout
 from training.over_batches import BatchResult, over_batches
@@ -41,6 +42,7 @@ from training.source import Example, Source
 from training.verdict import Evaluation
 
 PyTree = Any
+ATTEMPTS = 10  # records in a row that may be unreadable
 PANEL_TOKENS = 4096  # tokens whose features enter the collapse panel
 PANEL = (
     "rankme",
@@ -124,7 +126,15 @@ class EvenlyChosen:
         return min(self.count, len(self.source))
 
     def __getitem__(self, index: int) -> Example:
-        return self.source[index * len(self.source) // len(self)]
+        # A record that cannot be read must not end an evaluation that only borrows it: the next
+        # readable one stands in, and the training stream counts the loss.
+        first = index * len(self.source) // len(self)
+        for step in range(ATTEMPTS - 1):
+            try:
+                return self.source[(first + step) % len(self.source)]
+            except InputError:
+                continue
+        return self.source[(first + ATTEMPTS - 1) % len(self.source)]
 
     def identity(self, index: int) -> str:
         return self.source.identity(index * len(self.source) // len(self))

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from jepa3d import skill
+from jepa3d.evaluation import EvenlyChosen
 from jepa3d.skill import TokenErrors, TokenTargets, constant_errors, sampled_positions, skills
+from training.errors import InputError
 
 VOLUMES, POSITIONS, WIDTH = 40, 30, 5
 
@@ -114,3 +116,22 @@ def test_positions_are_all_tokens_or_as_many_as_fit():
     few = sampled_positions(9216, 384, 64)
     assert len(few) == skill.VALUES // (64 * 384) and (np.diff(few) > 0).all()
     assert few[-1] < 9216 and len(sampled_positions(9216, 384, 10**6)) == 16
+
+
+def test_a_damaged_training_record_does_not_end_an_evaluation():
+    class Source:
+        fingerprint = "ten, of which one is damaged"
+
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            if index == 4:
+                raise InputError("record 4 is damaged")
+            return {"number": np.int32(index)}
+
+        def identity(self, index):
+            return str(index)
+
+    chosen = EvenlyChosen(Source(), 5)
+    assert [int(chosen[index]["number"]) for index in range(len(chosen))] == [0, 2, 5, 6, 8]

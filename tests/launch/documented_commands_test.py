@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from launch import system_commands
+from launch import system_commands, trained_model
 from launch.cli import COMMANDS, build_parser, split_overrides
 from tests.conftest import REPOSITORY
 from training.registry import systems_with
@@ -73,6 +73,7 @@ def assert_parses_for_a_system(words: list[str], where: str) -> None:
     for system in systems_with(words[0]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(system_commands, "saved_config", lambda workdir, s=system: {"system": s})
+            patch.setattr(trained_model, "system_of_folder", lambda folder, s=system: s)
             try:
                 split_overrides(build_parser(words[0], words[1:]), words[1:])
                 return
