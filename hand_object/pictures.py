@@ -102,7 +102,7 @@ def turned_view(
         return np.full((*size, 3), BACKGROUND, np.uint8)
     corners = parts["object"][0] if "object" in parts else next(iter(parts.values()))[0]
     center = (corners.min(axis=0) + corners.max(axis=0)) / 2
-    radius = np.linalg.norm(np.ptp(corners, axis=0)) / 2
+    radius = float(np.linalg.norm(np.ptp(corners, axis=0))) / 2
     camera = _around(found.world_to_camera[frame], center, angle, AWAY * radius)
     focal = max(size) / (2 * np.tan(FIELD_OF_VIEW / 2))
     k = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]])
