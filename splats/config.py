@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from training.data_folder import data_folder
 from training.errors import ConfigError
 from training.settings import setting
 
@@ -323,14 +323,9 @@ def scene_folder(path: str) -> Path:
     Raises:
       ConfigError: it is in neither place.
     """
-    direct = Path(path).expanduser()
-    if direct.is_dir():
-        return direct
-    root = os.environ.get("PODVISION_DATA")
-    if root and (Path(root) / path).is_dir():
-        return Path(root) / path
-    where = f"nor under PODVISION_DATA = {root}" if root else "and PODVISION_DATA is not set"
-    raise ConfigError(
-        f"config.scene.path = {path!r} is no folder here {where}; give the folder of a scene with "
-        "images and a COLMAP model (sparse/0), a transforms.json or transforms_train.json"
+    return data_folder(
+        path,
+        "scene.path",
+        "give the folder of a scene with images and a COLMAP model (sparse/0), a "
+        "transforms.json or transforms_train.json",
     )

@@ -17,6 +17,7 @@ from hand_object.data.sequence import Sequence
 from hand_object.hands.model import HandModel
 from hand_object.hands.sources import EMBEDDED, load_hand
 from hand_object.synthetic import DEVELOPMENT, make_sequence
+from training.data_folder import data_folder
 from training.errors import ConfigError, InputError
 
 TRUTH = "ground_truth.npz"
@@ -61,16 +62,10 @@ def sequence_folder(path: str) -> Path:
     Raises:
       ConfigError: it is in neither place.
     """
-    direct = Path(path).expanduser()
-    if direct.is_dir():
-        return direct
-    root = os.environ.get("PODVISION_DATA")
-    if root and (Path(root) / path).is_dir():
-        return Path(root) / path
-    where = f"nor under PODVISION_DATA = {root}" if root else "and PODVISION_DATA is not set"
-    raise ConfigError(
-        f"config.sequence.path = {path!r} is no folder here {where}; give a HOLD build folder "
-        "(image/, mask/, data.npy) or the one around it"
+    return data_folder(
+        path,
+        "sequence.path",
+        "give a HOLD build folder (image/, mask/, data.npy) or the one around it",
     )
 
 
