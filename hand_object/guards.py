@@ -21,6 +21,12 @@ def of_evaluations(history: Sequence[Mapping[str, float]]) -> list[Verdict]:
         if name.startswith("mask_iou_")
     }
     lost = sorted(name for name, value in found.items() if value < LOST)
+    if not lost and history[-1].get("object_surface") == 0:
+        sentence = (
+            "the field of the object has no surface: it is blurred, not solid; where it stays so, "
+            "lower the learning rates of planes and networks, or raise config.losses.mask"
+        )
+        return [Verdict("lost-node", False, sentence, warning=True)]
     if not lost:
         least = min(found.values(), default=float("nan"))
         return [Verdict("lost-node", True, f"every node is seen, mask IoU {least:.2f} or more")]

@@ -27,6 +27,10 @@ REACH = 1.8
 CHUNK = 65_536  # points that are asked at once
 
 
+class NoSurface(InputError):
+    """The signed distances of a field have one sign everywhere."""
+
+
 @dataclass(frozen=True)
 class Mesh:
     """vertices [V, 3] float64; faces [F, 3] int32, outward; colors [V, 3] uint8 or None."""
@@ -52,7 +56,8 @@ def extract(
 
     Raises:
       ConfigError: the resolution or the bounds make no grid.
-      InputError: there is no surface, or its distances are not finite.
+      NoSurface: the distances have one sign.
+      InputError: they are not finite.
     """
     low, high = (np.asarray(corner, np.float64) for corner in bounds)
     if resolution < 4 or not (high > low).all():
@@ -123,7 +128,7 @@ def _marched(values: np.ndarray, low: np.ndarray, spacing: float, name: str):
     least, most = float(values.min()), float(values.max())
     if least >= 0 or most <= 0:
         side = "outside" if least >= 0 else "inside"
-        raise InputError(
+        raise NoSurface(
             f"{name} has no surface: its signed distances go from {least:.4g} to {most:.4g}, all "
             f"{side}; train longer, or look at the masks and poses that it was trained with"
         )

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from hand_object import evaluation
 from hand_object.data.sequence import BACKGROUND, OBJECT, RIGHT, UNKNOWN
 from hand_object.evaluation import comparison, frame_scores, summary
+from hand_object.meshing import NoSurface
 
 
 def frame(mask, seen):
@@ -42,3 +44,12 @@ def test_pictures_show_truth_rendering_and_nodes_side_by_side():
     shown = comparison(image, np.ones((2, 3, 3), np.float32), np.full((2, 3), BACKGROUND))
     assert shown.shape == (2, 9, 3) and shown.dtype == np.uint8
     assert (shown[:, :3] == 7).all() and (shown[:, 3:6] == 255).all() and (shown[:, 6:] == 0).all()
+
+
+def test_a_field_without_a_surface_ends_no_evaluation(monkeypatch):
+    def no_mesh(params, task):
+        raise NoSurface("all outside")
+
+    monkeypatch.setattr(evaluation, "object_mesh", no_mesh)
+    truth = {"object_vertices": np.zeros((3, 3)), "object_faces": np.array([[0, 1, 2]])}
+    assert evaluation.object_metrics(None, {}, truth) == {"object_surface": 0.0}  # type: ignore[arg-type]
