@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.errors import ConfigError
+from training.verdict import Table
 
 # Figure of `metrics.scores` -> heading.
 COLUMNS = {
@@ -101,14 +102,8 @@ def table(figures: Mapping[str, float], protocol: str, ours: str, name: str | No
     """
     from hand_object.metrics.scores import PROTOCOLS
 
-    name = NEAREST.get(protocol, "") if name is None else name
-    if name not in TABLES:
-        raise ConfigError(f"there is no table {name!r} of anchors; use {', '.join(TABLES)}")
-    anchors = TABLES[name]
-    named = [c for c in COLUMNS if c in figures or any(c in row for row in anchors.rows.values())]
-    rows = {"this run": figures, **anchors.rows}
-    cells = [["", *(COLUMNS[column] for column in named)]]
-    cells += [[method, *(_shown(row.get(c)) for c in named)] for method, row in rows.items()]
+    anchors = _anchors(protocol, name)
+    cells = _cells(figures, anchors)
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
     lines = [
         "  ".join(cell.ljust(w) if not k else cell.rjust(w)
@@ -120,6 +115,32 @@ def table(figures: Mapping[str, float], protocol: str, ours: str, name: str | No
         f"the others: {anchors.title}; protocol {anchors.protocol} ({anchors.source})",
     ]
     return "\n".join([*said, *lines])
+
+
+def report_table(figures: Mapping[str, float], protocol: str, ours: str) -> Table:
+    """The same as `table`, with the nearest published protocol, for a report."""
+    anchors = _anchors(protocol, None)
+    heading, *rows = _cells(figures, anchors)
+    title = (
+        f"{ours}, protocol {protocol}, beside {anchors.title}, protocol {anchors.protocol} "
+        f"({anchors.source})"
+    )
+    return Table(title, ("method", *heading[1:]), [tuple(row) for row in rows])
+
+
+def _anchors(protocol: str, name: str | None) -> Anchors:
+    name = NEAREST.get(protocol, "") if name is None else name
+    if name not in TABLES:
+        raise ConfigError(f"there is no table {name!r} of anchors; use {', '.join(TABLES)}")
+    return TABLES[name]
+
+
+def _cells(figures: Mapping[str, float], anchors: Anchors) -> list[list[str]]:
+    """Headings, then a row for this run and each published method."""
+    named = [c for c in COLUMNS if c in figures or any(c in row for row in anchors.rows.values())]
+    rows = {"this run": figures, **anchors.rows}
+    cells = [["", *(COLUMNS[column] for column in named)]]
+    return cells + [[method, *(_shown(row.get(c)) for c in named)] for method, row in rows.items()]
 
 
 def _shown(value: float | None) -> str:

@@ -306,7 +306,7 @@ class PrefitConfig:
 class MetricsConfig:
     """What an evaluation measures besides pictures."""
 
-    meshes: bool = True  # of the object, against ground truth where there is some
+    meshes: bool = True  # of hands and object, against ground truth where there is some
     resolution: int = setting(96, least=8, most=512)  # cells of the mesh along a side
 
 

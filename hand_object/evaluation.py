@@ -1,35 +1,36 @@
 """Scores of frames that were not trained on: pictures, masks, hands and the object's surface.
 
 Protocols: PSNR and SSIM over whole frames, `foreground_psnr` over the pixels of the masks; mask IoU
-of what is seen, over all pixels of all frames together; MPJPE of 21 joints relative to the wrist;
-Chamfer distance and F-score of points drawn evenly by area, the object as it stands in its own
-frame and, under `icp_`, after registration. Poses of held-out frames: see `held_out`.
+of what is seen, over all pixels of all frames together; what is compared with the truth, over all
+frames: see `metrics.scores`. Poses of held-out frames: see `held_out`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hand_object.config import Config, FieldConfig
+from hand_object.anchors import report_table
+from hand_object.config import FieldConfig
 from hand_object.data.sequence import BACKGROUND, CLASS_OF, UNKNOWN
-from hand_object.data.sequence_access import Opened
-from hand_object.fields.sdf_network import signed_distance
-from hand_object.fields.triplane import HALF_SIDE
-from hand_object.hands.skinning import pose_hand
 from hand_object.held_out import followed_params
-from hand_object.meshing import Mesh, NoSurface, extract
-from hand_object.metrics.hands import mpjpe, placed_mpjpe
+from hand_object.meshing import NoSurface
+from hand_object.metrics.contact_heat import contact_heat
 from hand_object.metrics.images import psnr, ssim
-from hand_object.metrics.surfaces import sample_surface, score, score_registered
+from hand_object.metrics.scores import scores
+from hand_object.pictures import sheet
+from hand_object.reconstruction import Reconstruction
 from hand_object.render.pixels import pixel_rays
 from hand_object.render.scene import render
-from hand_object.render.scene_placement import Statics, placements
+from hand_object.render.scene_placement import placements
+from hand_object.subject import Subject
+from hand_object.trained_scene import trained_scene, true_scene
+from training import distributed
 from training.loss import Batch
 from training.mesh import Layout
 from training.over_batches import BatchResult, from_all_hosts, over_batches
@@ -39,26 +40,8 @@ from training.verdict import Evaluation
 
 CHUNK = 2048  # rays that are rendered at once
 PICTURES = 3  # frames shown as true | rendered | what is seen where
-SURFACE_POINTS = 10_000
+PROTOCOL = "surface"  # of `metrics.scores`
 SHOWN = np.array([[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115]], np.uint8)  # classes
-_pose = jax.jit(pose_hand)
-_distance = jax.jit(signed_distance, static_argnums=1)
-
-
-class Subject(Protocol):
-    """What is asked of a task: its sequence, what it holds out, and the poses of the data."""
-
-    @property
-    def config(self) -> Config: ...
-    @property
-    def opened(self) -> Opened: ...
-    @property
-    def statics(self) -> Statics: ...
-    @property
-    def held_out(self) -> np.ndarray: ...
-    @property
-    def start_poses(self) -> dict[str, Any]: ...
-    def rendering_arrays(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -123,12 +106,10 @@ def evaluate(task: Subject, state: TrainState, source: Source, layout: Layout) -
         if picture is not None
     }
     metrics = summary(list(scores.values())) | beta_metrics(params, model)
-    truth = opened.truth
-    if truth:
-        metrics |= hand_metrics(task, params["poses"], truth)
-    if truth and task.config.metrics.meshes and "object" in params["nodes"]:
-        metrics |= object_metrics(task, params, truth)
-    return Evaluation(metrics, images)
+    if not task.config.metrics.meshes:
+        return Evaluation(metrics, images)
+    compared = compare(task, state.params)
+    return Evaluation(metrics | compared.metrics, images | compared.images, compared.tables)
 
 
 def frame_scores(
@@ -175,74 +156,29 @@ def beta_metrics(params: Mapping[str, Any], model: FieldConfig) -> dict[str, flo
     }
 
 
-def hand_metrics(
-    task: Subject, tables: Mapping[str, Any], truth: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-    """MPJPE over all frames with a pose; the truth is posed by the same model."""
-    metrics = {}
-    for side, hand in task.statics.hands.items():
-        valid = task.opened.sequence.hands[side].valid
-        wanted = truth.get("hand_pose_axis_angle"), truth.get("hand_trans")
-        if wanted[0] is None or wanted[1] is None or len(task.opened.hands) > 1:
-            continue
-        found = _joints(hand.model, tables[side]["pose"], tables[side]["translation"])
-        true = _joints(hand.model, *wanted)
-        metrics[f"mpjpe_{side}"] = mpjpe(found, true, valid)
-        metrics[f"placed_mpjpe_{side}"] = placed_mpjpe(found, true, valid)
-    return metrics
+def compare(task: Subject, params: Mapping[str, Any]) -> Evaluation:
+    """Figures of `metrics.scores` against the truth, published ones beside them, and the contact.
 
-
-def _joints(model, pose, translation) -> np.ndarray:
-    posed = _pose(model, np.asarray(pose, np.float32), np.asarray(translation, np.float32), None)
-    return np.asarray(posed.joints)
-
-
-def object_mesh(params: Mapping[str, Any], task: Subject) -> Mesh:
-    """The surface of the object in its own frame, meters."""
-    model = task.config.model
-    node = params["nodes"]["object"]["sdf"]
-    side = np.full(3, HALF_SIDE)
-
-    def distance(points: np.ndarray) -> np.ndarray:
-        # Few shapes are compiled: points are filled up to a power of two.
-        wanted = 1 << max(len(points) - 1, 1).bit_length()
-        filled = np.pad(points.astype(np.float32), ((0, wanted - len(points)), (0, 0)))
-        return np.asarray(_distance(node, model, filled))[: len(points)]
-
-    mesh = extract(distance, (-side, side), task.config.metrics.resolution, "the object")
-    scale = float(np.exp(params["poses"]["object"]["log_scale"]))
-    thing = task.opened.sequence.object
-    assert thing is not None
-    vertices = scale * (mesh.vertices * thing.radius + thing.center)
-    return Mesh(vertices, mesh.faces)
-
-
-def object_metrics(
-    task: Subject, params: Mapping[str, Any], truth: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-    """Chamfer (cm^2) and F-scores (%) of the object's surface; `object_surface`: 1 if there is one.
-
-    A field without a surface does not end the run: it may find one, and the guard `lost-node` says
-    so meanwhile.
+    Nothing where there is no truth. A field without a surface does not end the run (it may find
+    one; the guard `lost-node` says so meanwhile): `surfaces` is 1 where all nodes have one, else 0.
     """
-    if "object_vertices" not in truth or "object_faces" not in truth:
-        return {}
+    truth = true_scene(task.opened)
+    if truth is None:
+        return Evaluation({})
     try:
-        mesh = object_mesh(params, task)
+        found = trained_scene(task, params, task.config.metrics.resolution)
     except NoSurface:
-        return {"object_surface": 0.0}
-    found = sample_surface(mesh.vertices, mesh.faces, SURFACE_POINTS)
-    wanted = sample_surface(truth["object_vertices"], truth["object_faces"], SURFACE_POINTS)
-    as_it_is, registered = score(found, wanted), score_registered(found, wanted)
-    return {
-        "object_surface": 1.0,
-        "object_chamfer": as_it_is.chamfer,
-        "object_f5": as_it_is.f5,
-        "object_f10": as_it_is.f10,
-        "icp_object_chamfer": registered.chamfer,
-        "icp_object_f5": registered.f5,
-        "icp_object_f10": registered.f10,
-    }
+        return Evaluation({"surfaces": 0.0})
+    figures = scores(found, truth, PROTOCOL)
+    # The same picture on every host: one of them writes it.
+    images = {"contact": contact_sheet(found, task.opened.images)} if distributed.is_main() else {}
+    published = report_table(figures, PROTOCOL, found.name)
+    return Evaluation(figures | {"surfaces": 1.0}, images, {"published": published})
+
+
+def contact_sheet(found: Reconstruction, images: np.ndarray) -> np.ndarray:
+    """Overlays above the contact of the sequence, uint8 [height, width, 3]."""
+    return sheet(found, contact_heat(found), images)
 
 
 def comparison(image: np.ndarray, color: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -97,14 +97,14 @@ def check_arguments(args: argparse.Namespace) -> None:
 def export(program: Program, state: TrainState, step: int, args: argparse.Namespace) -> list[str]:
     """Writes `args.output`; returns lines that say what is in it."""
     from hand_object.metrics.scores import scores
-    from hand_object.trained_scene import trained_scene
+    from hand_object.trained_scene import trained_scene, true_scene
 
     task: HandObjectTask = program.task  # type: ignore[assignment]
     found = replace(trained_scene(task, state.params, args.resolution), rate=args.rate)
     if args.format in FOLDERS:
         lines = write_meshes(args.output, found, args.format, args.posed)
     else:
-        truth = truth_of(task)
+        truth = true_scene(task.opened)
         if truth is None and args.format == "txt":
             raise InputError(
                 f"{found.name} has no ground truth of one hand and an object to compare with; "
@@ -118,18 +118,6 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
         facts = Facts(task.opened.images, figures, args.protocol)
         lines = write_file(args.output, found, args.format, facts)
     return [f"step {step}: {_sizes(found)}", *lines]
-
-
-def truth_of(task: HandObjectTask) -> Reconstruction | None:
-    """The ground truth of the sequence; None where there is none of one hand and an object."""
-    from hand_object.data.ground_truth import ground_truth
-
-    opened = task.opened
-    if len(opened.sequence.hands) != 1 or not {"hand_trans", "object_vertices"} <= set(
-        opened.truth
-    ):
-        return None
-    return ground_truth(opened.truth, opened.sequence, opened.hands, "ground_truth.npz")
 
 
 @dataclass(frozen=True)

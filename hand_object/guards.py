@@ -21,9 +21,9 @@ def of_evaluations(history: Sequence[Mapping[str, float]]) -> list[Verdict]:
         if name.startswith("mask_iou_")
     }
     lost = sorted(name for name, value in found.items() if value < LOST)
-    if not lost and history[-1].get("object_surface") == 0:
+    if not lost and history[-1].get("surfaces") == 0:
         sentence = (
-            "the field of the object has no surface: it is blurred, not solid; where it stays so, "
+            "the field of the object or a hand has no surface: it is fog; where it stays so, "
             "lower the learning rates of planes and networks, or raise config.losses.mask"
         )
         return [Verdict("lost-node", False, sentence, warning=True)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from hand_object.config import FieldConfig
+from hand_object.data.ground_truth import ground_truth
+from hand_object.data.sequence_access import Opened
 from hand_object.fields.color_network import color, pose_code
 from hand_object.fields.layers import Params
 from hand_object.fields.sdf_network import sdf_feature_normal, signed_distance
@@ -28,9 +30,7 @@ from hand_object.reconstruction import MovingObject, Reconstruction, moving_hand
 from hand_object.render.nodes import scene_normals
 from hand_object.render.scene_placement import HandStatics
 from hand_object.render.skinning import capsule_weights, vertex_weights
-
-if TYPE_CHECKING:
-    from hand_object.task import HandObjectTask
+from hand_object.subject import Subject
 
 RESOLUTION = 128  # cells along a side of the canonical cube
 _by_capsules = jax.jit(capsule_weights, static_argnums=3)
@@ -40,7 +40,7 @@ CUBE = (np.full(3, -HALF_SIDE), np.full(3, HALF_SIDE))
 
 
 def trained_scene(
-    task: HandObjectTask, params: Mapping[str, Any], resolution: int = RESOLUTION
+    task: Subject, params: Mapping[str, Any], resolution: int = RESOLUTION
 ) -> Reconstruction:
     """What a run has found.
 
@@ -54,7 +54,7 @@ def trained_scene(
     opened, model = task.opened, task.config.model
     sequence = opened.sequence
     hands = {}
-    for side, statics in task.video.statics.hands.items():
+    for side, statics in task.statics.hands.items():
         table, track = params["poses"][side], sequence.hands[side]
         node = params["nodes"][side]
         canonical = canonical_mesh(node, model, resolution, f"the {side} hand")
@@ -74,6 +74,15 @@ def trained_scene(
         world_to_camera=sequence.world_to_camera.astype(np.float64),
         size=sequence.size,
     )
+
+
+def true_scene(opened: Opened) -> Reconstruction | None:
+    """The ground truth of a sequence; None where there is none of one hand and an object."""
+    if len(opened.sequence.hands) != 1 or not {"hand_trans", "object_vertices"} <= set(
+        opened.truth
+    ):
+        return None
+    return ground_truth(opened.truth, opened.sequence, opened.hands, "ground_truth.npz")
 
 
 def canonical_mesh(node: Mapping[str, Any], model: FieldConfig, resolution: int, name: str) -> Mesh:
@@ -114,9 +123,7 @@ def rest_weights(rest: np.ndarray, hand: HandStatics, model: FieldConfig) -> np.
     return np.asarray(weights, np.float64)
 
 
-def _object(
-    task: HandObjectTask, params: Mapping[str, Any], resolution: int
-) -> MovingObject | None:
+def _object(task: Subject, params: Mapping[str, Any], resolution: int) -> MovingObject | None:
     thing = task.opened.sequence.object
     if thing is None:
         return None

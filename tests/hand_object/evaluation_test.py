@@ -1,9 +1,12 @@
 """Scores of frames add up as their names say."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from hand_object import evaluation
+from hand_object.config import Config
 from hand_object.data.sequence import BACKGROUND, OBJECT, RIGHT, UNKNOWN
 from hand_object.evaluation import comparison, frame_scores, summary
 from hand_object.meshing import NoSurface
@@ -47,9 +50,10 @@ def test_pictures_show_truth_rendering_and_nodes_side_by_side():
 
 
 def test_a_field_without_a_surface_ends_no_evaluation(monkeypatch):
-    def no_mesh(params, task):
+    def no_mesh(*_):
         raise NoSurface("all outside")
 
-    monkeypatch.setattr(evaluation, "object_mesh", no_mesh)
-    truth = {"object_vertices": np.zeros((3, 3)), "object_faces": np.array([[0, 1, 2]])}
-    assert evaluation.object_metrics(None, {}, truth) == {"object_surface": 0.0}  # type: ignore[arg-type]
+    monkeypatch.setattr(evaluation, "true_scene", lambda opened: "truth")
+    monkeypatch.setattr(evaluation, "trained_scene", no_mesh)
+    task = SimpleNamespace(opened=None, config=Config("hand_object"))
+    assert evaluation.compare(task, {}).metrics == {"surfaces": 0.0}  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ def test_the_fit_needs_both_color_and_outline():
 
 
 def test_an_object_without_a_surface_is_said_and_does_not_end_the_run():
-    seen = {"mask_iou_object": 0.6, "object_surface": 0.0}
+    seen = {"mask_iou_object": 0.6, "surfaces": 0.0}
     (verdict,) = guards.of_evaluations([seen, seen])
     assert not verdict.passed and verdict.warning
     assert "no surface" in verdict.sentence

@@ -50,7 +50,7 @@ def test_training_raises_psnr_and_overlap_of_held_out_frames():
     # A fifth of the squared error at least; 24 x 32 pixels say little more in a few updates.
     assert after["foreground_psnr"] > before["foreground_psnr"] + 1
     assert after["mask_iou"] > before["mask_iou"]
-    assert {"object_chamfer", "icp_object_f10", "mpjpe_right"} <= after.keys()
+    assert {"chamfer", "f10_icp", "mpjpe", "contact_accuracy"} <= after.keys()
 
 
 def test_held_out_poses_are_never_touched_and_the_others_are():
