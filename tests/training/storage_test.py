@@ -15,9 +15,11 @@ from training.errors import InputError
 
 # Files of `training` that may use pathlib, and for what; no path of the user's goes through it.
 PATHLIB = {
+    "data_folder.py": "captures and sequences, which are read from a disk",
     "distributed.py": "device files of this machine",
     "registry.py": "recipes, which Python imports from a disk",
     "replay.py": "names of source files in a traceback",
+    "video.py": "films, which another program writes",
     "weight_files.py": "weights of other programs, which are mapped into memory",
 }
 
