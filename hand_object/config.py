@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from hand_object.loss_config import BalanceConfig, LossConfig, PhasesConfig
+from hand_object.phases import check_phases
 from training.config import (
     Duration,
     EvaluationConfig,
@@ -274,18 +276,6 @@ class RaysConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """Coefficients; see `hand_object.losses`."""
-
-    rgb: float = setting(1.0, least=0, most=1e6)
-    mask: float = setting(0.1, least=0, most=1e6)
-    eikonal: float = setting(0.1, least=0, most=1e6)
-    sparse: float = setting(0.0, least=0, most=1e6)  # opacity of a node where the mask has none
-    template: float = setting(0.0, least=0, most=1e6)  # distance of a hand from its template
-    poses: float = setting(0.0, least=0, most=1e6)  # corrections of poses
-
-
-@dataclass(frozen=True)
 class PosesConfig:
     """Which poses are refined with the fields."""
 
@@ -357,6 +347,8 @@ class Config(TrainConfig):
     model: FieldConfig = setting(factory=FieldConfig)
     rays: RaysConfig = setting(factory=RaysConfig)
     losses: LossConfig = setting(factory=LossConfig)
+    phases: PhasesConfig = setting(factory=PhasesConfig)
+    balance: BalanceConfig = setting(factory=BalanceConfig)
     poses: PosesConfig = setting(factory=PosesConfig)
     prefit: PrefitConfig = setting(factory=PrefitConfig)
     metrics: MetricsConfig = setting(factory=MetricsConfig, resumable=True)
@@ -369,3 +361,7 @@ class Config(TrainConfig):
         groups = tuple(g for g in self.optimizer.groups if wanted.get(g.name, True))
         # The class is frozen; what is set here is what everything else reads.
         object.__setattr__(self, "optimizer", replace(self.optimizer, groups=groups))
+        # Of a duration in epochs, only the data tells how many updates it has.
+        if self.total.epochs is None:
+            total = self.total.resolve("total", self.batch_size, 0)
+            check_phases(self.phases, self.balance, total)

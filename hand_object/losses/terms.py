@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import jax.numpy as jnp
 
-from hand_object.config import LossConfig
+from hand_object.loss_config import LossConfig
 from training.loss import LossTerm, Total
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import configs.hand_object
-from hand_object.config import LossConfig, preset
+from hand_object.config import preset
+from hand_object.loss_config import LossConfig
 from training.registry import load_config
 
 RECIPES = Path(configs.hand_object.__file__).parent

@@ -14,7 +14,6 @@ from hand_object.config import (
     Config,
     EncodingConfig,
     FieldConfig,
-    LossConfig,
     MetricsConfig,
     PrefitConfig,
     RaysConfig,
@@ -24,6 +23,7 @@ from hand_object.config import (
     reconstruction_optimizer,
 )
 from hand_object.data.sequence_access import Opened, open_sequence
+from hand_object.loss_config import LossConfig
 from hand_object.synthetic import Scene, make_sequence
 from hand_object.task import HandObjectTask, Video
 from training.config import Duration, MeshConfig

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hand_object.config import LossConfig, preset
+from hand_object.config import preset
 from hand_object.fields.sdf_network import init_sdf, signed_distance
+from hand_object.loss_config import LossConfig
 from hand_object.losses import fields, poses
 from hand_object.losses.terms import loss_terms, mean_of
 from training.loss import Total
