@@ -8,8 +8,10 @@ canonical units, where the template of a node fills the unit ball.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hand_object.loss_config import BalanceConfig, LossConfig, PhasesConfig
 from hand_object.phases import check_phases
@@ -24,6 +26,9 @@ from training.config import (
 )
 from training.errors import ConfigError
 from training.settings import setting
+
+if TYPE_CHECKING:
+    import jax
 
 
 @dataclass(frozen=True)
@@ -365,3 +370,13 @@ class Config(TrainConfig):
         if self.total.epochs is None:
             total = self.total.resolve("total", self.batch_size, 0)
             check_phases(self.phases, self.balance, total)
+        if self.phases.sds.on and importlib.util.find_spec("hand_object.prior") is None:
+            raise ConfigError(
+                "config.phases.sds is on, but this installation has no diffusion prior "
+                "(hand_object/prior); set config.phases.sds.coefficient to 0, and let the next "
+                "phase start at 0"
+            )
+
+    def coarse_step(self, applied: jax.Array) -> jax.Array | None:
+        """Where coarse-to-fine encodings are; None: a later stage has all of their octaves."""
+        return applied if self.checkpoint.init_from is None else None

@@ -106,6 +106,7 @@ def evaluate(task: Subject, state: TrainState, source: Source, layout: Layout) -
         if picture is not None
     }
     metrics = summary(list(scores.values())) | beta_metrics(params, model)
+    metrics |= phase_metrics(state.model_state["balance"])
     if not task.config.metrics.meshes:
         return Evaluation(metrics, images)
     compared = compare(task, state.params)
@@ -154,6 +155,12 @@ def beta_metrics(params: Mapping[str, Any], model: FieldConfig) -> dict[str, flo
         f"beta_{name}": float(least + np.logaddexp(0.0, node["beta"]))
         for name, node in params["nodes"].items()
     }
+
+
+def phase_metrics(balance: Mapping[str, Any]) -> dict[str, float]:
+    """Updates in which each phase has acted so far."""
+    terms = jax.device_get(balance.get("terms", {}))
+    return {f"phase_{name}": float(own["active"]) for name, own in terms.items()}
 
 
 def compare(task: Subject, params: Mapping[str, Any]) -> Evaluation:

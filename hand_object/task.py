@@ -7,7 +7,7 @@ pictures and masks stay on the devices, and pixels are drawn there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hand_object import evaluation, guards
+from hand_object import evaluation, guards, hand_off
 from hand_object.config import Config, SequenceConfig
 from hand_object.data.frames import (
     FrameSource,
@@ -28,19 +28,23 @@ from hand_object.data.frames import (
 from hand_object.data.sequence import UNKNOWN
 from hand_object.data.sequence_access import Opened, open_sequence
 from hand_object.fields.prefit import Template, prefit, sample_template
-from hand_object.losses import fields, pictures, poses
-from hand_object.losses.terms import loss_terms, mean_of
-from hand_object.render.pixels import box_counts, draw_pixels, pixel_rays, pixel_values
-from hand_object.render.scene import Rendered, init_caches, init_scene, octaves_of, render
+from hand_object.grasps import Grasp, find_grasps
+from hand_object.losses.base import Base, base_terms
+from hand_object.losses.temporal import neighbors
+from hand_object.losses.terms import loss_terms
+from hand_object.render.scene import init_caches, init_scene
 from hand_object.render.scene_placement import Statics, placements, start_tables, statics_of
-from training.capabilities import Cadence, Guards, Refreshable
+from hand_object.stage import Stage
+from hand_object.witness import make_witness
+from training.capabilities import Cadence, Guards, Inheriting, Refreshable, Witnessed
 from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.mesh import Layout
 from training.optimizer import FROZEN, label_by_rules
+from training.paths import named_leaves, nested
 from training.source import Source, Sources
 from training.state import TrainState
 from training.task import Task
-from training.verdict import Description, Evaluation, Verdict
+from training.verdict import Description, Evaluation, Table, Verdict
 
 MANO_NUMBERS = 45  # of a finger pose: 15 joints
 
@@ -81,7 +85,7 @@ class Video:
 
 
 @dataclass(frozen=True, eq=False)
-class HandObjectTask(Task, Refreshable):
+class HandObjectTask(Task, Refreshable, Inheriting, Witnessed):
     """One video, configured."""
 
     config: Config
@@ -98,14 +102,41 @@ class HandObjectTask(Task, Refreshable):
         return self.video.statics
 
     @cached_property
+    def stage(self) -> Stage:
+        """The auxiliary terms; a held-out frame is for them what an absent one is."""
+        taught, sequence = ~self.held_out, self.opened.sequence
+        valid = {side: track.valid for side, track in sequence.hands.items()}
+        if sequence.object is not None:
+            valid["object"] = sequence.object.valid
+        near = {name: neighbors(own & taught) for name, own in valid.items()}
+        config = self.config
+        total = config.total.resolve("total", config.batch_size, int(taught.sum()))
+        return Stage(config, total, near)
+
+    @cached_property
+    def grasps(self) -> dict[str, Grasp]:
+        """When hands hold the object; asked for only where a phase needs it."""
+        if "contact" not in self.stage.phases:
+            return {}
+        with jax.ensure_compile_time_eval():
+            return find_grasps(self.opened, self.video.statics)
+
+    @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
         masks = bool((self.opened.masks != UNKNOWN).any())
-        return loss_terms(self.config.losses, masks=masks, hands=bool(self.opened.hands))
+        base = loss_terms(self.config.losses, masks=masks, hands=bool(self.opened.hands))
+        return base | self.stage.loss_terms()
 
     @cached_property
     def refresh_cadence(self) -> Cadence | None:  # type: ignore[override]
-        sampler = self.config.model.sampler
-        return Cadence(sampler.cache_every) if sampler.kind == "proposal" else None
+        sampler, cadences = self.config.model.sampler, []
+        if sampler.kind == "proposal":
+            cadences.append(sampler.cache_every)
+        if self.config.phases.enabled():
+            cadences.append(self.config.balance.every)
+            # Also before the first update: a term has no strength until it is measured.
+            return Cadence(min(cadences), start=-1)
+        return Cadence(cadences[0]) if cadences else None
 
     @property
     def held_out(self) -> np.ndarray:
@@ -145,6 +176,7 @@ class HandObjectTask(Task, Refreshable):
             side: {"points": own.points, "distances": own.distances}
             for side, own in self.templates.items()
         }
+        arrays["grasps"] = self.grasps
         return arrays
 
     def rendering_arrays(self) -> dict[str, Any]:
@@ -175,7 +207,9 @@ class HandObjectTask(Task, Refreshable):
                     batch=settings.batch,
                 )
         params["poses"] = jax.tree.map(jnp.asarray, self.start_poses)
-        return params, {"caches": init_caches(params, model, 0)}
+        self.stage.check(named_leaves(self.optimizer_groups(params)), self.grasps)
+        state = {"caches": init_caches(params, model, 0), "balance": self.stage.init_state()}
+        return params, state
 
     def optimizer_groups(self, params: dict[str, Any]) -> dict[str, Any]:
         settings = self.config.poses
@@ -193,75 +227,58 @@ class HandObjectTask(Task, Refreshable):
     def loss(
         self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array
     ) -> LossOutput:
-        arrays, frames = context.resident, batch["frame"]
-        there = arrays["there"][frames]
-        pixels = self._pixels(arrays, frames, context.update_key, batch["position"])
-        wanted, classes = pixel_values(arrays, frames, pixels)
-        placed = placements(params["poses"], arrays["statics"], frames, there)
-        rendered = render(
-            params,
-            self.config.model,
-            placed,
-            pixel_rays(arrays, frames, pixels),
-            context.model_state["caches"],
-            jax.random.fold_in(key, 0),
-            context.applied,
-        )
-        weight = pictures.explained(classes, there)
-        terms = {
-            "rgb": pictures.rgb(rendered.color, wanted, weight),
-            "mask": pictures.mask(rendered.semantics, classes, weight),
-            "sparse": pictures.sparse(rendered.masks, classes, weight),
-        }
-        terms |= self._field_terms(params, context, rendered, there, key)
-        terms["poses"] = poses.corrections(params["poses"], arrays["start_poses"])
-        error = jnp.square(rendered.color - wanted).mean(axis=-1) * weight
-        metrics = {"squared_error": Total(jnp.sum(error), jnp.sum(weight))}
-        return LossOutput(
-            terms={name: terms[name] for name in self.loss_terms},
-            model_state=context.model_state,
-            metrics=metrics,
-        )
+        base = self._base(params, context, batch, key)
+        terms, state, metrics = base.terms, context.model_state, base.metrics
+        if self.stage.phases:
+            totals = self.stage.totals(params, context, base.placed, batch["frame"])
+            values = {name: self._weighted(name, total) for name, total in terms.items()}
+            kept, balance, more = self.stage.restrained(context, values, totals)
+            terms, state, metrics = terms | kept, state | {"balance": balance}, metrics | more
+        return LossOutput(terms=terms, model_state=state, metrics=metrics)
 
-    def _pixels(self, arrays, frames, update_key, positions) -> jax.Array:
-        """[F, R, 2]; drawn from the seed and the position of each example."""
-        boxes = arrays["boxes"][frames]
-        names = nodes_of(self.opened.sequence)
-        counts = box_counts(self.config.rays, len(names), "object" in names)
-        size = self.opened.sequence.size
+    def _weighted(self, name: str, total: Total) -> jax.Array:
+        """A term of the base times its coefficient."""
+        coefficient = self.loss_terms[name].coefficient
+        assert not callable(coefficient)
+        return coefficient * total.mean()
 
-        def one(position, own):
-            own_key = jax.random.fold_in(update_key, position)
-            return draw_pixels(own_key, own, counts, self.config.rays.per_frame, size)
-
-        return jax.vmap(one)(positions, boxes)
-
-    def _field_terms(
-        self, params, context: Context, rendered: Rendered, there, key
-    ) -> dict[str, Total]:
-        model, templates = self.config.model, context.resident["templates"]
-        eikonal, hands = [], []
-        for number, (name, gradients) in enumerate(sorted(rendered.gradients.items())):
-            own = jax.random.fold_in(key, 1 + number)
-            node = params["nodes"][name]["sdf"]
-            frames = pictures.node_weights([name], there)[name]
-            weight = jnp.repeat(frames, len(gradients) // len(there))
-            octaves = octaves_of(name, model, context.applied)
-            eikonal.append(fields.eikonal(gradients, weight))
-            eikonal.append(fields.eikonal_anywhere(own, node, model, octaves))
-            if name in templates and self.config.losses.template:
-                chosen = jax.random.fold_in(own, 0)
-                hands.append(fields.template(chosen, node, model, **templates[name]))
-        return {"eikonal": mean_of(eikonal), "template": mean_of(hands)}
+    def _base(self, params: dict[str, Any], context: Context, batch: Batch, key: jax.Array) -> Base:
+        """What acts throughout, without the terms that the config leaves out."""
+        base = base_terms(self.config, nodes_of(self.opened.sequence), params, context, batch, key)
+        declared = self.loss_terms
+        return base._replace(terms={n: own for n, own in base.terms.items() if n in declared})
 
     def refresh(
         self, state: TrainState, context: Context, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """The SDF caches of the fields as they are now."""
-        del batch
-        caches = init_caches(state.params, self.config.model, context.applied)
-        least = {f"least_distance/{name}": jnp.min(cache) for name, cache in caches.items()}
-        return replace(state, model_state=state.model_state | {"caches": caches}), least
+        """The SDF caches of the fields as they are now, and the strength of auxiliary terms."""
+        step = self.config.coarse_step(context.applied)
+        caches = init_caches(state.params, self.config.model, step)
+        row = {f"least_distance/{name}": jnp.min(cache) for name, cache in caches.items()}
+        model_state = state.model_state | {"caches": caches}
+        if self.stage.phases:
+            context = replace(context, model_state=model_state)
+            model_state["balance"] = self._measured(state.params, context, batch)
+            for name, own in model_state["balance"]["terms"].items():
+                row[f"strength/{name}"] = own["factor"]
+        return replace(state, model_state=model_state), row
+
+    def _measured(self, params: dict[str, Any], context: Context, batch: Batch) -> Any:
+        """The balance after the gradients of base and auxiliary terms were measured apart."""
+        arrays, frames = context.resident, batch["frame"]
+        there = arrays["there"][frames]
+
+        def base(some) -> jax.Array:
+            terms = self._base(some, context, batch, context.update_key).terms
+            weighted = (self._weighted(name, total) for name, total in terms.items())
+            return sum(weighted, jnp.float32(0.0))
+
+        def auxiliary(some, asked) -> dict[str, Total]:
+            placed = placements(some["poses"], arrays["statics"], frames, there)
+            return self.stage.totals(some, context, placed, frames, asked)
+
+        labels = named_leaves(self.optimizer_groups(params))
+        return self.stage.measured(params, context, labels, base, auxiliary)
 
     def describe(self) -> Description:
         """Of one hand with MANO's joints and an object; the video may have more."""
@@ -280,8 +297,54 @@ class HandObjectTask(Task, Refreshable):
         # Two operations per weight; value, gradient and both backward passes are six times that.
         return Description(counts, 12.0 * width * points, {"frame": ((), "int32")})
 
+    def tables(self) -> dict[str, Table]:
+        return self.stage.tables()
+
+    def metadata(self) -> dict[str, Any]:
+        return hand_off.facts(self.opened, self.video.content, self.config.model)
+
+    def saved_form(
+        self,
+        initial: Mapping[str, jax.Array],
+        saved: Collection[str],
+        facts: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        del saved
+        hand_off.check_facts(facts, self.metadata())
+        return {path: leaf for path, leaf in initial.items() if path.startswith("params/")}
+
+    def inherited(
+        self,
+        restored: Mapping[str, Any],
+        initial: Mapping[str, jax.Array],
+        facts: Mapping[str, Any],
+    ) -> tuple[dict[str, jax.Array], list[str]]:
+        params = nested(restored)["params"]
+        caches = jax.jit(lambda params: init_caches(params, self.config.model))(params)
+        made = {f"model_state/caches/{name}": cache for name, cache in caches.items()}
+        settings = self.config.checkpoint
+        if settings.init_include or settings.init_exclude:
+            said = "only a part of the earlier stage was taken over, so that its loss is another"
+        else:
+            found = self._witness(params, jax.tree.map(jnp.asarray, self.resident()))
+            said = hand_off.check_witness(facts["witness"], jax.device_get(found))
+        return {**initial, **restored, **made}, [said]
+
+    def witness(self, state: TrainState, resident: Any) -> dict[str, float]:
+        found = jax.device_get(self._witness(state.params, resident))
+        return {name: float(value) for name, value in found.items()}
+
+    @cached_property
+    def _witness(self) -> Callable[[dict[str, Any], Any], dict[str, jax.Array]]:
+        frames = np.flatnonzero(~self.held_out)
+        return make_witness(self.config, nodes_of(self.opened.sequence), frames)
+
     def guards(self) -> Guards:
-        return Guards(names=guards.NAMES, evaluation=guards.of_evaluations)
+        return Guards(
+            names=guards.NAMES,
+            evaluation=guards.of_evaluations,
+            watches=lambda config: guards.of_updates(self.stage.windows, self.config.balance),
+        )
 
     def evaluate(self, state: TrainState, source: Source, layout: Layout) -> Evaluation:
         return evaluation.evaluate(self, state, source, layout)

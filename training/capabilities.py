@@ -144,6 +144,18 @@ class Inheriting:
         raise NotImplementedError
 
 
+class Witnessed:
+    """A task whose checkpoints carry figures that whoever starts from one must find again.
+
+    They are saved as the fact `witness`. Arrays that are complete and of the right shape may still
+    mean something else under other units, another sequence or another kind of density.
+    """
+
+    def witness(self, state: TrainState, resident: PyTree) -> dict[str, float]:
+        """Figures of a state on fixed examples with fixed randomness, the same on every process."""
+        raise NotImplementedError
+
+
 class Sharded:
     """A task that says how its state lies on the mesh, after the rules of the config."""
 

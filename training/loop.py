@@ -17,6 +17,7 @@ from dataclasses import replace
 import jax
 
 from training import config_reads, distributed, stop
+from training.capabilities import Witnessed
 from training.checkpoint.best_metric import check_best_metric
 from training.checkpoint.resume import data_position, saved_facts
 from training.errors import DataFault, GuardStop, PodvisionError
@@ -312,11 +313,15 @@ class Run(OpenRun):
         self.events.flush()
         source = self.stream.source
         with self.interlude("checkpoint"):
+            facts = saved_facts(self.program.task, source)
+            if isinstance(self.program.task, Witnessed):
+                resident = self.program.resident
+                facts["witness"] = self.program.task.witness(self.state, resident)
             self.store.save(
                 self.step,
                 self.state,
                 data_position(source, self.config, self.step),
                 config=self.config_json,
-                task=saved_facts(self.program.task, source),
+                task=facts,
                 metrics=metrics,
             )

@@ -100,6 +100,7 @@ def restrained(
     terms: Mapping[str, Total],
     factors: Mapping[str, jax.Array],
     config: BalanceConfig,
+    counted: jax.Array | bool = True,
 ) -> tuple[dict[str, Total], State]:
     """Auxiliary terms that keep to the cap and are left out of a leap, and the state after it.
 
@@ -107,6 +108,7 @@ def restrained(
       base: weighted value of each term of the base.
       terms: auxiliary ones, without factors.
       factors: of each of them at this update; zero outside of its window.
+      counted: whether this is the part of a batch that counts as the update.
     """
     still = jax.lax.stop_gradient
     usual = still(sum(base.values(), jnp.float32(0.0)))
@@ -124,7 +126,7 @@ def restrained(
         name: total._replace(sum=jnp.where(kept[name] > 0, kept[name] * total.sum, 0.0))
         for name, total in terms.items()
     }
-    acted = {name: (kept[name] * jnp.abs(weighted[name])) > 0 for name in terms}
+    acted = {name: (kept[name] * jnp.abs(weighted[name]) > 0) & counted for name in terms}
     return scaled, _advanced(state, loss, leap, limit, acted)
 
 

@@ -1,13 +1,16 @@
 """Every recipe is a config, with the settings that its docstring claims."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 import configs.hand_object
-from hand_object.config import preset
-from hand_object.loss_config import LossConfig
-from training.registry import load_config
+from hand_object.config import Config, preset
+from hand_object.loss_config import LossConfig, PhasesConfig, SdsPhase
+from hand_object.phases import windows
+from training.errors import ConfigError
+from training.registry import load_config, load_stages
 
 RECIPES = Path(configs.hand_object.__file__).parent
 
@@ -16,7 +19,7 @@ def recipe(name, argument=""):
     return load_config(f"{RECIPES / name}.py" + (f":{argument}" if argument else ""))
 
 
-@pytest.mark.parametrize("name", ["smoke", "fast", "stage1_rgb", "hold"])
+@pytest.mark.parametrize("name", ["smoke", "fast", "stage1_rgb", "hold", "fast_stage3"])
 def test_a_recipe_is_a_config_of_its_sequence(name):
     assert recipe(name, "some/folder").sequence.path == "some/folder"
     assert recipe(name).sequence.path == "synthetic"
@@ -40,3 +43,50 @@ def test_groups_of_parameters_that_a_model_lacks_are_left_out():
 
 def test_fast_takes_a_number_of_updates():
     assert recipe("fast", "folder,50").total.updates == 50
+
+
+def test_stage_three_has_the_numbers_of_the_original(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    config = recipe("stage3_contact_temporal", "folder,runs/before")
+    rates = {group.name: group.learning_rate for group in config.optimizer.groups}
+    assert config.optimizer.clip_norm == 2.0
+    assert rates == {"networks": 2e-5, "densities": 2e-5, "poses": pytest.approx(2e-6)}
+    phases = config.phases
+    assert windows(phases, 8340) == {
+        "sds": (0, 2000),
+        "contact": (2000, 8340),
+        "temporal": (5000, 8340),
+    }
+    assert phases.sds.coefficient == 10
+    contact, temporal = phases.contact, phases.temporal
+    assert (contact.coefficient, contact.penetration, contact.attraction) == (1, 5, 1)
+    assert contact.unit == 0.005
+    assert (temporal.coefficient, temporal.velocity, temporal.acceleration) == (0.01, 0.005, 0.001)
+    assert temporal.window == 3 and config.checkpoint.init_from == "runs/before"
+
+
+def test_stage_two_has_the_numbers_of_the_original(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    config = recipe("stage2_sds")
+    assert config.optimizer.clip_norm == 1.0 and config.optimizer.learning_rate == 5e-5
+    assert config.phases.sds.coefficient == 50 and config.total.updates == 8340
+
+
+def test_epochs_that_are_too_short_are_refused():
+    with pytest.raises(ConfigError, match=r"a stage of 1,650 updates: .*contact \[2000, end\)"):
+        load_config(f"{RECIPES / 'stage3_contact_temporal.py'}", ["total.updates=1650"])
+
+
+def test_sds_without_a_prior_is_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="has no diffusion prior"):
+        Config("hand_object", phases=PhasesConfig(sds=SdsPhase(1.0)))
+
+
+def test_the_pipeline_is_of_stages_that_start_from_the_one_before():
+    stages = load_stages(f"{RECIPES / 'pipeline.py'}:folder")
+    assert [name for name, _ in stages] == ["rgb", "contact_temporal"]
+    assert [config.checkpoint.init_from for _, config in stages] == [None, "previous"]
+    (_, first), (_, last) = stages
+    assert first.model == last.model and first.sequence == last.sequence
+    assert list(last.phases.enabled()) == ["contact", "temporal"]

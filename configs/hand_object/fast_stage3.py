@@ -1,0 +1,40 @@
+"""Contact and smooth motion after `fast.py`, in a minute or two.
+
+    podvision train --config configs/hand_object/fast_stage3.py:SEQUENCE,runs/a --workdir runs/b
+
+`arg`: SEQUENCE,PREVIOUS[,UPDATES]; PREVIOUS is the work folder of a run of `fast.py`. Contact acts
+from the start, smoothness from a fifth of the updates on; both move poses only.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.hand_object import fast
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`arg`: sequence, work folder of the stage before, and the number of updates (300)."""
+    folder, previous, count = ([*arg.split(","), "", "", ""])[:3]
+    updates = int(count or 300)
+    config = fast.get_config(f"{folder},{updates}")
+    config.checkpoint.init_from = previous or "previous"
+    config.prefit = {"updates": 0}
+    rates = {"networks": 2e-4, "planes": 5e-4, "densities": 1e-3, "poses": 5e-4}
+    config.optimizer.learning_rate = rates["networks"]
+    for group in config.optimizer.groups:
+        group["learning_rate"] = rates[group["name"]]
+    # What a preprocessing found is no longer what poses should stay near to.
+    config.losses.poses = 0.0
+    config.phases = {
+        "overlap": "cumulative",
+        "least_updates": max(updates // 2, 1),
+        "contact": {"coefficient": 1.0, "share": 0.1},
+        "temporal": {
+            "coefficient": 0.01,
+            "share": 0.1,
+            "start": updates // 5,
+            "velocity": 0.0,
+            "acceleration": 1.0,
+        },
+    }
+    config.balance = {"every": 24, "ramp": max(updates // 10, 1)}
+    return config
