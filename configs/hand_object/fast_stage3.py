@@ -10,18 +10,27 @@ from ml_collections import ConfigDict
 
 from configs.hand_object import fast
 
+RATES = {"networks": 2e-4, "planes": 5e-4, "densities": 1e-3, "poses": 5e-4}
+
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: sequence, work folder of the stage before, and the number of updates (300)."""
     folder, previous, count = ([*arg.split(","), "", "", ""])[:3]
     updates = int(count or 300)
-    config = fast.get_config(f"{folder},{updates}")
+    return after(fast.get_config(f"{folder},{updates}"), updates, previous)
+
+
+def after(config: ConfigDict, updates: int, previous: str = "") -> ConfigDict:
+    """A first stage made the one that follows it."""
+    every = {"updates": max(updates // 2, 1)}
+    config.total = {"updates": updates}
+    config.evaluation.every = every
+    config.checkpoint.every = every
     config.checkpoint.init_from = previous or "previous"
     config.prefit = {"updates": 0}
-    rates = {"networks": 2e-4, "planes": 5e-4, "densities": 1e-3, "poses": 5e-4}
-    config.optimizer.learning_rate = rates["networks"]
+    config.optimizer.learning_rate = RATES["networks"]
     for group in config.optimizer.groups:
-        group["learning_rate"] = rates[group["name"]]
+        group["learning_rate"] = RATES[group["name"]]
     # What a preprocessing found is no longer what poses should stay near to.
     config.losses.poses = 0.0
     config.phases = {

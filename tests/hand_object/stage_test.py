@@ -11,7 +11,7 @@ import pytest
 
 from hand_object.config import PosesConfig, PrefitConfig
 from hand_object.loss_config import BalanceConfig, ContactPhase, PhasesConfig, TemporalPhase
-from hand_object.losses.auxiliary import contact_total
+from hand_object.losses.auxiliary import contact_total, temporal_total
 from hand_object.render.scene_placement import placements
 from tests.hand_object.scenes import batches, make_program, small_task
 from training.errors import ConfigError
@@ -91,6 +91,7 @@ def test_each_term_has_its_share_of_the_gradient_on_what_it_moves(run):
         assert 0.05 <= rows[-1][f"gradient_share/{name}"] <= 0.1
 
 
+@pytest.mark.slow
 def test_the_gradient_matrix_is_as_declared(run):
     """Each term in each group: above zero where it acts, and exactly zero elsewhere."""
     _, _, state = run
@@ -132,7 +133,7 @@ def test_the_gradient_matrix_is_as_declared(run):
     assert found == acts
 
 
-def test_contact_moves_what_the_config_says_and_nothing_else(run):
+def test_each_term_moves_what_the_config_says_and_nothing_else(run):
     params, program = run[2].params, staged_program()
     model, resident = program.config.model, program.resident
     frames = jnp.arange(4)
@@ -143,10 +144,15 @@ def test_contact_moves_what_the_config_says_and_nothing_else(run):
         total = contact_total(params, model, placed, resident["grasps"], frames, phase, None)
         return total.mean()
 
+    def smoothness(params) -> jax.Array:
+        near, phase = program.task.stage.near, program.config.phases.temporal
+        return temporal_total(params["poses"], resident["statics"], near, phase).mean()
+
     @jax.jit
     def gradients(params):
         moves = ("poses", "object_sdf", "poses+object_sdf")
         found = {name: jax.grad(value)(params, name) for name in moves}
+        found["poses of temporal"] = jax.grad(smoothness)(params)
         return jax.tree.map(lambda leaf: jnp.abs(leaf).max(), found)
 
     parts = {"poses": "poses/", "object_sdf": "nodes/object/sdf/"}
