@@ -108,15 +108,30 @@ def _reason(error: Exception, path: Path) -> str:
 def config_class(system: str) -> type[TrainConfig]:
     """The typed config of a system, `<system>.config.Config`.
 
+    A part of a system that is trained by itself is named with a dot, `<system>.<part>`; it has its
+    own `config` and `task` in the folder of that name.
+
     Raises:
       ConfigError: a name that is no system, or one that is not installed.
     """
-    if system not in SYSTEMS:
+    head, _, part = str(system).partition(".")
+    if head not in SYSTEMS:
         hint = suggestion(str(system), SYSTEMS)
         raise ConfigError(f"config.system = {system!r} is unknown{hint}")
-    if importlib.util.find_spec(system) is None:
-        raise ConfigError(f"the system {system!r} is not part of this installation")
+    if importlib.util.find_spec(head) is None:
+        raise ConfigError(f"the system {head!r} is not part of this installation")
+    if part and not _trained_part(system):
+        raise ConfigError(f"config.system = {system!r}: {head} has no part {part!r} to be trained")
     return importlib.import_module(f"{system}.config").Config
+
+
+def _trained_part(system: str) -> bool:
+    """Whether the part of a system has a config and a task."""
+    try:
+        found = [importlib.util.find_spec(f"{system}.{role}") for role in ("config", "task")]
+    except ModuleNotFoundError:
+        return False
+    return None not in found
 
 
 def installed() -> tuple[str, ...]:

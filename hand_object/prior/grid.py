@@ -45,7 +45,7 @@ class GridConfig:
 
 
 FULL_GRID = GridConfig()
-MINI_GRID = GridConfig(object_size=16, truncation=0.4, cut="tanh", joint_scale=0.12)
+MINI_GRID = GridConfig(object_size=16, limit=0.8, cut="tanh", joint_scale=0.12)
 
 
 class HandFrame(NamedTuple):
