@@ -126,7 +126,9 @@ def config_class(system: str) -> type[TrainConfig]:
 
 
 def _trained_part(system: str) -> bool:
-    """Whether the part of a system has a config and a task."""
+    """Whether the part of an installed system has a config and a task."""
+    if system.partition(".")[0] not in SYSTEMS:
+        return False
     try:
         found = [importlib.util.find_spec(f"{system}.{role}") for role in ("config", "task")]
     except ModuleNotFoundError:
@@ -201,7 +203,8 @@ def system_module(system: str, role: str) -> ModuleType:
       ConfigError: it is no system, or it has no such module; names the systems that have one.
     """
     serving = systems_with(role)
-    if system not in serving:
+    is_part = "." in system and _trained_part(system)
+    if system not in serving and not (is_part and importlib.util.find_spec(f"{system}.{role}")):
         served = ", ".join(serving) or "no system"
         raise ConfigError(f"this command has nothing for {system!r}; it serves {served}")
     return importlib.import_module(f"{system}.{role}")

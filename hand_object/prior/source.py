@@ -44,6 +44,10 @@ class GraspSource:
         return read_meshes(data_folder(folder, "grasps.meshes", "give a folder of .obj files"))
 
     @property
+    def categories(self) -> tuple[str, ...]:
+        return (*self.families, *sorted(self._shapes))
+
+    @property
     def fingerprint(self) -> str:
         config = self.config
         facts = [asdict(config.grasps), asdict(config.grid), self.families, self.stream]
