@@ -108,15 +108,32 @@ def _reason(error: Exception, path: Path) -> str:
 def config_class(system: str) -> type[TrainConfig]:
     """The typed config of a system, `<system>.config.Config`.
 
+    A part of a system that is trained by itself is named with a dot, `<system>.<part>`; it has its
+    own `config` and `task` in the folder of that name.
+
     Raises:
       ConfigError: a name that is no system, or one that is not installed.
     """
-    if system not in SYSTEMS:
+    head, _, part = str(system).partition(".")
+    if head not in SYSTEMS:
         hint = suggestion(str(system), SYSTEMS)
         raise ConfigError(f"config.system = {system!r} is unknown{hint}")
-    if importlib.util.find_spec(system) is None:
-        raise ConfigError(f"the system {system!r} is not part of this installation")
+    if importlib.util.find_spec(head) is None:
+        raise ConfigError(f"the system {head!r} is not part of this installation")
+    if part and not _trained_part(system):
+        raise ConfigError(f"config.system = {system!r}: {head} has no part {part!r} to be trained")
     return importlib.import_module(f"{system}.config").Config
+
+
+def _trained_part(system: str) -> bool:
+    """Whether the part of an installed system has a config and a task."""
+    if system.partition(".")[0] not in SYSTEMS:
+        return False
+    try:
+        found = [importlib.util.find_spec(f"{system}.{role}") for role in ("config", "task")]
+    except ModuleNotFoundError:
+        return False
+    return None not in found
 
 
 def installed() -> tuple[str, ...]:
@@ -186,7 +203,8 @@ def system_module(system: str, role: str) -> ModuleType:
       ConfigError: it is no system, or it has no such module; names the systems that have one.
     """
     serving = systems_with(role)
-    if system not in serving:
+    is_part = "." in system and _trained_part(system)
+    if system not in serving and not (is_part and importlib.util.find_spec(f"{system}.{role}")):
         served = ", ".join(serving) or "no system"
         raise ConfigError(f"this command has nothing for {system!r}; it serves {served}")
     return importlib.import_module(f"{system}.{role}")

@@ -13,7 +13,7 @@ from hand_object.hands.mesh import signed_volume
 from training.errors import ConfigError, InputError
 
 # Radius (m) along the axis (m), ends closed; turned around y.
-_PROFILES = {
+PROFILES = {
     "bottle": (
         (0.0, -0.08),
         (0.032, -0.08),
@@ -35,7 +35,7 @@ _PROFILES = {
         (0.0, 0.07),
     ),
 }
-SOLIDS = ("box", *_PROFILES)
+SOLIDS = ("box", *PROFILES)
 
 
 def solid(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -46,8 +46,8 @@ def solid(name: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if name == "box":
         return _box(np.array([0.03, 0.07, 0.02]))
-    if name in _PROFILES:
-        return _turned(np.array(_PROFILES[name], float))
+    if name in PROFILES:
+        return _turned(np.array(PROFILES[name], float))
     if name.endswith(".obj"):
         vertices, faces = read_obj(Path(name))
         return vertices - (vertices.min(axis=0) + vertices.max(axis=0)) / 2, faces

@@ -13,8 +13,8 @@ from rtdetr.data.dataset import ClassTable
 from rtdetr.data.prepared import open_classes
 from rtdetr.model.detector import IMAGENET_MEAN, IMAGENET_STD
 from rtdetr.weights import classifiers, shapes, spellings, transformers_config
-from rtdetr.weights.torch_file import read_torch_file, state_dict
 from training.errors import ConfigError, InputError
+from training.torch_file import read_torch_file, state_dict
 from training.weight_files import read_safetensors
 
 CONFIG, TENSORS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"

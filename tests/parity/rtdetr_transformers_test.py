@@ -13,8 +13,8 @@ from rtdetr.data.dataset import ClassTable
 from rtdetr.export import export
 from rtdetr.model.detector import detect
 from rtdetr.weights import imported
-from rtdetr.weights.torch_file import read_torch_file
 from training.checkpoint.restore import restored
+from training.torch_file import read_torch_file
 from training.weight_files import read_safetensors
 
 pytestmark = pytest.mark.parity

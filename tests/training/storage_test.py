@@ -19,6 +19,7 @@ PATHLIB = {
     "distributed.py": "device files of this machine",
     "registry.py": "recipes, which Python imports from a disk",
     "replay.py": "names of source files in a traceback",
+    "torch_file.py": "weights of PyTorch, whose archives are read in parts",
     "video.py": "films, which another program writes",
     "weight_files.py": "weights of other programs, which are mapped into memory",
 }

@@ -2,9 +2,8 @@
 
 from tests.mutants.fault import Fault
 
-EXCHANGE, REMAP, TORCH = (
-    f"rtdetr/weights/{name}.py" for name in ("exchange", "remap", "torch_file")
-)
+EXCHANGE, REMAP = (f"rtdetr/weights/{name}.py" for name in ("exchange", "remap"))
+TORCH = "training/torch_file.py"
 TESTS = "tests/rtdetr/weights"
 
 FAULTS = (

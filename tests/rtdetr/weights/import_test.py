@@ -15,7 +15,6 @@ from rtdetr.weights import imported
 from rtdetr.weights.exchange import to_tensors, to_trees
 from rtdetr.weights.foreign import read_foreign
 from rtdetr.weights.names import entries
-from rtdetr.weights.torch_file import read_torch_file
 from rtdetr.weights.transformers_config import from_transformers, to_transformers
 from tests.rtdetr.model.golden import golden_weights
 from tests.rtdetr.weights.folder import (
@@ -29,6 +28,7 @@ from tests.rtdetr.weights.folder import (
 from training.checkpoint.store import CheckpointReader
 from training.errors import CheckpointError, ConfigError, InputError
 from training.paths import named_leaves
+from training.torch_file import read_torch_file
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 The file is a ZIP archive: `*/data.pkl`, a pickle whose tensors refer to storages, and
 `*/data/<key>`, their raw bytes. A pickle may name any function of the machine; here it may name
-tensors, their storages and plain containers, and is refused otherwise.
+tensors, their storages and plain containers, and is refused otherwise. Objects of packages that a
+caller names become empty `Inert` ones: nothing of those packages is imported or run.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import collections
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ _STORAGES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
+# Types that checkpoints name in the settings that they carry; none runs anything.
+_TYPES = {kind.__name__: kind for kind in (dict, list, tuple, set, int, float, bool, str)}
 AGAIN = "save the state dict alone with torch.save and give that file"
 
 
@@ -41,8 +44,30 @@ class _Storage(NamedTuple):
     dtype: np.dtype
 
 
-def read_torch_file(path: Path) -> Any:
+class Inert:
+    """Stands for an object of a package that is not trusted; takes whatever a pickle gives it."""
+
+    def __init__(self, *arguments: Any, **named: Any):
+        del arguments, named
+
+    def __setstate__(self, state: Any) -> None:
+        del state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        del key, value
+
+    def append(self, value: Any) -> None:
+        del value
+
+    def extend(self, values: Any) -> None:
+        del values
+
+
+def read_torch_file(path: Path, inert: Collection[str] = ()) -> Any:
     """What the file holds: containers, numbers, text, and arrays for tensors.
+
+    Args:
+      inert: packages whose objects may occur; they become `Inert`.
 
     Raises:
       CheckpointError: no such file, another format, damage, or a pickle that asks for more.
@@ -55,7 +80,7 @@ def read_torch_file(path: Path) -> Any:
             if len(pickled) != 1:
                 raise CheckpointError(f"{path} is no file of torch.save; {AGAIN}")
             folder = pickled[0].removesuffix("data.pkl")
-            return _Reader(archive, folder).load()
+            return _Reader(archive, folder, inert).load()
     except zipfile.BadZipFile:
         raise CheckpointError(
             f"{path} is no file of torch.save of PyTorch 1.6 or newer, or is cut short; {AGAIN}"
@@ -67,7 +92,7 @@ def read_torch_file(path: Path) -> Any:
 
 
 def state_dict(held: Any, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a training checkpoint of the authors: their average where there is one.
+    """The arrays of a training checkpoint: its average where there is one.
 
     Raises:
       CheckpointError: there are no arrays where they should be.
@@ -84,7 +109,8 @@ def state_dict(held: Any, path: Path) -> dict[str, np.ndarray]:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, folder: str):
+    def __init__(self, archive: zipfile.ZipFile, folder: str, inert: Collection[str]):
+        self.inert = inert
         super().__init__(io.BytesIO(archive.read(f"{folder}data.pkl")))
         self.archive, self.folder = archive, folder
         if f"{folder}byteorder" in archive.namelist():
@@ -101,8 +127,12 @@ class _Reader(pickle.Unpickler):
         }
         if (module, name) in allowed:
             return allowed[module, name]
+        if module == "builtins" and name in _TYPES:
+            return _TYPES[name]
         if module == "torch" and name in _STORAGES:
             return _Storage(_STORAGES[name])
+        if module.partition(".")[0] in self.inert:
+            return Inert
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which may run anything")
 
     def persistent_load(self, pid: Any) -> np.ndarray:
