@@ -8,7 +8,6 @@ canonical units, where the template of a node fills the unit ball.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -370,12 +369,6 @@ class Config(TrainConfig):
         if self.total.epochs is None:
             total = self.total.resolve("total", self.batch_size, 0)
             check_phases(self.phases, self.balance, total)
-        if self.phases.sds.on and importlib.util.find_spec("hand_object.prior") is None:
-            raise ConfigError(
-                "config.phases.sds is on, but this installation has no diffusion prior "
-                "(hand_object/prior); set config.phases.sds.coefficient to 0, and let the next "
-                "phase start at 0"
-            )
 
     def coarse_step(self, applied: jax.Array) -> jax.Array | None:
         """Where coarse-to-fine encodings are; None: a later stage has all of their octaves."""

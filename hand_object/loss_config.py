@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hand_object.prior.sds import SdsConfig
 from training.errors import ConfigError
 from training.settings import setting
 
@@ -64,7 +65,12 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class SdsPhase(PhaseConfig):
-    """What a diffusion prior says about the grasp."""
+    """What a diffusion prior says about the grasp; see `prior.sds`."""
+
+    prior: str = "mini"  # the embedded one, or the file or work folder of another
+    category: str | None = None  # what is held, in the words of the prior; None says nothing
+    every: int = setting(1, least=1)  # updates of the window between two that ask
+    asked: SdsConfig = setting(factory=SdsConfig)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from training.optimizer import FROZEN
 from training.paths import named_leaves, rebuild
 from training.verdict import Table
 
+# Folded into the key of an update for what a prior is asked; examples have their positions.
+ASKED = 0x7FFFFFF0
 # Above the cap that `losses.balance` keeps to, by what rounding may add.
 ROUNDING = 1e-3
 # SDS and smoothness change in every update; hands may keep clear of the object for long.
@@ -42,11 +44,13 @@ class Stage:
     Attributes:
       total: updates of the stage.
       near: frames that `temporal` compares, by node.
+      held: the hand that `sds` asks about; None where no hand holds the object.
     """
 
     config: Config
     total: int
     near: Mapping[str, Neighbors]
+    held: auxiliary.Held | None = None
 
     @cached_property
     def phases(self) -> dict[str, PhaseConfig]:
@@ -94,12 +98,13 @@ class Stage:
         check_phases(self.config.phases, self.config.balance, self.total)
         for name in self.phases:
             self.moved(name, labels)
-        if "contact" in self.phases and not any(own.holding.any() for own in grasps.values()):
-            raise ConfigError(
-                "config.phases.contact is on, but in no frame does a hand hold the object (skin "
-                f"within {1000 * NEAR:.0f} mm of its first surface, masks that touch); look at "
-                "the poses of the data, or set its coefficient to 0"
-            )
+        for name in {"sds", "contact"} & self.phases.keys():
+            if not any(own.holding.any() for own in grasps.values()):
+                raise ConfigError(
+                    f"config.phases.{name} is on, but in no frame does a hand hold the object "
+                    f"(skin within {1000 * NEAR:.0f} mm of its first surface, masks that touch); "
+                    "look at the poses of the data, or set its coefficient to 0"
+                )
 
     def init_state(self) -> balance.State:
         return balance.init_balance(list(self.phases))
@@ -118,6 +123,7 @@ class Stage:
           inside: whether a term is asked for; None: whether its window is open.
         """
         made = {
+            "sds": lambda: self._sds(params, context, placed, frames),
             "contact": lambda: self._contact(params, context, placed, frames),
             "temporal": lambda: auxiliary.temporal_total(
                 params["poses"], context.resident["statics"], self.near, self.config.phases.temporal
@@ -127,9 +133,26 @@ class Stage:
         for name in self.phases:
             start, stop = self.windows[name]
             now = (context.applied >= start) & (context.applied < stop)
+            if name == "sds":
+                now &= (context.applied - start) % self.config.phases.sds.every == 0
             asked = now if inside is None else inside[name]
             found[name] = jax.lax.cond(asked, made[name], auxiliary.nothing)
         return found
+
+    def _sds(self, params, context: Context, placed, frames) -> Total:
+        model, held = self.config.model, self.held
+        assert held is not None
+        return auxiliary.sds_total(
+            params,
+            model,
+            placed,
+            context.resident,
+            frames,
+            jax.random.fold_in(context.update_key, ASKED),
+            held,
+            self.config.phases.sds,
+            octaves_of("object", model, self.config.coarse_step(context.applied)),
+        )
 
     def _contact(self, params, context: Context, placed, frames) -> Total:
         model = self.config.model

@@ -29,9 +29,12 @@ from hand_object.data.sequence import UNKNOWN
 from hand_object.data.sequence_access import Opened, open_sequence
 from hand_object.fields.prefit import Template, prefit, sample_template
 from hand_object.grasps import Grasp, find_grasps
+from hand_object.losses.auxiliary import Held
 from hand_object.losses.base import Base, base_terms
 from hand_object.losses.temporal import neighbors
 from hand_object.losses.terms import loss_terms
+from hand_object.prior.grid import hand_frame
+from hand_object.prior.prior_file import load_prior
 from hand_object.render.scene import init_caches, init_scene
 from hand_object.render.scene_placement import Statics, placements, start_tables, statics_of
 from hand_object.stage import Stage
@@ -111,12 +114,21 @@ class HandObjectTask(Task, Refreshable, Inheriting, Witnessed):
         near = {name: neighbors(own & taught) for name, own in valid.items()}
         config = self.config
         total = config.total.resolve("total", config.batch_size, int(taught.sum()))
-        return Stage(config, total, near)
+        return Stage(config, total, near, self._held)
+
+    @property
+    def _held(self) -> Held | None:
+        """The hand that holds the object longest."""
+        grasps = self.grasps
+        if not grasps:
+            return None
+        side = max(grasps, key=lambda name: int(grasps[name].holding.sum()))
+        return Held(side, hand_frame(self.opened.hands[side]))
 
     @cached_property
     def grasps(self) -> dict[str, Grasp]:
-        """When hands hold the object; asked for only where a phase needs it."""
-        if "contact" not in self.stage.phases:
+        """When hands hold the object; looked for only where a phase needs it."""
+        if not {"sds", "contact"} & self.config.phases.enabled().keys():
             return {}
         with jax.ensure_compile_time_eval():
             return find_grasps(self.opened, self.video.statics)
@@ -177,6 +189,9 @@ class HandObjectTask(Task, Refreshable, Inheriting, Witnessed):
             for side, own in self.templates.items()
         }
         arrays["grasps"] = self.grasps
+        asked = self.config.phases.sds
+        if asked.on:
+            arrays["prior"] = load_prior(asked.prior, asked.category)
         return arrays
 
     def rendering_arrays(self) -> dict[str, Any]:

@@ -4,10 +4,11 @@
     podvision train --config configs/hand_object/pipeline.py:SEQUENCE,seed --workdir runs/scene
 
 `arg`: SEQUENCE[,KIND]. `fast` (the default) is `fast.py` and `fast_stage3.py`, for a CPU; `smoke`
-the same with the tiny fields of `smoke.py`, in minutes; `seed` and `hold` are `stage1_rgb.py`, `stage2_sds.py` and `stage3_contact_temporal.py` with the networks
-of that name, for a GPU or a pod, and need a diffusion prior. Every stage has a folder of its own in
-the work folder. The same command resumes: stages that are done are left alone. Overrides are for
-all stages, or for one by its name (`--config.contact_temporal.total.updates=500`).
+the same with the tiny fields of `smoke.py`, in minutes; `seed` and `hold` are `stage1_rgb.py`,
+`stage2_sds.py` and `stage3_contact_temporal.py` with the networks of that name, for a GPU or a pod.
+Every stage has a folder of its own in the work folder. The same command resumes: stages that are
+done are left alone. Overrides are for all stages, or for one by its name
+(`--config.contact_temporal.total.updates=500`).
 """
 
 from ml_collections import ConfigDict

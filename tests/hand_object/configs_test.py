@@ -1,13 +1,12 @@
 """Every recipe is a config, with the settings that its docstring claims."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 import configs.hand_object
-from hand_object.config import Config, preset
-from hand_object.loss_config import LossConfig, PhasesConfig, SdsPhase
+from hand_object.config import preset
+from hand_object.loss_config import LossConfig
 from hand_object.phases import windows
 from training.errors import ConfigError
 from training.registry import load_config, load_stages
@@ -45,8 +44,7 @@ def test_fast_takes_a_number_of_updates():
     assert recipe("fast", "folder,50").total.updates == 50
 
 
-def test_stage_three_has_the_numbers_of_the_original(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+def test_stage_three_has_the_numbers_of_the_original():
     config = recipe("stage3_contact_temporal", "folder,runs/before")
     rates = {group.name: group.learning_rate for group in config.optimizer.groups}
     assert config.optimizer.clip_norm == 2.0
@@ -65,8 +63,7 @@ def test_stage_three_has_the_numbers_of_the_original(monkeypatch):
     assert temporal.window == 3 and config.checkpoint.init_from == "runs/before"
 
 
-def test_stage_two_has_the_numbers_of_the_original(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+def test_stage_two_has_the_numbers_of_the_original():
     config = recipe("stage2_sds")
     assert config.optimizer.clip_norm == 1.0 and config.optimizer.learning_rate == 5e-5
     assert config.phases.sds.coefficient == 50 and config.total.updates == 8340
@@ -75,12 +72,6 @@ def test_stage_two_has_the_numbers_of_the_original(monkeypatch):
 def test_epochs_that_are_too_short_are_refused():
     with pytest.raises(ConfigError, match=r"a stage of 1,650 updates: .*contact \[2000, end\)"):
         load_config(f"{RECIPES / 'stage3_contact_temporal.py'}", ["total.updates=1650"])
-
-
-def test_sds_without_a_prior_is_refused_before_anything_is_trained(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="has no diffusion prior"):
-        Config("hand_object", phases=PhasesConfig(sds=SdsPhase(1.0)))
 
 
 def test_the_pipeline_is_of_stages_that_start_from_the_one_before():
