@@ -122,7 +122,7 @@ def probed(prior: TrainedPrior) -> tuple[float, float]:
     """Mean error of a ball through the autoencoder, mean square error of guessed noise."""
     grid = prior.grid
     points = grid_points(grid.object_size, grid.limit)
-    distances = np.linalg.norm(points - np.float32([0.1, 0.0, -0.2]), axis=-1) - 0.25
+    distances = np.linalg.norm(points - np.array([0.1, 0.0, -0.2]), axis=-1) - 0.25
     ball = truncated(jnp.asarray(distances), grid)[..., None]
     hand = hand_grid(jnp.asarray(_open_hand()), grid)
 

@@ -5,7 +5,7 @@ Letters: D, H, W voxels of the latent, C channels, K numbers of a condition.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -81,7 +81,7 @@ class TrainedPrior:
     params: Any
     condition: jax.Array
     empty: jax.Array
-    form: PriorForm
+    form: PriorForm = field(metadata={"static": True})
 
     @property
     def grid(self) -> GridConfig:
@@ -121,9 +121,9 @@ _SHAPE = ("object_size", "hand_size")
 def check_grid(prior: GridConfig, wanted: GridConfig, name: str) -> None:
     """Raises ConfigError where a prior has another grid than the run wants: shape, then units."""
     differing = [
-        field.name
-        for field in fields(GridConfig)
-        if getattr(prior, field.name) != getattr(wanted, field.name)
+        key.name
+        for key in fields(GridConfig)
+        if getattr(prior, key.name) != getattr(wanted, key.name)
     ]
     shape = [key for key in differing if key in _SHAPE]
     if shape:
