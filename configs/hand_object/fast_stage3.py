@@ -22,15 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def after(config: ConfigDict, updates: int, previous: str = "") -> ConfigDict:
     """A first stage made the one that follows it."""
-    every = {"updates": max(updates // 2, 1)}
-    config.total = {"updates": updates}
-    config.evaluation.every = every
-    config.checkpoint.every = every
-    config.checkpoint.init_from = previous or "previous"
-    config.prefit = {"updates": 0}
-    config.optimizer.learning_rate = RATES["networks"]
-    for group in config.optimizer.groups:
-        group["learning_rate"] = RATES[group["name"]]
+    config = later(config, updates, previous)
     # What a preprocessing found is no longer what poses should stay near to.
     config.losses.poses = 0.0
     config.phases = {
@@ -45,5 +37,19 @@ def after(config: ConfigDict, updates: int, previous: str = "") -> ConfigDict:
             "acceleration": 1.0,
         },
     }
+    return config
+
+
+def later(config: ConfigDict, updates: int, previous: str) -> ConfigDict:
+    """A first stage with another start and lower rates, and a balance for so few updates."""
+    every = {"updates": max(updates // 2, 1)}
+    config.total = {"updates": updates}
+    config.evaluation.every = every
+    config.checkpoint.every = every
+    config.checkpoint.init_from = previous or "previous"
+    config.prefit = {"updates": 0}
+    config.optimizer.learning_rate = RATES["networks"]
+    for group in config.optimizer.groups:
+        group["learning_rate"] = RATES[group["name"]]
     config.balance = {"every": 24, "ramp": max(updates // 10, 1)}
     return config

@@ -18,7 +18,9 @@ def recipe(name, argument=""):
     return load_config(f"{RECIPES / name}.py" + (f":{argument}" if argument else ""))
 
 
-@pytest.mark.parametrize("name", ["smoke", "fast", "stage1_rgb", "hold", "fast_stage3"])
+@pytest.mark.parametrize(
+    "name", ["smoke", "fast", "stage1_rgb", "hold", "fast_stage2", "fast_stage3"]
+)
 def test_a_recipe_is_a_config_of_its_sequence(name):
     assert recipe(name, "some/folder").sequence.path == "some/folder"
     assert recipe(name).sequence.path == "synthetic"
@@ -76,8 +78,10 @@ def test_epochs_that_are_too_short_are_refused():
 
 def test_the_pipeline_is_of_stages_that_start_from_the_one_before():
     stages = load_stages(f"{RECIPES / 'pipeline.py'}:folder")
-    assert [name for name, _ in stages] == ["rgb", "contact_temporal"]
-    assert [config.checkpoint.init_from for _, config in stages] == [None, "previous"]
-    (_, first), (_, last) = stages
-    assert first.model == last.model and first.sequence == last.sequence
-    assert list(last.phases.enabled()) == ["contact", "temporal"]
+    assert [name for name, _ in stages] == ["rgb", "sds", "contact_temporal"]
+    assert [config.checkpoint.init_from for _, config in stages] == [None, "previous", "previous"]
+    configs = [config for _, config in stages]
+    assert all(config.model == configs[0].model for config in configs)
+    assert all(config.sequence == configs[0].sequence for config in configs)
+    active = [list(config.phases.enabled()) for config in configs]
+    assert active == [[], ["sds"], ["contact", "temporal"]]
