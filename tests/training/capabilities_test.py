@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from tests.training.toy import ToyTask, toy_program
-from training.capabilities import Averaged, Cadence, OptimizerOwner, Refreshable, Varied
+from training.capabilities import (
+    Averaged,
+    Cadence,
+    OptimizerOwner,
+    Refreshable,
+    Varied,
+    Witnessed,
+)
+from training.checkpoint.store import CheckpointReader
 from training.config import (
     CheckpointConfig,
     Duration,
@@ -318,3 +326,25 @@ def test_a_recorded_step_is_replayed_in_its_own_shape(tmp_path, monkeypatch):
 
 def always_spiking(watch, step, metrics):
     return Verdict("loss-spike", False, f"step {step}", warning=True)
+
+
+class WitnessedTask(ToyTask, Witnessed):
+    """Says how large its parameters are."""
+
+    def witness(self, state, resident):
+        del resident
+        return {"size": float(sum(jnp.sum(jnp.abs(p)) for p in jax.tree.leaves(state.params)))}
+
+
+def test_a_checkpoint_carries_the_figures_of_the_state_that_it_holds(tmp_path):
+    fit(WitnessedTask(CONFIG), tmp_path)
+    reader = CheckpointReader(tmp_path)
+    saved = reader.describe(8)
+    params = {
+        path: jax.ShapeDtypeStruct(spec.shape, spec.dtype)
+        for path, spec in saved.leaves.items()
+        if path.startswith("params/")
+    }
+    found = reader.restore_subtree(8, params)
+    size = sum(float(np.abs(leaf).sum()) for leaf in found.values())
+    np.testing.assert_allclose(saved.task["witness"]["size"], size, rtol=1e-5)
