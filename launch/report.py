@@ -14,8 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes `report.html` and prints where it is."""
+    """Writes `report.html` of a run, or of the stages of a pipeline, and prints where it is."""
     from training.record.report import write_report
+    from training.record.report.pipeline import stages_of, write_pipeline_report
 
-    print(write_report(args.workdir))
+    write = write_pipeline_report if stages_of(args.workdir) else write_report
+    print(write(args.workdir))
     return EXIT_DONE

@@ -2,7 +2,7 @@
 
 A stage begins when the one before is done, from whose checkpoint it may take its start:
 `checkpoint.init_from = "previous"`. The same command resumes: stages that are done are left alone,
-the one that was interrupted goes on.
+the one that was interrupted goes on. `WORKDIR/report.html` is about all of them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import replace
 
 from etils import epath
 
+from training import distributed
 from training.checkpoint.diff import check_resume
 from training.config import TrainConfig
 from training.errors import ConfigError
+from training.record.report.pipeline import write_pipeline_report
 from training.record.run_folder import DONE, saved_config
 from training.storage import PathLike, as_path
 
@@ -76,6 +78,9 @@ def run_pipeline(
                 say(f"stage {number} of {len(everything)}, {folder.name}: done before")
                 continue
             say(f"stage {number} of {len(everything)}, {folder.name}")
-        if run(config, folder) != "done":
+        outcome = run(config, folder)
+        if len(everything) > 1 and distributed.is_main():
+            write_pipeline_report(workdir)
+        if outcome != "done":
             return "preempted"
     return "done"

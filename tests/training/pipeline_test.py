@@ -16,6 +16,9 @@ from training.config import CheckpointConfig, Duration, EvaluationConfig, MeshCo
 from training.errors import ConfigError
 from training.loop import fit
 from training.pipeline import run_pipeline
+from training.record.progress import format_number
+from training.record.report.pipeline import quality, stages_of
+from training.record.report.read import read_run
 from training.registry import load_config, load_stages
 from training.state import TrainState
 
@@ -162,3 +165,20 @@ def test_model_state_and_renamed_leaves_are_handed_on(tmp_path, first_states):
     assert int(seen) == 2 * 4 * 16, "the counter of examples went on"
     config = json.loads((tmp_path / "main" / "config.json").read_text())["config"]
     assert config["checkpoint"]["init_from"] == str(tmp_path / "warm")
+
+
+def test_one_report_shows_what_each_stage_reached_over_time(tmp_path):
+    run([("warm", STAGE), ("main", from_previous(STAGE))], tmp_path)
+    assert stages_of(tmp_path) == ["warm", "main"] and stages_of(tmp_path / "warm") == []
+    page = (tmp_path / "report.html").read_text()
+    assert "warm, then main" in page and "https://" not in page
+    assert page.index('href="warm/report.html"') < page.index('href="main/report.html"')
+    runs = {name: read_run(tmp_path / name) for name in ("warm", "main")}
+    errors = {name: own.curves["eval/error"][1][-1] for name, own in runs.items()}
+    for error in errors.values():
+        assert format_number(float(error)) in page
+    (chart,) = [chart for chart, _ in quality(runs) if chart.title == "error"]
+    ends = [float(line.steps[-1]) for line in chart.series]
+    # Time goes on from stage to stage, and ends with the last evaluation of the last one.
+    walls = [own.goodput["wall"] / 60 for own in runs.values()]
+    assert 0 < ends[0] <= walls[0] < ends[1] <= sum(walls)
