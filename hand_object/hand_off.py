@@ -77,12 +77,18 @@ def check_facts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         )
 
 
-def check_witness(saved: Mapping[str, float], found: Mapping[str, float]) -> str:
+def check_witness(saved: Mapping[str, float] | None, found: Mapping[str, float]) -> str:
     """A sentence on the figures that were found again.
 
     Raises:
-      CheckpointError: a figure is another one.
+      CheckpointError: a figure is another one, or there are none to compare with.
     """
+    if not set(saved or {}) & set(found):
+        raise CheckpointError(
+            "the checkpoint of checkpoint.init_from has no figures that its parameters could be "
+            "recognized by; train that stage again"
+        )
+    assert saved is not None
     for name in sorted(set(saved) & set(found)):
         # Small figures are compared with the size of 1e-3, as sums of squares may vanish.
         scale = max(abs(saved[name]), 1e-3)

@@ -342,7 +342,7 @@ class HandObjectTask(Task, Refreshable, Inheriting, Witnessed):
             said = "only a part of the earlier stage was taken over, so that its loss is another"
         else:
             found = self._witness(params, jax.tree.map(jnp.asarray, self.resident()))
-            said = hand_off.check_witness(facts["witness"], jax.device_get(found))
+            said = hand_off.check_witness(facts.get("witness"), jax.device_get(found))
         return {**initial, **restored, **made}, [said]
 
     def witness(self, state: TrainState, resident: Any) -> dict[str, float]:

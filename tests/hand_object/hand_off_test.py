@@ -63,3 +63,9 @@ def test_figures_must_be_found_again():
     for wrong in (0.2 * (1 + 1.1 * TOLERANCE), float("nan")):
         with pytest.raises(CheckpointError, match=r"rgb on fixed pixels was 0.2 when"):
             check_witness(saved, {"rgb": wrong, "mask": 1e-7})
+
+
+@pytest.mark.parametrize("saved", [None, {}, {"other": 1.0}])
+def test_parameters_without_figures_are_not_taken_on_trust(saved):
+    with pytest.raises(CheckpointError, match="has no figures"):
+        check_witness(saved, {"rgb": 0.2})
