@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hand_object.loss_config import BalanceConfig, LossConfig, PhasesConfig
@@ -369,7 +370,22 @@ class Config(TrainConfig):
         if self.total.epochs is None:
             total = self.total.resolve("total", self.batch_size, 0)
             check_phases(self.phases, self.balance, total)
+        if self.phases.sds.on:
+            _check_prior(self.phases.sds.prior)
 
     def coarse_step(self, applied: jax.Array) -> jax.Array | None:
         """Where coarse-to-fine encodings are; None: a later stage has all of their octaves."""
         return applied if self.checkpoint.init_from is None else None
+
+
+def _check_prior(source: str) -> None:
+    """Raises ConfigError where a prior is not there: a later stage would ask for it in hours."""
+    from hand_object.prior.prior_file import EMBEDDED  # only here: it brings the networks along
+
+    path = EMBEDDED.get(source, Path(source))
+    if not path.exists():
+        raise ConfigError(
+            f"config.phases.sds.prior = {source!r} is not there ({path}); name one of "
+            f"{', '.join(EMBEDDED)}, a file or the folder of podvision import hand_object, or set "
+            "config.phases.sds.coefficient to 0"
+        )

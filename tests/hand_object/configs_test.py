@@ -8,8 +8,16 @@ import configs.hand_object
 from hand_object.config import preset
 from hand_object.loss_config import LossConfig
 from hand_object.phases import windows
+from hand_object.prior import prior_file
 from training.errors import ConfigError
 from training.registry import load_config, load_stages
+
+
+@pytest.fixture(autouse=True)
+def some_prior(monkeypatch):
+    """A file stands for the embedded prior."""
+    monkeypatch.setitem(prior_file.EMBEDDED, "mini", Path(__file__))
+
 
 RECIPES = Path(configs.hand_object.__file__).parent
 
@@ -85,3 +93,10 @@ def test_the_pipeline_is_of_stages_that_start_from_the_one_before():
     assert all(config.sequence == configs[0].sequence for config in configs)
     active = [list(config.phases.enabled()) for config in configs]
     assert active == [[], ["sds"], ["contact", "temporal"]]
+
+
+@pytest.mark.parametrize("given", ["mini", "runs/no_prior"])
+def test_a_prior_that_is_not_there_is_refused_before_the_first_stage(given, monkeypatch, tmp_path):
+    monkeypatch.setitem(prior_file.EMBEDDED, "mini", tmp_path / "mini.safetensors")
+    with pytest.raises(ConfigError, match=rf"prior = '{given}' is not there"):
+        load_stages(f"{RECIPES / 'pipeline.py'}:folder", [f"sds.phases.sds.prior={given}"])
