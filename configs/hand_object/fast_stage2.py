@@ -6,6 +6,8 @@
 asked in every fourth update.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.hand_object import fast
@@ -19,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return after(fast.get_config(f"{folder},{updates}"), updates, previous)
 
 
-def after(config: ConfigDict, updates: int, previous: str = "") -> ConfigDict:
+def after(config: Any, updates: int, previous: str = "") -> ConfigDict:
     """A first stage made the one that follows it."""
     config = later(config, updates, previous)
     config.phases = {

@@ -6,6 +6,8 @@
 from the start, smoothness from a fifth of the updates on; both move poses only.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.hand_object import fast
@@ -20,7 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return after(fast.get_config(f"{folder},{updates}"), updates, previous)
 
 
-def after(config: ConfigDict, updates: int, previous: str = "") -> ConfigDict:
+def after(config: Any, updates: int, previous: str = "") -> ConfigDict:
     """A first stage made the one that follows it."""
     config = later(config, updates, previous)
     # What a preprocessing found is no longer what poses should stay near to.
@@ -40,7 +42,7 @@ def after(config: ConfigDict, updates: int, previous: str = "") -> ConfigDict:
     return config
 
 
-def later(config: ConfigDict, updates: int, previous: str) -> ConfigDict:
+def later(config: Any, updates: int, previous: str) -> ConfigDict:
     """A first stage with another start and lower rates, and a balance for so few updates."""
     every = {"updates": max(updates // 2, 1)}
     config.total = {"updates": updates}

@@ -12,6 +12,8 @@ By default each term has a share of the gradient and its coefficient only says t
 prior: `--config.phases.sds.coefficient=0`.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.hand_object import stage1_rgb
@@ -22,7 +24,7 @@ EPOCHS, UPDATES_PER_EPOCH = 30, 278
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: sequence, work folder of the stage before, and the preset of the networks."""
     folder, previous, preset = ([*arg.split(","), "", "", ""])[:3]
-    config = stage1_rgb.get_config(f"{folder},{preset}")
+    config: Any = stage1_rgb.get_config(f"{folder},{preset}")
     later(config, previous, learning_rate=2e-5, clip_norm=2.0)
     config.total = {"updates": EPOCHS * UPDATES_PER_EPOCH}
     config.evaluation.every = {"updates": 1000}
@@ -47,7 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return config
 
 
-def later(config: ConfigDict, previous: str, learning_rate: float, clip_norm: float) -> None:
+def later(config: Any, previous: str, learning_rate: float, clip_norm: float) -> None:
     """Makes a first stage a later one: its start, and lower rates (poses a tenth of networks)."""
     config.checkpoint.init_from = previous or "previous"
     config.prefit = {"updates": 0}  # hands were taught in the first stage
