@@ -6,6 +6,7 @@ Letters: D, H, W voxels of the latent, C channels, K numbers of a condition.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import jax
@@ -51,25 +52,30 @@ class PriorForm:
 
     def shapes(self) -> dict[str, Any]:
         """The parameters as `jax.ShapeDtypeStruct`, by network."""
-        side, size = self.grid.hand_size, self.grid.object_size
-        key = jax.eval_shape(lambda: jax.random.key(0))
+        return _shapes(self)
 
-        def init_unet(key):
-            grid = jnp.zeros((1, side, side, side, self.channels))
-            arguments = (grid, jnp.zeros(1, jnp.int32), jnp.zeros((1, self.unet.condition)))
-            return Unet(self.unet).init(key, *arguments)["params"]
 
-        found: dict[str, Any] = {"unet": jax.eval_shape(init_unet, key)}
-        if (config := self.autoencoder) is not None:
-            grid = jnp.zeros((1, size, size, size, 1))
-            found["autoencoder"] = jax.eval_shape(
-                lambda key: Vqvae(config).init(key, grid)["params"], key
-            )
-        else:
-            mean = jax.ShapeDtypeStruct((side, side, side, self.channels), jnp.float32)
-            deviation = jax.ShapeDtypeStruct((self.channels,), jnp.float32)
-            found["statistics"] = {"mean": mean, "deviation": deviation}
-        return found
+@cache
+def _shapes(form: PriorForm) -> dict[str, Any]:
+    side, size, channels = form.grid.hand_size, form.grid.object_size, form.channels
+    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def init_unet(key):
+        grid = jnp.zeros((1, side, side, side, channels))
+        arguments = (grid, jnp.zeros(1, jnp.int32), jnp.zeros((1, form.unet.condition)))
+        return Unet(form.unet).init(key, *arguments)["params"]
+
+    found: dict[str, Any] = {"unet": jax.eval_shape(init_unet, key)}
+    if (config := form.autoencoder) is not None:
+        grid = jnp.zeros((1, size, size, size, 1))
+        found["autoencoder"] = jax.eval_shape(
+            lambda key: Vqvae(config).init(key, grid)["params"], key
+        )
+    else:
+        mean = jax.ShapeDtypeStruct((side, side, side, channels), jnp.float32)
+        deviation = jax.ShapeDtypeStruct((channels,), jnp.float32)
+        found["statistics"] = {"mean": mean, "deviation": deviation}
+    return found
 
 
 @jax.tree_util.register_dataclass

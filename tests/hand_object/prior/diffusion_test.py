@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hand_object.prior.diffusion import as_noise, noisy_grids, restored, standardized, step_weight
 from hand_object.prior.schedule import signal_shares
 
-STEPS = jnp.array([20, 600])
+STEPS = np.array([20, 600])
+noisy_grids, standardized, restored = map(jax.jit, (noisy_grids, standardized, restored))
+as_noise = jax.jit(as_noise, static_argnums=3)
 
 
 def test_a_right_guess_of_the_clean_grid_is_the_noise(new_key):
@@ -32,8 +33,9 @@ def test_weight_of_a_step_is_its_signal_to_noise_with_a_limit():
 
 def test_standardized_grids_have_no_mean_and_a_deviation_of_one_and_come_back(new_key):
     grids = 0.9 + 0.05 * jax.random.normal(new_key(), (50, 2, 2, 3, 4))
-    mean = jnp.mean(grids, axis=0)
-    spread = jnp.sqrt(jnp.mean(jnp.square(grids - mean[None]), axis=(0, 1, 2, 3)))
+    grids = np.asarray(grids)
+    mean = grids.mean(axis=0)
+    spread = np.sqrt(np.square(grids - mean).mean(axis=(0, 1, 2, 3)))
     statistics = {"mean": mean, "deviation": spread}
     values = standardized(grids, statistics)
     np.testing.assert_allclose(np.mean(values, axis=0), 0.0, atol=1e-4)
