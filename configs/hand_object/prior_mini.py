@@ -15,7 +15,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return ConfigDict(
         {
             "system": "hand_object.prior",
-            "total": {"updates": 600},
+            "total": {"updates": 400},
             "batch_size": 8,
             "optimizer": {
                 "learning_rate": 2e-3,
@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
             },
             "grasps": {"meshes": arg or None},
             "loader": {"workers": 1},
-            "evaluation": {"every": {"updates": 300}, "batch_size": 8},
-            "checkpoint": {"every": {"updates": 100}},
+            "evaluation": {"every": {"updates": 200}, "batch_size": 8},
+            "checkpoint": {"every": {"updates": 50}},
         }
     )

@@ -32,6 +32,26 @@ def grids_of(joints: jax.Array, distances: jax.Array, grid: GridConfig) -> jax.A
     return jax.vmap(one)(joints, distances)
 
 
+def standardized(grids: jax.Array, statistics: dict[str, jax.Array]) -> jax.Array:
+    """Grids [..., D, H, W, C] less their mean, in deviations, so that noise of 1 is as large.
+
+    Most of a grid is far from every surface and hardly varies: noise of 1 would drown what does.
+
+    Args:
+      statistics: `mean` [D, H, W, C] and `deviation` [C].
+    """
+    extra = (1,) * (grids.ndim - 4)
+    mean = statistics["mean"].reshape(*extra, *statistics["mean"].shape)
+    return (grids - mean) / statistics["deviation"].reshape(*extra, 1, 1, 1, -1)
+
+
+def restored(values: jax.Array, statistics: dict[str, jax.Array]) -> jax.Array:
+    """The inverse of `standardized`."""
+    extra = (1,) * (values.ndim - 4)
+    mean = statistics["mean"].reshape(*extra, *statistics["mean"].shape)
+    return values * statistics["deviation"].reshape(*extra, 1, 1, 1, -1) + mean
+
+
 def noisy_grids(clean: jax.Array, noise: jax.Array, steps: jax.Array) -> jax.Array:
     signal = signal_of(steps)
     return jnp.sqrt(signal) * clean + jnp.sqrt(1.0 - signal) * noise

@@ -1,7 +1,7 @@
 """How well a prior guesses the noise in grasps that it has not seen.
 
-The same steps and noise at every evaluation. Beside it the error of a guess that knows nothing but
-the mean of the evaluated grids (`of_mean`), the best constant: a prior must be below it.
+The same steps and noise at every evaluation, in standardized values. Beside it the error of a guess
+that knows nothing but the mean of training grasps (`of_mean`): a prior must be below it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,23 @@ import jax
 import jax.numpy as jnp
 
 from hand_object.prior.config import Config
-from hand_object.prior.diffusion import as_noise, grids_of, guess, noisy_grids, signal_of
+from hand_object.prior.diffusion import (
+    as_noise,
+    grids_of,
+    guess,
+    noisy_grids,
+    signal_of,
+    standardized,
+)
 from training.loss import Batch
 from training.mesh import Layout
 from training.over_batches import BatchResult, over_batches
 from training.source import Source
+from training.state import TrainState
 from training.verdict import Evaluation
 
 STEPS = (100, 300, 500, 700, 900)  # original ones
 SEED = 11
-
-
-@dataclass(frozen=True)
-class MeanGrid:
-    """Sums of grids and the number of them."""
-
-    config: Config
-
-    def __call__(self, batch: Batch) -> BatchResult:
-        weight = batch["weight"]
-        grids = grids_of(batch["joints"], batch["distances"], self.config.grid)
-        return BatchResult({"grid": jnp.einsum("b,bdhwc->dhwc", weight, grids), "n": weight.sum()})
 
 
 @dataclass(frozen=True)
@@ -42,9 +38,10 @@ class NoiseErrors:
 
     config: Config
 
-    def __call__(self, params: Any, mean: jax.Array, batch: Batch) -> BatchResult:
+    def __call__(self, params: Any, statistics: Any, batch: Batch) -> BatchResult:
         config, weight = self.config, batch["weight"]
-        clean = grids_of(batch["joints"], batch["distances"], config.grid)
+        grids = grids_of(batch["joints"], batch["distances"], config.grid)
+        clean = standardized(grids, statistics)
 
         def at(step: jax.Array) -> dict[str, jax.Array]:
             steps = jnp.full(len(clean), step)
@@ -54,7 +51,7 @@ class NoiseErrors:
             noisy = noisy_grids(clean, noise, steps)
             found = guess(params, config.unet, noisy, steps, batch["condition"])
             found = as_noise(found, noisy, steps, config.unet.guesses)
-            constant = as_noise(mean[None], noisy, steps, "clean")
+            constant = as_noise(jnp.zeros_like(clean), noisy, steps, "clean")
             values = {}
             for name, guessed in (("", found), ("_of_mean", constant)):
                 square = jnp.square(guessed - noise)
@@ -70,13 +67,11 @@ class NoiseErrors:
         return BatchResult({"n": weight.sum(), "errors": rows})
 
 
-def evaluate(config: Config, params: Any, source: Source, layout: Layout) -> Evaluation:
+def evaluate(config: Config, state: TrainState, source: Source, layout: Layout) -> Evaluation:
     """Means over grasps, by step and over all steps."""
+    arguments = (state.params, state.model_state)
     size, workers = config.evaluation.batch_size, config.loader.workers
-    total = over_batches(MeanGrid(config), (), source, size, layout, workers).sums
-    mean = jax.device_put((total["grid"] / total["n"]).astype("float32"), layout.replicated)
-    errors = NoiseErrors(config)
-    sums = over_batches(errors, (params, mean), source, size, layout, workers).sums
+    sums = over_batches(NoiseErrors(config), arguments, source, size, layout, workers).sums
     metrics = {}
     for name, values in sums["errors"].items():
         means = values / sums["n"]

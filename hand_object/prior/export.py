@@ -44,5 +44,12 @@ def export(program: Program, state: TrainState, step: int, args: argparse.Namesp
     conditions[""] = np.zeros(size, np.float32)
     form = PriorForm(config.grid, config.unet, None, source.hand.model.name)
     note = f"{config.name}, {step} updates"
-    save_prior(args.output, {"unet": state.params}, conditions, form, note, "float16")
+    save_prior(
+        args.output,
+        {"unet": state.params, "statistics": state.model_state},
+        conditions,
+        form,
+        note,
+        "float16",
+    )
     return [f"a prior of {len(conditions) - 1} categories written to {args.output}"]

@@ -63,7 +63,7 @@ class GraspSource:
         return self._drawn(index)
 
     def load(self, index: int, position: int) -> Example:
-        del index  # grasps are made up, as many as are asked for
+        # Grasps are made up, as many as are asked for.
         return self._drawn(position)
 
     def _drawn(self, number: int) -> Example:

@@ -1,12 +1,14 @@
 """Training a prior: guess the noise in grids of grasps that are made by rule.
 
-Parameters are those of the U-Net. An example is a grasp; the grids are made on the device.
+Parameters are those of the U-Net; the model state has the mean grid and the deviations from it, by
+which grids are standardized. An example is a grasp; the grids are made on the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -14,11 +16,12 @@ import jax.numpy as jnp
 
 from hand_object.prior import evaluation
 from hand_object.prior.config import Config
-from hand_object.prior.diffusion import grids_of, guess, noisy_grids, step_weight
+from hand_object.prior.diffusion import grids_of, guess, noisy_grids, standardized, step_weight
 from hand_object.prior.grid import JOINTS
 from hand_object.prior.model.unet import Unet
 from hand_object.prior.schedule import STEPS
 from hand_object.prior.source import evaluation_grasps, training_grasps
+from hand_object.prior.statistics import grid_statistics
 from training.loss import Batch, Context, LossOutput, LossTerm, Total
 from training.mesh import Layout
 from training.source import Source, Sources
@@ -41,7 +44,7 @@ def init_unet(key: jax.Array, config: Config) -> PyTree:
     return Unet(config.unet).init(key, grids, jnp.zeros(1, jnp.int32), condition)["params"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PriorTask(Task):
     """See the module docstring."""
 
@@ -56,14 +59,21 @@ class PriorTask(Task):
         return Sources(training_grasps(self.config), evaluation_grasps(self.config))
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        return init_unet(key, self.config), None
+        return init_unet(key, self.config), self.statistics
+
+    @cached_property
+    def statistics(self) -> dict[str, jax.Array]:
+        """Of the grids; numbers, also while `init` is traced."""
+        with jax.ensure_compile_time_eval():
+            return grid_statistics(self.config)
 
     def optimizer_groups(self, params: PyTree) -> PyTree:
         return jax.tree.map(lambda _: "unet", params)
 
     def loss(self, params: PyTree, context: Context, batch: Batch, key: jax.Array) -> LossOutput:
         config = self.config
-        clean = grids_of(batch["joints"], batch["distances"], config.grid)
+        grids = grids_of(batch["joints"], batch["distances"], config.grid)
+        clean = standardized(grids, context.model_state)
         # By position in the stream: no draw depends on the mesh or on the micro-batches.
         keys = jax.vmap(lambda p: jax.random.fold_in(context.update_key, p))(batch["position"])
         keys = jax.vmap(lambda k: jax.random.split(k, 3))(keys)
@@ -84,7 +94,7 @@ class PriorTask(Task):
         return LossOutput(terms, context.model_state)
 
     def evaluate(self, state: TrainState, source: Source, layout: Layout) -> Evaluation:
-        return evaluation.evaluate(self.config, state.params, source, layout)
+        return evaluation.evaluate(self.config, state, source, layout)
 
     def describe(self) -> Description:
         config = self.config
@@ -100,10 +110,10 @@ class PriorTask(Task):
         return Description({"unet": count}, 6.0 * count * voxels, keys)
 
     def overfit_verdict(self, before: Evaluation, after: Evaluation) -> Verdict:
-        was, now = before.metrics["noise_error_object"], after.metrics["noise_error_object"]
-        mean = after.metrics["noise_error_object_of_mean"]
+        was, now = before.metrics["clean_error_object"], after.metrics["clean_error_object"]
+        mean = after.metrics["clean_error_object_of_mean"]
         sentence = (
-            f"the error of the noise in the object's grid went from {was:.3f} to {now:.3f}; "
+            f"the error of the object's grid behind the noise went from {was:.3f} to {now:.3f}; "
             f"the mean grid has {mean:.3f}"
         )
         return Verdict("overfit", now < 0.5 * mean, sentence)

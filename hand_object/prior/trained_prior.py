@@ -6,12 +6,13 @@ Letters: D, H, W voxels of the latent, C channels, K numbers of a condition.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from hand_object.prior.diffusion import as_noise, guess
+from hand_object.prior.diffusion import as_noise, guess, restored, standardized
 from hand_object.prior.grid import JOINTS, MINI_GRID, GridConfig
 from hand_object.prior.model.unet import MINI_UNET, Unet, UnetConfig
 from hand_object.prior.model.vqvae import Vqvae, VqvaeConfig
@@ -25,7 +26,8 @@ class PriorForm:
     Attributes:
       grid: what it sees.
       unet: its network.
-      autoencoder: of the object's grid; None where the network sees the grid itself.
+      autoencoder: of the object's grid; None where the network sees the grids themselves,
+        standardized.
       hand: name of the hand model that its grasps were made with.
     """
 
@@ -50,21 +52,30 @@ class PriorForm:
 
     def shapes(self) -> dict[str, Any]:
         """The parameters as `jax.ShapeDtypeStruct`, by network."""
-        side, size = self.grid.hand_size, self.grid.object_size
-        key = jax.eval_shape(lambda: jax.random.key(0))
+        return _shapes(self)
 
-        def init_unet(key):
-            grid = jnp.zeros((1, side, side, side, self.channels))
-            arguments = (grid, jnp.zeros(1, jnp.int32), jnp.zeros((1, self.unet.condition)))
-            return Unet(self.unet).init(key, *arguments)["params"]
 
-        found = {"unet": jax.eval_shape(init_unet, key)}
-        if (config := self.autoencoder) is not None:
-            grid = jnp.zeros((1, size, size, size, 1))
-            found["autoencoder"] = jax.eval_shape(
-                lambda key: Vqvae(config).init(key, grid)["params"], key
-            )
-        return found
+@cache
+def _shapes(form: PriorForm) -> dict[str, Any]:
+    side, size, channels = form.grid.hand_size, form.grid.object_size, form.channels
+    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def init_unet(key):
+        grid = jnp.zeros((1, side, side, side, channels))
+        arguments = (grid, jnp.zeros(1, jnp.int32), jnp.zeros((1, form.unet.condition)))
+        return Unet(form.unet).init(key, *arguments)["params"]
+
+    found: dict[str, Any] = {"unet": jax.eval_shape(init_unet, key)}
+    if (config := form.autoencoder) is not None:
+        grid = jnp.zeros((1, size, size, size, 1))
+        found["autoencoder"] = jax.eval_shape(
+            lambda key: Vqvae(config).init(key, grid)["params"], key
+        )
+    else:
+        mean = jax.ShapeDtypeStruct((side, side, side, channels), jnp.float32)
+        deviation = jax.ShapeDtypeStruct((channels,), jnp.float32)
+        found["statistics"] = {"mean": mean, "deviation": deviation}
+    return found
 
 
 @jax.tree_util.register_dataclass
@@ -89,15 +100,17 @@ class TrainedPrior:
 
     def encode(self, object_values: jax.Array, hand_values: jax.Array) -> jax.Array:
         """[D, H, W, 1] of the object and [D, H, W, 20] of the hand -> latent [D, H, W, C]."""
-        if self.form.autoencoder is not None:
-            object_values = self._autoencoder("encode", object_values)
-        return jnp.concatenate([object_values, hand_values], axis=-1)
+        if self.form.autoencoder is None:
+            grids = jnp.concatenate([object_values, hand_values], axis=-1)
+            return standardized(grids, self.params["statistics"])
+        objects = self._autoencoder("encode", object_values)
+        return jnp.concatenate([objects, hand_values], axis=-1)
 
     def decode(self, latent: jax.Array) -> tuple[jax.Array, jax.Array]:
-        objects, hands = latent[..., :-JOINTS], latent[..., -JOINTS:]
-        if self.form.autoencoder is not None:
-            objects = self._autoencoder("decode", objects)
-        return objects, hands
+        if self.form.autoencoder is None:
+            latent = restored(latent, self.params["statistics"])
+            return latent[..., :-JOINTS], latent[..., -JOINTS:]
+        return self._autoencoder("decode", latent[..., :-JOINTS]), latent[..., -JOINTS:]
 
     def guesses(self, noisy: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Noise in a latent at an original step, with and without the condition."""

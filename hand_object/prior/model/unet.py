@@ -124,7 +124,9 @@ class Unet(nn.Module):
         time = nn.Dense(4 * config.width, name="time_in")(step_embedding(steps, config.width))
         time = nn.Dense(4 * config.width, name="time_out")(jax.nn.silu(time))
         token = condition[:, None]
-        h = Conv(config.width, name="first")(to_patches(noisy, config.patch))
+        # Voxels of a patch are neighbors already.
+        side = 3 if config.patch == 1 else 1
+        h = Conv(config.width, side, name="first")(to_patches(noisy, config.patch))
         if config.positions:
             h = h + self.param("positions", nn.initializers.normal(0.02), h.shape[1:])[None]
         kept = [h]
@@ -147,7 +149,7 @@ class Unet(nn.Module):
             if level:
                 h = Conv(h.shape[-1], name=f"up_{level}_larger")(upsampled(h))
         h = jax.nn.silu(group_norm(config.groups, "norm_last")(h))
-        h = Conv(config.patch**3 * channels, zero=True, name="last")(h)
+        h = Conv(config.patch**3 * channels, side, zero=True, name="last")(h)
         return from_patches(h, config.patch)
 
     def _block(self, name: str, multiple: int, attended: bool, h, time, token) -> jax.Array:

@@ -83,6 +83,7 @@ def test_a_sampled_mesh_has_the_distances_of_the_solid():
     assert np.abs(shape(points) - exact)[close].max() < 0.004
 
 
+@pytest.mark.slow
 def test_meshes_are_named_without_their_numbers(data_root):
     assert {"mug", "power drill"} <= set(read_meshes(data_root / "hand_object" / "ycb_meshes"))
 

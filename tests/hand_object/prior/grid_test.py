@@ -24,7 +24,7 @@ from hand_object.prior.grid import (
 )
 from hand_object.render.rigid import rotation_matrix
 
-SMALL = replace(MINI_GRID, object_size=8, hand_size=8)
+SMALL = replace(MINI_GRID, object_size=8, hand_size=8, limit=1.5)
 
 
 def test_first_axis_is_x_second_y_third_z():

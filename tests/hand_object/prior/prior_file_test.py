@@ -89,13 +89,11 @@ def test_grids_that_no_autoencoder_joins_are_refused():
 
 def test_guess_of_a_clean_grid_becomes_noise(params, new_key):
     """The prior says both, with and without what it is told of the object."""
-    prior = TrainedPrior(params, jnp.ones(3), jnp.zeros(3), FORM)
+    ask = jax.jit(lambda prior, z: prior.guesses(z, 400))
     noisy = jax.random.normal(new_key(), (4, 4, 4, 21))
-    told, free = jax.jit(lambda prior, z: prior.guesses(z, 400))(prior, noisy)
+    told, free = ask(TrainedPrior(params, jnp.ones(3), jnp.zeros(3), FORM), noisy)
     assert told.shape == noisy.shape and np.abs(told - free).max() > 1e-4
-    again, _ = jax.jit(lambda prior, z: prior.guesses(z, 400))(
-        TrainedPrior(params, jnp.zeros(3), jnp.zeros(3), FORM), noisy
-    )
+    again, _ = ask(TrainedPrior(params, jnp.zeros(3), jnp.zeros(3), FORM), noisy)
     np.testing.assert_allclose(again, free, atol=1e-5)
 
 
