@@ -81,7 +81,7 @@ def _masks(folder: Path, images: list[Path]) -> tuple[Path | None, ...]:
     if masks and not any(found):
         first = next(iter(masks.values()))
         raise InputError(
-            f"{first} and the other {len(masks)} masks have names that no frame has, such as "
+            f"{first} and all {len(masks)} masks have names that no frame has, such as "
             f"{images[0].stem}; give a mask the name of its frame"
         )
     return found

@@ -10,6 +10,7 @@ from PIL import Image
 from training.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_COLORED = 16  # levels between channels of a pixel; less is what JPEG does to gray
 _DEEP = ("I", "I;16", "I;16B", "I;16L")  # Pillow's modes of 16-bit gray
 
 
@@ -47,12 +48,18 @@ def read_gray(path: Path) -> np.ndarray:
     """[H, W] uint8 gray levels; colors of a palette count, not the numbers that stand for them.
 
     Raises:
-      InputError: the file is missing or damaged.
+      InputError: the file is missing, damaged, or not gray.
     """
     picture = _loaded(path)
     if picture.mode in _DEEP:
         return np.asarray(picture).clip(0, 255).astype(np.uint8)
-    return np.array(picture.convert("RGB").convert("L"))
+    color = np.array(picture.convert("RGB"))
+    if np.ptp(color, axis=2).max() > _COLORED:
+        raise InputError(
+            f"the mask {path} has colors; write gray levels: 0 background, 50 object, 150 right "
+            "hand, 250 left hand"
+        )
+    return color[..., 0]
 
 
 def _eight_bits(picture: Image.Image) -> np.ndarray:

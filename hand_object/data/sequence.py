@@ -107,7 +107,10 @@ class Sequence:
         path = self.images[index]
         picture = read_color(path)
         if picture.shape[:2] != self.file_size:
-            raise InputError(other_size(path, picture.shape[:2], self.file_size))
+            raise InputError(
+                f"{path} is {_wide_high(picture)} but the first frame is {self.file_size[1]} x "
+                f"{self.file_size[0]}; all frames of a sequence have one size"
+            )
         return _resized(picture, self.size, Image.Resampling.BOX)
 
     def mask(self, index: int) -> np.ndarray:
@@ -122,8 +125,12 @@ class Sequence:
         if path is None:
             return np.full(self.size, UNKNOWN, np.uint8)
         levels = read_gray(path)
-        if not same_shape(levels.shape[:2], self.file_size):
-            raise InputError(other_shape(path, levels.shape[:2], self.file_size))
+        if not _same_shape(levels.shape[:2], self.file_size):
+            raise InputError(
+                f"the mask {path} is {_wide_high(levels)}, which is another shape than that of its "
+                f"image, {self.file_size[1]} x {self.file_size[0]}; make masks of the same "
+                "picture, not of a crop of it"
+            )
         levels = _resized(levels, self.size, Image.Resampling.NEAREST)
         return mask_classes(levels, self.classes)
 
@@ -159,27 +166,15 @@ def mask_classes(levels: np.ndarray, classes: Mapping[int, int] | None = None) -
     return table[levels]
 
 
-def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one is the other made smaller or larger, up to a pixel of the smaller one."""
     (height, width), (other_height, other_width) = size, other
     slack = max(height, width, other_height, other_width)
     return abs(height * other_width - width * other_height) <= slack
 
 
-def other_size(path: Path, found: tuple[int, int], wanted: tuple[int, int]) -> str:
-    """What is said of a frame of another size than the first one."""
-    return (
-        f"{path} is {found[1]} x {found[0]} but the first frame is {wanted[1]} x {wanted[0]}; all "
-        "frames of a sequence have one size"
-    )
-
-
-def other_shape(path: Path, found: tuple[int, int], wanted: tuple[int, int]) -> str:
-    """What is said of a mask that its image does not fit on."""
-    return (
-        f"the mask {path} is {found[1]} x {found[0]}, which is another shape than that of its "
-        f"image, {wanted[1]} x {wanted[0]}; make masks of the same picture, not of a crop of it"
-    )
+def _wide_high(picture: np.ndarray) -> str:
+    return f"{picture.shape[1]} x {picture.shape[0]}"
 
 
 def filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
