@@ -31,6 +31,7 @@ __all__ = ["Finding", "check_sequence", "refuse_red"]
 OBJECT_SIZE = (0.02, 0.6)  # meters
 FAR = 10.0  # meters from the camera, at which a hand is a dot
 JUMP, TURN = 0.15, 1.0  # meters and rad from frame to frame
+STILL = 0.005  # meters and rad that a camera on a stand may move
 REGISTERED = 0.5  # least share of frames with a pose of the object
 _IN_METERS = (
     "divide cameras' translations, scale_mat, hand_trans, object_poses[:, 3:] and obj_scale by 1000"
@@ -57,7 +58,13 @@ def check_sequence(sequence: Sequence, models: Mapping[str, HandModel]) -> list[
         return [Finding("nodes", "red", sentence, sequence.image(0))]
     masks = {frame: sequence.mask(frame) for frame in shown_frames(sequence)}
     points = node_points(sequence, models)
-    findings = [files, _camera(sequence), _intrinsics(sequence), *check_masks(sequence, masks)]
+    findings = [
+        files,
+        _camera(sequence),
+        _still(sequence),
+        _intrinsics(sequence),
+        *check_masks(sequence, masks),
+    ]
     if sequence.object is not None:
         center = _object_center(sequence)
         findings += [_object_size(sequence), _frames_with(sequence, "object")]
@@ -101,6 +108,21 @@ def _camera(sequence: Sequence) -> Finding:
         return Finding("camera", "red", sentence, sequence.image(nearest))
     return Finding("camera", "green", f"cameras are {distance.min():.2f} to {distance.max():.2f}"
                    f" from the center of a sphere of {sequence.sphere:g}")  # fmt: skip
+
+
+def _still(sequence: Sequence) -> Finding:
+    """Whether the camera stands still in the world, as one median frame as background asks for."""
+    moved = np.ptp(sequence.camera_centers(), axis=0).max()
+    turns = Rotation.from_matrix(sequence.world_to_camera[:, :3, :3].astype(np.float64))
+    turned = (turns * turns[0].inv()).magnitude().max()
+    if moved < STILL and turned < STILL:
+        return Finding("motion of the camera", "green", "the camera stands still")
+    sentence = (
+        f"{sequence.name}: the camera moves, by {100 * moved:.0f} cm and {np.rad2deg(turned):.0f} "
+        "degrees; one median frame is no background of it: set config.model.background.kind = "
+        "inverted_sphere where the preset has median_frame"
+    )
+    return Finding("motion of the camera", "yellow", sentence, sequence.image(len(sequence) - 1))
 
 
 def _intrinsics(sequence: Sequence) -> Finding:

@@ -15,6 +15,8 @@ from hand_object.data.axes import settle_axes
 from hand_object.data.checks import check_sequence
 from hand_object.data.finding import Finding, refuse_red
 from hand_object.data.hold_build import read_hold_build
+from hand_object.data.mesh_hands import register_meshes
+from hand_object.data.recording import is_recording, read_recording
 from hand_object.data.sequence import Sequence
 from hand_object.hands.model import HandModel
 from hand_object.hands.sources import EMBEDDED, load_hand
@@ -92,15 +94,41 @@ def check_folder(folder: Path, config: SequenceConfig) -> Checked:
       ConfigError: a hand model is nowhere.
       InputError: files are missing or damaged.
     """
-    sequence = read_hold_build(folder)
+    sequence = read_sequence(folder, config.object)
     hands = {}
     for side, track in sequence.hands.items():
         path = _hand_path(config.hand, track.model, side, folder)
         if path is not None:
             hands[side] = load_hand(path, side)
+    sequence, registered = register_meshes(sequence, hands)
     sequence, axes = settle_axes(sequence, hands, config.camera)
-    findings = check_sequence(sequence, hands)
-    return Checked(sequence, hands, [axes, *findings])
+    return Checked(sequence, hands, [*registered, axes, *check_sequence(sequence, hands)])
+
+
+def read_sequence(folder: Path, name: str | None = None) -> Sequence:
+    """What a folder holds, whichever layout it has.
+
+    Args:
+      name: of the object, in recordings with several.
+
+    Raises:
+      ConfigError: there is no object of this name, or nothing to choose from.
+      InputError: files are missing or damaged.
+    """
+    if is_recording(folder):
+        return read_recording(folder, name)
+    if name is not None:
+        raise ConfigError(
+            f"config.sequence.object = {name!r}, but {folder} is a HOLD build folder, which has "
+            "one object; leave it out"
+        )
+    inside = [child.name for child in sorted(folder.glob("*")) if is_recording(child)]
+    if inside and not (folder / "data.npy").is_file():
+        raise ConfigError(
+            f"{folder} is a recording of several cameras; name the folder of one of them: "
+            f"{', '.join(inside)}"
+        )
+    return read_hold_build(folder)
 
 
 def _opened(folder: Path, config: SequenceConfig) -> Opened:

@@ -235,3 +235,13 @@ def truncated(build: Path) -> None:
 def renamed_masks(build: Path) -> None:
     for path in sorted((build / "mask").iterdir()):
         path.rename(path.with_name(f"mask_{path.name}"))
+
+
+def meshes_only(build: Path) -> None:
+    """Vertices of the hand in the world instead of poses; none in one frame."""
+    with np.load(build.parent / "ground_truth.npz") as file:
+        vertices = file["hand_vertices"].copy()
+    vertices[2] = np.nan
+    data = data_of(build)
+    data["entities"]["right"] = {"hand_vertices": vertices, "hand_model": "parametric"}
+    write_data(build, data)

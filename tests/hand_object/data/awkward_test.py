@@ -19,6 +19,7 @@ from hand_object.synthetic import make_sequence
 from tests.hand_object.data import awkward as a
 from training.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 LOST = [float("nan"), 0.0]
 
 
@@ -215,3 +216,27 @@ def test_both_hands_and_a_left_hand_alone_are_sound(changed, tmp_path):
 def _only_left(build: Path, other: Path) -> None:
     a.second_hand(build, other)
     without("right")(build)
+
+
+def test_a_hand_of_meshes_has_the_poses_that_they_were_made_by(changed, plain):
+    wanted = checked(plain).sequence.hands["right"]
+    folder = changed(a.meshes_only)
+    found = checked(folder)
+    assert levels(found, "red") == [] and levels(found, "yellow") == ["frames with the right hand"]
+    assert "of the meshes of the right hand (mean over vertices" in found.findings[0].sentence
+    track, there = found.sequence.hands["right"], np.arange(a.SCENE.frames) != 2
+    np.testing.assert_array_equal(track.valid, there)
+    np.testing.assert_allclose(track.pose[there], wanted.pose[there], atol=1e-3)
+    np.testing.assert_allclose(track.translation[there], wanted.translation[there], atol=1e-5)
+
+
+def test_a_hand_of_meshes_in_another_order_is_refused(changed):
+    def shuffled(build):
+        a.meshes_only(build)
+        data = a.data_of(build)
+        hand = data["entities"]["right"]
+        hand["hand_vertices"] = hand["hand_vertices"][:, ::-1]
+        a.write_data(build, data)
+
+    with pytest.raises(InputError, match=r"does not get nearer than .* mm .* in another order"):
+        refuse_red(checked(changed(shuffled)).findings)
