@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from hand_object.data.picture_files import picture_paths, picture_size, read_gray
@@ -142,7 +142,7 @@ def _nearest(seen, levels: dict[str, int], hands: dict[str, np.ndarray]) -> str:
     away = {}
     for name, level in levels.items():
         least = [
-            min(cKDTree(own).query(vertices[frame])[0].min() for vertices in hands.values())
+            min(KDTree(own).query(vertices[frame])[0].min() for vertices in hands.values())
             for frame, own in enumerate(seen[level])
             if len(own) and hands
         ]
@@ -180,12 +180,12 @@ def _hand(truth: dict[str, np.ndarray], side: str, middle: np.ndarray) -> HandTr
     posed = f"{side}_pose_axis_angle" in truth
     pose = truth[f"{side}_pose_axis_angle"] if posed else np.zeros((count, 0, 3))
     shift = truth[f"{side}_trans"] - middle if posed else np.zeros((count, 3))
-    valid = np.isfinite(vertices).all(axis=(1, 2)) & np.isfinite(pose).all(axis=(1, 2))
+    finite = np.isfinite(vertices).all(axis=(1, 2)) & np.isfinite(pose).all(axis=(1, 2))
     return HandTrack(
         pose=pose.astype(real),
         translation=shift.astype(real),
         shape=np.zeros(0, real),
-        valid=valid,
+        valid=np.asarray(finite),
         vertices=None if posed else vertices,
     )
 

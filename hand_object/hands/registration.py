@@ -121,7 +121,7 @@ def _fit_frame(model: HandModel, start: jax.Array, target: jax.Array, shape: jax
 def _fit_shape(model: HandModel, poses, targets, shape) -> np.ndarray:
     """[S] after one step over all frames given, in which poses give way (variable projection)."""
     pairs = zip(poses, targets, strict=True)
-    normal = sum(np.asarray(_normal_of_shape(model, p, target, shape)) for p, target in pairs)
+    normal = np.sum([_normal_of_shape(model, pose, target, shape) for pose, target in pairs], 0)
     return shape - np.asarray(_solved(normal[:-1, :-1], normal[:-1, -1:]))[:, 0]
 
 

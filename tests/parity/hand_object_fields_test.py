@@ -179,7 +179,7 @@ def test_density_and_its_slopes():
     s, b = given(sdf).requires_grad_(), given(beta).requires_grad_()
     reference = torch_laplace(s, b).sum()
     reference.backward()
-    np.testing.assert_allclose(laplace(jnp.asarray(sdf), beta), torch_laplace(s, b).detach(),
+    np.testing.assert_allclose(laplace(jnp.asarray(sdf), jnp.asarray(beta)), torch_laplace(s, b).detach(),
                                rtol=VALUE)  # fmt: skip
     np.testing.assert_allclose(ours, reference.item(), rtol=VALUE)
     np.testing.assert_allclose(slopes[0][sdf != 0], s.grad[sdf != 0], rtol=SLOPE)
