@@ -28,7 +28,8 @@ DEPTH_UNIT = 1e-4  # meters
 HAND_LEVELS = {"right": 150, "left": 250}
 MARGIN = 1.2  # of the ball around what depth shows of an object, which is not all of it
 MOST_POINTS = 4000
-LEAST_POINTS = 20
+LEAST_POINTS = 20  # of an object in all frames, below which it is not seen
+_HAND_PARTS = ("vertices", "pose_axis_angle", "trans")
 
 
 def is_recording(folder: Path) -> bool:
@@ -53,12 +54,14 @@ def read_recording(folder: Path, name: str | None) -> Sequence:
     place = folder if (folder / TRUTH).is_file() else folder.parent
     truth = _arrays(place / TRUTH, ("object_names", "object_to_world"))
     count = len(images)
-    for where, table in ((CAMERAS, cameras["world_to_camera"]), (TRUTH, truth["object_to_world"])):
-        if len(table) != count or not np.isfinite(table).all():
-            raise InputError(
-                f"{where} of {folder} has {len(table)} frames, some may not be finite, but there "
-                f"are {count} pictures; give a finite row to each"
-            )
+    _check_rows(folder / CAMERAS, {"world_to_camera": cameras["world_to_camera"]}, count)
+    per_frame = ("object_to_world", *(f"{side}_{part}" for side in SIDES for part in _HAND_PARTS))
+    _check_rows(place / TRUTH, {key: truth[key] for key in per_frame if key in truth}, count)
+    if not np.isfinite(truth["object_to_world"]).all():
+        raise InputError(
+            f"{place / TRUTH}: object_to_world is not finite everywhere; interpolate it, or leave "
+            "these frames out"
+        )
     world_to_camera = cameras["world_to_camera"].astype(np.float64)
     masks = {path.stem: path for path in picture_paths(folder / "mask")}
     mask_paths = tuple(masks.get(image.stem) for image in images)
@@ -188,6 +191,16 @@ def _hand(truth: dict[str, np.ndarray], side: str, middle: np.ndarray) -> HandTr
         valid=np.asarray(finite),
         vertices=None if posed else vertices,
     )
+
+
+def _check_rows(path: Path, tables: dict[str, np.ndarray], count: int) -> None:
+    """Raises InputError where a table has not a row for each picture."""
+    for key, table in tables.items():
+        if len(table) != count:
+            raise InputError(
+                f"{path}: {key} has {len(table)} frames but there are {count} pictures; give each "
+                "picture a row"
+            )
 
 
 def _arrays(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:

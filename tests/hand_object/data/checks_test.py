@@ -119,6 +119,14 @@ def test_the_recorded_grasp_is_sound(data_root):
     assert "red" not in levels.values(), levels
 
 
+def test_the_command_finds_the_hand_model_that_the_sequence_names(data_root, capsys):
+    folder = data_root / "hand_object"
+    if not (folder / "hold_like_mouse").is_dir():
+        pytest.skip(f"no hold_like_mouse in {folder}")
+    assert prepare.run(arguments("--input", str(folder / "hold_like_mouse"))) == 0
+    assert "of the right hand project into its mask" in capsys.readouterr().out
+
+
 def arguments(*words):
     parser = argparse.ArgumentParser()
     prepare.add_arguments(parser)

@@ -123,7 +123,12 @@ def test_faults_are_named(recording, tmp_path):
     shutil.copytree(recording.parent, tmp_path / "copy")
     folder = tmp_path / "copy/left"
     (folder / "image/0003.png").unlink()
-    with pytest.raises(InputError, match=r"cameras\.npz .* has 6 frames.* 5 pictures"):
+    with pytest.raises(
+        InputError, match=r"cameras\.npz: world_to_camera has 6 frames .* 5 pictures"
+    ):
+        read_sequence(folder)
+    np.savez(folder.parent / "ground_truth.npz", object_names=np.array(["box"]))
+    with pytest.raises(InputError, match=r"ground_truth\.npz lacks object_to_world"):
         read_sequence(folder)
     shutil.rmtree(folder / "image")
     with pytest.raises(InputError, match="there are no frames"):
