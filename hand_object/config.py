@@ -255,6 +255,10 @@ class SequenceConfig:
     # Hand model of the poses (name, MANO .pkl or .npz); `{side}` in it is the side. None: the one
     # that the data names.
     hand: str | None = None
+    # Axes of the cameras; auto: those in which hands and object lie before them.
+    camera: str = setting("auto", choices=("auto", "opencv", "opengl"))
+    object: str | None = None  # name, where a recording has several; None: the nearest to a hand
+    force: bool = setting(False, resumable=True)  # train in spite of red findings
 
 
 @dataclass(frozen=True)

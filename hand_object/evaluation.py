@@ -88,7 +88,8 @@ def evaluate(task: Subject, state: TrainState, source: Source, layout: Layout) -
         color, seen = local[0], np.argmax(local[1], axis=-1)
         frame = int(frames[index])
         shown = comparison(opened.images[frame], color, seen) if index in pictured else None
-        return frame_scores(opened.images[frame], opened.masks[frame], color, seen), shown
+        there = arrays["there"][frame]
+        return frame_scores(opened.images[frame], opened.masks[frame], color, seen, there), shown
 
     swept = over_batches(
         RenderFrames(model, opened.sequence.size),
@@ -113,18 +114,23 @@ def evaluate(task: Subject, state: TrainState, source: Source, layout: Layout) -
 
 
 def frame_scores(
-    image: np.ndarray, mask: np.ndarray, color: np.ndarray, seen: np.ndarray
+    image: np.ndarray, mask: np.ndarray, color: np.ndarray, seen: np.ndarray, there: np.ndarray
 ) -> dict[str, float]:
-    """Of one frame, and the pixels that the mask IoU of all frames is made of."""
+    """Of one frame, and the pixels that the mask IoU of all frames is made of.
+
+    Args:
+      there: [4] bool by class: nodes that have a pose in the frame. What the mask shows of others
+        was not learned, and does not count.
+    """
     wanted = image.astype(np.float32) / 255.0
-    known = mask != UNKNOWN
+    known = np.append(there, np.zeros(UNKNOWN + 1 - len(there), bool))[mask]
     scores = {
         "psnr": psnr(color, wanted),
         "ssim": ssim(color, wanted),
         "foreground_psnr": psnr(color, wanted, known & (mask != BACKGROUND)),
     }
     for name, number in CLASS_OF.items():
-        found, own = (seen == number) & known, mask == number
+        found, own = (seen == number) & known, (mask == number) & known
         scores[f"common_{name}"] = float((found & own).sum())
         scores[f"either_{name}"] = float((found | own).sum())
     return scores

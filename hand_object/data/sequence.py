@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hand_object.data.picture_files import read_color, read_gray
 from training.errors import InputError
 
 BACKGROUND, OBJECT, RIGHT, LEFT, UNKNOWN = 0, 1, 2, 3, 255
@@ -28,7 +29,9 @@ class HandTrack:
     """A hand over T frames: axis-angles [T, J, 3] rad, translation [T, 3] m, shape [S].
 
     `valid` [T] is False in frames without this hand; poses there are those of the nearest frame
-    that has it. `model` names the model that the poses are of, where the data says so.
+    that has it. `model` names the model that the poses are of, where the data says so. Where only
+    meshes are known, `vertices` [T, V, 3] has them in the world, and J is 0 until a model is
+    registered to them.
     """
 
     pose: np.ndarray
@@ -36,6 +39,7 @@ class HandTrack:
     shape: np.ndarray
     valid: np.ndarray
     model: str | None = None
+    vertices: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Sequence:
       object: None of a sequence without one.
       scene_scale: scene units per meter.
       sphere: radius of the bounding sphere, scene units.
+      classes: of gray levels of masks; None: HOLD's bands.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Sequence:
     object: ObjectTrack | None
     scene_scale: float
     sphere: float
+    classes: Mapping[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,26 +104,35 @@ class Sequence:
         Raises:
           InputError: the file is missing, damaged, or of another size than the first frame.
         """
-        picture = _opened(self.images[index], self.file_size).convert("RGB")
-        if self.size != self.file_size:
-            height, width = self.size
-            picture = picture.resize((width, height), Image.Resampling.BOX)
-        return np.array(picture)
+        path = self.images[index]
+        picture = read_color(path)
+        if picture.shape[:2] != self.file_size:
+            raise InputError(
+                f"{path} is {_wide_high(picture)} but the first frame is {self.file_size[1]} x "
+                f"{self.file_size[0]}; all frames of a sequence have one size"
+            )
+        return _resized(picture, self.size, Image.Resampling.BOX)
 
     def mask(self, index: int) -> np.ndarray:
         """[H, W] uint8 classes of a frame; `UNKNOWN` throughout where it has no mask.
 
         A mask may be of another size than its image, as segmenters shrink what they are given.
+
+        Raises:
+          InputError: the file is damaged, or has another shape than the image.
         """
         path = self.masks[index]
         if path is None:
             return np.full(self.size, UNKNOWN, np.uint8)
-        picture = _opened(path, None)
-        if picture.mode not in ("L", "P", "I", "1"):
-            picture = picture.convert("L")
-        height, width = self.size
-        picture = picture.resize((width, height), Image.Resampling.NEAREST)
-        return mask_classes(np.array(picture))
+        levels = read_gray(path)
+        if not _same_shape(levels.shape[:2], self.file_size):
+            raise InputError(
+                f"the mask {path} is {_wide_high(levels)}, which is another shape than that of its "
+                f"image, {self.file_size[1]} x {self.file_size[0]}; make masks of the same "
+                "picture, not of a crop of it"
+            )
+        levels = _resized(levels, self.size, Image.Resampling.NEAREST)
+        return mask_classes(levels, self.classes)
 
     def camera_centers(self) -> np.ndarray:
         """[T, 3] meters."""
@@ -136,9 +151,30 @@ class Sequence:
         return replace(self, size=(height, width), intrinsics=intrinsics)
 
 
-def mask_classes(levels: np.ndarray) -> np.ndarray:
-    """Gray levels (0 background, 50 object, 150 right, 250 left) -> classes, uint8."""
-    return np.digitize(levels, _BANDS).astype(np.uint8)
+def mask_classes(levels: np.ndarray, classes: Mapping[int, int] | None = None) -> np.ndarray:
+    """Gray levels -> classes, uint8.
+
+    Args:
+      classes: of levels, all others are background; None: HOLD's 0 background, 50 object, 150
+        right, 250 left, and levels near them.
+    """
+    if classes is None:
+        return np.digitize(levels, _BANDS).astype(np.uint8)
+    table = np.zeros(256, np.uint8)
+    for level, number in classes.items():
+        table[level] = number
+    return table[levels]
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one is the other made smaller or larger, up to a pixel of the smaller one."""
+    (height, width), (other_height, other_width) = size, other
+    slack = max(height, width, other_height, other_width)
+    return abs(height * other_width - width * other_height) <= slack
+
+
+def _wide_high(picture: np.ndarray) -> str:
+    return f"{picture.shape[1]} x {picture.shape[0]}"
 
 
 def filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -150,17 +186,8 @@ def filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return values[nearest]
 
 
-def _opened(path: Path, size: tuple[int, int] | None) -> Image.Image:
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except FileNotFoundError:
-        raise InputError(f"there is no frame {path}; extract the frames again") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} is no readable picture ({error}); extract it again") from None
-    if size is not None and picture.size[::-1] != size:
-        raise InputError(
-            f"{path} is {picture.width} x {picture.height} but the first frame is {size[1]} x "
-            f"{size[0]}; all frames of a sequence have one size"
-        )
-    return picture
+def _resized(picture: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
+    if picture.shape[:2] == size:
+        return picture
+    height, width = size
+    return np.array(Image.fromarray(picture).resize((width, height), how))

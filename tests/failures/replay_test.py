@@ -114,7 +114,8 @@ def test_nan_at_a_known_step_is_suppressed_recorded_and_replayed(poisoned_run, p
 def check_that_nothing_moved(before, after):
     for name in ("params", "opt_state", "ema", "model_state", "key"):
         left, right = (jax.tree.leaves(getattr(state, name)) for state in (before, after))
-        assert len(left) == len(right) > 0
+        # Not every task has a model state.
+        assert len(left) == len(right) > 0 or (name == "model_state" and not left and not right)
         for a, b in zip(left, right):
             np.testing.assert_array_equal(a, b)
     assert (int(after.step), int(after.skipped)) == (int(before.step) + 1, int(before.skipped) + 1)

@@ -12,10 +12,10 @@ from hand_object.evaluation import comparison, frame_scores, summary
 from hand_object.meshing import NoSurface
 
 
-def frame(mask, seen):
+def frame(mask, seen, there=(True, True, True, True)):
     image = np.full((2, 2, 3), 100, np.uint8)
     color = np.full((2, 2, 3), 100 / 255 + 0.1, np.float32)
-    return frame_scores(image, np.array(mask, np.uint8), color, np.array(seen))
+    return frame_scores(image, np.array(mask, np.uint8), color, np.array(seen), np.array(there))
 
 
 def test_mask_overlap_is_of_the_pixels_of_all_frames_together():
@@ -33,6 +33,14 @@ def test_pixels_without_a_mask_do_not_count_in_the_overlap():
     scores = frame([[UNKNOWN, OBJECT], [UNKNOWN, UNKNOWN]], [[OBJECT, OBJECT], [OBJECT, RIGHT]])
     assert summary([scores])["mask_iou_object"] == 1
     assert "mask_iou_right" not in summary([scores])
+
+
+def test_what_has_no_pose_does_not_count_in_the_overlap():
+    """A mask may show an object that the sequence does not have, or a hand that was lost."""
+    scores = frame([[OBJECT, RIGHT], [RIGHT, RIGHT]], [[RIGHT, RIGHT], [RIGHT, RIGHT]],
+                   there=(True, False, True, False))  # fmt: skip
+    metrics = summary([scores])
+    assert metrics["mask_iou_right"] == 1 and "mask_iou_object" not in metrics
 
 
 def test_foreground_psnr_is_of_the_mask_and_left_out_where_there_is_none():

@@ -16,6 +16,7 @@ from etils import epath
 from rtdetr.data.preparation import PrepareSettings, prepare, read_source
 from rtdetr.synthetic import write_dataset
 from rtdetr.task import DetectorTask
+from training.checkpoint.store import CheckpointReader
 from training.errors import ConfigError
 from training.loop import fit
 from training.mesh import Layout, make_mesh
@@ -137,6 +138,36 @@ def test_a_batch_without_any_object_trains(shapes):
 
 
 @pytest.mark.slow
+def test_an_update_is_compiled_once_for_each_canvas_and_never_again(shapes):
+    task = task_of(shapes, "data.scales=((64,96),)")
+    layout = Layout(make_mesh(task.config.mesh))
+    program = Program(task, layout)
+    canvases = [(64, 64), (64, 96)]
+    batches = {
+        canvas: {
+            name: np.full(leaf.shape, -(name == "labels")).astype(leaf.dtype)
+            for name, leaf in program.abstract_batches(1, canvas).items()
+        }
+        for canvas in canvases
+    }
+    compiled: list[str] = []
+
+    def count(event: str, seconds: float, **_) -> None:
+        compiled.extend([event] * ("backend_compile" in event))
+
+    with jax.set_mesh(layout.mesh):
+        state = program.initial_state()
+        for turn in range(3):
+            if turn == 1:
+                jax.monitoring.register_event_duration_secs_listener(count)
+            for canvas in canvases:
+                state, read = program.step(state, batches[canvas], canvas)
+                read()
+    jax.monitoring.unregister_event_duration_listener(count)
+    assert not compiled
+
+
+@pytest.mark.slow
 def test_a_run_resumes_to_the_same_losses_and_evaluates_average_and_last_weights(shapes, tmp_path):
     short = ("total.updates=4", "evaluation.every.updates=4", "checkpoint.every.updates=2")
     logged = ("log.every=1", "optimizer.schedule.warmup_fraction=0.0", "data.scales=((64,96),)")
@@ -153,6 +184,16 @@ def test_a_run_resumes_to_the_same_losses_and_evaluates_average_and_last_weights
         return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
     assert losses(tmp_path / "part")[4] == losses(tmp_path / "whole")[4]
+    layout = Layout(make_mesh(task.config.mesh))
+    with jax.set_mesh(layout.mesh):
+        abstract = jax.eval_shape(Program(task, layout).initial_state)
+    whole, part = (
+        CheckpointReader(tmp_path / name).restore_subtree(
+            4, {"params": abstract.params, "ema": abstract.ema, "opt_state": abstract.opt_state}
+        )
+        for name in ("whole", "part")
+    )
+    jax.tree.map(np.testing.assert_array_equal, part, whole)
     scores = json.loads((tmp_path / "whole" / "eval" / "4.json").read_text())
     assert {"AP50", "AP50_raw", "matched_iou", "matched_iou_raw"} <= set(scores)
     assert (tmp_path / "whole" / "tables" / "doctor.json").exists()
