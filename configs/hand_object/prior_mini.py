@@ -4,7 +4,11 @@
     podvision train --config configs/hand_object/prior_mini.py:MESHES --workdir runs/prior_mini
 
 `arg`: a folder of OBJ meshes that are grasped, too (`hand_object/ycb_meshes` of the sample data).
-Hardware: two CPU cores.
+Hardware: two CPU cores; 400 updates took 8 CPU-minutes, compilation among them. The embedded
+weights are its result with `arg` = hand_object/ycb_meshes (mean square errors of the object's
+standardized grid behind the noise, over five steps): 0.216 on new objects of the learned families,
+where the mean grid has 0.541, and 0.200 on procedural mugs, where it has 0.407. At the noisiest of
+the five steps it is no better than the mean.
 """
 
 from ml_collections import ConfigDict

@@ -19,6 +19,7 @@ class GraspsConfig:
     # Folder of OBJ meshes, absolute or under PODVISION_DATA, besides the procedural objects.
     meshes: str | None = None
     mesh_share: float = setting(0.3, least=0, below=1)  # of the grasps, if there are meshes
+    # Of the procedural families; a mesh of the folder may still be of that kind.
     held_out: str = setting("mug", choices=tuple(FAMILIES))  # never learned, evaluated
     evaluated: int = setting(32, least=1, most=100_000)  # grasps of each evaluation
     shift: float = setting(0.03, least=0, most=1)  # units by which grasps move at random

@@ -13,7 +13,7 @@ import pytest
 from hand_object.prior.grid import FULL_GRID, MINI_GRID
 from hand_object.prior.model.unet import UnetConfig
 from hand_object.prior.model.vqvae import VqvaeConfig
-from hand_object.prior.prior_file import load_prior, save_prior
+from hand_object.prior.prior_file import EMBEDDED, load_prior, save_prior
 from hand_object.prior.trained_prior import PriorForm, TrainedPrior
 from training.errors import CheckpointError, ConfigError
 from training.weight_files import read_safetensors, write_safetensors
@@ -51,6 +51,16 @@ def test_prior_comes_back(saved, params):
     np.testing.assert_array_equal(prior.empty, 0)
     jax.tree.map(np.testing.assert_array_equal, prior.params, params)
     np.testing.assert_array_equal(load_prior(str(saved)).condition, 0)  # no category: nothing told
+
+
+def test_embedded_prior_is_there_and_small():
+    prior = load_prior("mini", "bottle", MINI_GRID)
+    assert prior.form.hand == "parametric"
+    assert np.abs(prior.condition).max() > 0
+    assert EMBEDDED["mini"].stat().st_size <= 6 * 2**20
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(prior.params))
+    # A trained one: the last layer starts at zero.
+    assert np.abs(prior.params["unet"]["last"]["kernel"]).max() > 0
 
 
 def test_unknown_categories_are_refused_with_the_known_ones(saved):
