@@ -150,8 +150,8 @@ FAULTS = (
     Fault(
         "a contact phase without a grasp is let through",
         STAGE,
-        'if "contact" in self.phases and not any(',
-        'if "contact" in () and not any(',
+        "if not any(own.holding.any() for own in grasps.values()):",
+        "if not grasps:",
         STAGE_TESTS,
     ),
     Fault(
