@@ -220,7 +220,7 @@ def test_nodes_add_up_on_merged_intervals():
                     sigma = torch_laplace(own[ray, at], width)
                     total = total + sigma
                     mixed = mixed + sigma * given(tints[ray, at])
-            if float(total) > 0:
+            if float(total.detach()) > 0:
                 share = 1 - torch.exp(-total * (end - start))
                 pixel = pixel + light * share * mixed / total
                 light = light * (1 - share)
