@@ -179,8 +179,8 @@ def test_density_and_its_slopes():
     s, b = given(sdf).requires_grad_(), given(beta).requires_grad_()
     reference = torch_laplace(s, b).sum()
     reference.backward()
-    np.testing.assert_allclose(laplace(jnp.asarray(sdf), jnp.asarray(beta)), torch_laplace(s, b).detach(),
-                               rtol=VALUE)  # fmt: skip
+    found = laplace(jnp.asarray(sdf), jnp.asarray(beta))
+    np.testing.assert_allclose(found, torch_laplace(s, b).detach(), rtol=VALUE)
     np.testing.assert_allclose(ours, reference.item(), rtol=VALUE)
     np.testing.assert_allclose(slopes[0][sdf != 0], s.grad[sdf != 0], rtol=SLOPE)
     np.testing.assert_allclose(slopes[1], b.grad, rtol=SLOPE)
