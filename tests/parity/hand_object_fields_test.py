@@ -179,8 +179,8 @@ def test_density_and_its_slopes():
     s, b = given(sdf).requires_grad_(), given(beta).requires_grad_()
     reference = torch_laplace(s, b).sum()
     reference.backward()
-    np.testing.assert_allclose(laplace(jnp.asarray(sdf), jnp.asarray(beta)), torch_laplace(s, b).detach(),
-                               rtol=VALUE)  # fmt: skip
+    found = laplace(jnp.asarray(sdf), jnp.asarray(beta))
+    np.testing.assert_allclose(found, torch_laplace(s, b).detach(), rtol=VALUE)
     np.testing.assert_allclose(ours, reference.item(), rtol=VALUE)
     np.testing.assert_allclose(slopes[0][sdf != 0], s.grad[sdf != 0], rtol=SLOPE)
     np.testing.assert_allclose(slopes[1], b.grad, rtol=SLOPE)
@@ -220,7 +220,7 @@ def test_nodes_add_up_on_merged_intervals():
                     sigma = torch_laplace(own[ray, at], width)
                     total = total + sigma
                     mixed = mixed + sigma * given(tints[ray, at])
-            if float(total) > 0:
+            if float(total.detach()) > 0:
                 share = 1 - torch.exp(-total * (end - start))
                 pixel = pixel + light * share * mixed / total
                 light = light * (1 - share)
