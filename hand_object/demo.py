@@ -1,4 +1,4 @@
-"""A made-up video → training of hand and object → held-out frames, object surface → report."""
+"""A made-up video → pictures, prior, contact and smooth motion in three stages → report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(folder: Path, recipes: Path) -> Iterator[list[str]]:
     sequence, workdir = folder / "sequence", folder / "run"
     made = [] if sequence.exists() else ["--synthetic"]
     yield ["prepare", "hand_object", "--input", f"{sequence}", *made]
-    recipe = f"{recipes / 'smoke.py'}:{sequence}"
+    recipe = f"{recipes / 'pipeline.py'}:{sequence},smoke"
     yield ["train", "--config", recipe, "--workdir", f"{workdir}"]
-    yield ["evaluate", "--workdir", f"{workdir}"]
+    yield ["evaluate", "--workdir", f"{workdir / 'contact_temporal'}"]
     yield ["report", "--workdir", f"{workdir}"]
