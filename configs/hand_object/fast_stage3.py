@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs.hand_object import fast
 
-RATES = {"networks": 2e-4, "planes": 5e-4, "densities": 1e-3, "poses": 5e-4}
+RATES = {"networks": 2e-4, "planes": 5e-4, "densities": 1e-3, "poses": 1e-4}
 
 
 def get_config(arg: str = "") -> ConfigDict:
