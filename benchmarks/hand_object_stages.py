@@ -17,9 +17,9 @@ poses (`RATES` of `configs/hand_object/fast_stage3.py`, 1e-4):
 | MPJPE, mm | 5.32 | 4.62 | 4.17 |
 | PSNR, dB | 27.60 | 28.77 | 28.82 |
 
-The aim of penetration is missed: with these tiny fields contact does not lessen it. Where poses are
-exact already, as in the demo, the higher rate moves them off (MPJPE 1.8 mm against 0.8). Other seeds,
-sequences and `fast` have not been measured.
+The aim of penetration is missed: with these tiny fields contact does not lessen it. Where poses
+are exact already, as in the demo, the higher rate moves them off (MPJPE 1.8 mm against 0.8 after
+both later stages). Other seeds, sequences and `fast` have not been measured.
 
 Run: python benchmarks/hand_object_stages.py --workdir runs/stages [--kind smoke|fast] [--control]
 Minutes to an hour on a CPU; stages that are done are left alone when it is called again.
