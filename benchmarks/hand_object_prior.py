@@ -32,7 +32,8 @@ from skimage.measure import marching_cubes
 
 from hand_object.prior.grasps import default_hand, grasp
 from hand_object.prior.grid import UNIT, grid_points, hand_grid, object_grid
-from hand_object.prior.prior_file import MINI, load_prior
+from hand_object.prior.places import MINI
+from hand_object.prior.prior_file import load_prior
 from hand_object.prior.sds import SdsConfig, sds_of_grids
 from hand_object.prior.solids import FAMILIES
 from hand_object.prior.trained_prior import TrainedPrior

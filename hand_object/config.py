@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hand_object.loss_config import BalanceConfig, LossConfig, PhasesConfig
 from hand_object.phases import check_phases
+from hand_object.prior.places import prior_path
 from training.config import (
     Duration,
     EvaluationConfig,
@@ -384,12 +384,7 @@ class Config(TrainConfig):
 
 def _check_prior(source: str) -> None:
     """Raises ConfigError where a prior is not there: a later stage would ask for it in hours."""
-    from hand_object.prior.prior_file import EMBEDDED  # only here: it brings the networks along
-
-    path = EMBEDDED.get(source, Path(source))
-    if not path.exists():
-        raise ConfigError(
-            f"config.phases.sds.prior = {source!r} is not there ({path}); name one of "
-            f"{', '.join(EMBEDDED)}, a file or the folder of podvision import hand_object, or set "
-            "config.phases.sds.coefficient to 0"
-        )
+    try:
+        prior_path(source)
+    except ConfigError as error:
+        raise ConfigError(f"config.phases.sds.prior = {source!r}: {error}") from None

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hand_object.resolution import add_resolution, check_resolution
 from training.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 FILES, FOLDERS = ("html", "glb", "npz", "mp4", "png", "txt"), ("ply", "obj")
 DEFAULT = "html"
-DEFAULT_RESOLUTION, LEAST_RESOLUTION, MOST_RESOLUTION = 128, 16, 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,13 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, type=Path, metavar="PATH", help="file; a folder of ply and obj"
     )
-    parser.add_argument(
-        "--resolution",
-        type=int,
-        default=DEFAULT_RESOLUTION,
-        metavar="N",
-        help=f"cells along a side that fields are meshed with ({DEFAULT_RESOLUTION})",
-    )
+    add_resolution(parser, 128)
     parser.add_argument(
         "--rate", type=float, default=30.0, metavar="HZ", help="frames a second of the video (30)"
     )
@@ -69,10 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises ConfigError for numbers out of range and outputs that do not go with the format."""
-    if not LEAST_RESOLUTION <= args.resolution <= MOST_RESOLUTION:
-        raise ConfigError(
-            f"--resolution {args.resolution}: give {LEAST_RESOLUTION} to {MOST_RESOLUTION} cells"
-        )
+    check_resolution(args)
     if not 0 < args.rate <= 1000:
         raise ConfigError(f"--rate {args.rate:g}: give frames a second above 0, up to 1000")
     if args.format in FOLDERS and args.output.is_file():

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hand_object.resolution import add_resolution, check_resolution
 from training.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from hand_object.task import HandObjectTask
     from training.program import Program
     from training.state import TrainState
-
-DEFAULT_RESOLUTION, LEAST_RESOLUTION, MOST_RESOLUTION = 96, 16, 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,23 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", metavar="A:B", help="numbers of the frames, from A up to B - 1 (all)"
     )
-    parser.add_argument(
-        "--resolution",
-        type=int,
-        default=DEFAULT_RESOLUTION,
-        metavar="N",
-        help=f"cells along a side that fields are meshed with ({DEFAULT_RESOLUTION})",
-    )
+    add_resolution(parser, 96)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises ConfigError for arguments that cannot be meant."""
     if args.frames is not None:
         frame_range(args.frames)
-    if not LEAST_RESOLUTION <= args.resolution <= MOST_RESOLUTION:
-        raise ConfigError(
-            f"--resolution {args.resolution}: give {LEAST_RESOLUTION} to {MOST_RESOLUTION} cells"
-        )
+    check_resolution(args)
     if args.output.is_file():
         raise ConfigError(f"--output {args.output} is a file; give a folder")
 

@@ -10,15 +10,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.hand_object import fast
-from configs.hand_object.fast_stage3 import later
+from configs.hand_object.fast_stage3 import first_stage, later
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: sequence, work folder of the stage before, and the number of updates (300)."""
-    folder, previous, count = ([*arg.split(","), "", "", ""])[:3]
-    updates = int(count or 300)
-    return after(fast.get_config(f"{folder},{updates}"), updates, previous)
+    return after(*first_stage(arg))
 
 
 def after(config: Any, updates: int, previous: str = "") -> ConfigDict:

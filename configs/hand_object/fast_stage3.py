@@ -17,9 +17,14 @@ RATES = {"networks": 2e-4, "planes": 5e-4, "densities": 1e-3, "poses": 1e-4}
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: sequence, work folder of the stage before, and the number of updates (300)."""
+    return after(*first_stage(arg))
+
+
+def first_stage(arg: str) -> tuple[ConfigDict, int, str]:
+    """The recipe of the first stage, the updates of this one, and the stage before."""
     folder, previous, count = ([*arg.split(","), "", "", ""])[:3]
     updates = int(count or 300)
-    return after(fast.get_config(f"{folder},{updates}"), updates, previous)
+    return fast.get_config(f"{folder},{updates}"), updates, previous
 
 
 def after(config: Any, updates: int, previous: str = "") -> ConfigDict:

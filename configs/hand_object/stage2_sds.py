@@ -6,20 +6,13 @@
 in all of them. Needs a prior (`hand_object/prior`). For a GPU or a pod; not run to its end here.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
-from configs.hand_object import stage1_rgb
-from configs.hand_object.stage3_contact_temporal import EPOCHS, UPDATES_PER_EPOCH, later
+from configs.hand_object.stage3_contact_temporal import later
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: sequence, work folder of the stage before, and the preset of the networks."""
-    folder, previous, preset = ([*arg.split(","), "", "", ""])[:3]
-    config: Any = stage1_rgb.get_config(f"{folder},{preset}")
-    later(config, previous, learning_rate=5e-5, clip_norm=1.0)
-    config.total = {"updates": EPOCHS * UPDATES_PER_EPOCH}
-    config.evaluation.every = {"updates": 1000}
+    config = later(arg, learning_rate=5e-5, clip_norm=1.0)
     config.phases = {"sds": {"coefficient": 50.0}}
     return config

@@ -23,11 +23,7 @@ EPOCHS, UPDATES_PER_EPOCH = 30, 278
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: sequence, work folder of the stage before, and the preset of the networks."""
-    folder, previous, preset = ([*arg.split(","), "", "", ""])[:3]
-    config: Any = stage1_rgb.get_config(f"{folder},{preset}")
-    later(config, previous, learning_rate=2e-5, clip_norm=2.0)
-    config.total = {"updates": EPOCHS * UPDATES_PER_EPOCH}
-    config.evaluation.every = {"updates": 1000}
+    config = later(arg, learning_rate=2e-5, clip_norm=2.0)
     config.phases = {
         "overlap": "cumulative",
         "sds": {"coefficient": 10.0, "start": 0, "last": 1999},
@@ -49,11 +45,16 @@ def get_config(arg: str = "") -> ConfigDict:
     return config
 
 
-def later(config: Any, previous: str, learning_rate: float, clip_norm: float) -> None:
-    """Makes a first stage a later one: its start, and lower rates (poses a tenth of networks)."""
+def later(arg: str, learning_rate: float, clip_norm: float) -> Any:
+    """The first stage made a later one: its start, and lower rates (poses a tenth of networks)."""
+    folder, previous, preset = ([*arg.split(","), "", "", ""])[:3]
+    config: Any = stage1_rgb.get_config(f"{folder},{preset}")
+    config.total = {"updates": EPOCHS * UPDATES_PER_EPOCH}
+    config.evaluation.every = {"updates": 1000}
     config.checkpoint.init_from = previous or "previous"
     config.prefit = {"updates": 0}  # hands were taught in the first stage
     config.optimizer.learning_rate = learning_rate
     config.optimizer.clip_norm = clip_norm
     for group in config.optimizer.groups:
         group["learning_rate"] = learning_rate / 10 if group["name"] == "poses" else learning_rate
+    return config

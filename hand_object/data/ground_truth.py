@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hand_object.data.array_file import read_arrays
 from hand_object.data.sequence import Sequence
 from hand_object.hands.model import HandModel
 from hand_object.meshing import Mesh
@@ -28,14 +29,7 @@ def read_ground_truth(
     Raises:
       InputError: the file is missing, is no ground truth, or is that of another sequence.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = dict(file)
-    except FileNotFoundError:
-        raise InputError(f"there is no ground truth {path}; check the path") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is no readable .npz file ({error}); copy it again") from None
-    return ground_truth(held, sequence, models, str(path))
+    return ground_truth(read_arrays(path), sequence, models, str(path))
 
 
 def ground_truth(

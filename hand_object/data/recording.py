@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
+from hand_object.data.array_file import read_arrays
 from hand_object.data.picture_files import picture_paths, picture_size, read_gray
 from hand_object.data.sequence import CLASS_OF, HandTrack, ObjectTrack, Sequence
 from hand_object.hands.model import SIDES
@@ -50,9 +51,9 @@ def read_recording(folder: Path, name: str | None) -> Sequence:
     images = picture_paths(folder / "image")
     if not images:
         raise InputError(f"there are no frames in {folder / 'image'}; extract them from the video")
-    cameras = _arrays(folder / CAMERAS, ("K", "world_to_camera"))
+    cameras = read_arrays(folder / CAMERAS, ("K", "world_to_camera"))
     place = folder if (folder / TRUTH).is_file() else folder.parent
-    truth = _arrays(place / TRUTH, ("object_names", "object_to_world"))
+    truth = read_arrays(place / TRUTH, ("object_names", "object_to_world"))
     count = len(images)
     _check_rows(folder / CAMERAS, {"world_to_camera": cameras["world_to_camera"]}, count)
     per_frame = ("object_to_world", *(f"{side}_{part}" for side in SIDES for part in _HAND_PARTS))
@@ -201,17 +202,3 @@ def _check_rows(path: Path, tables: dict[str, np.ndarray], count: int) -> None:
                 f"{path}: {key} has {len(table)} frames but there are {count} pictures; give each "
                 "picture a row"
             )
-
-
-def _arrays(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = dict(file)
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}; copy the recording again") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is no readable .npz file ({error}); copy it again") from None
-    missing = [key for key in keys if key not in held]
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}; copy the recording again")
-    return held

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_object.config import SYNTHETIC, SequenceConfig
+from hand_object.data.array_file import read_arrays
 from hand_object.data.axes import settle_axes
 from hand_object.data.checks import check_sequence
 from hand_object.data.finding import Finding, refuse_red
@@ -22,7 +23,7 @@ from hand_object.hands.model import HandModel
 from hand_object.hands.sources import EMBEDDED, load_hand
 from hand_object.synthetic import DEVELOPMENT, make_sequence
 from training.data_folder import data_folder
-from training.errors import ConfigError, InputError
+from training.errors import ConfigError
 
 TRUTH = "ground_truth.npz"
 
@@ -155,7 +156,7 @@ def _opened(folder: Path, config: SequenceConfig) -> Opened:
         checked.hands,
         np.stack([sequence.image(frame) for frame in frames]),
         np.stack([sequence.mask(frame) for frame in frames]),
-        _arrays(truth) if truth.is_file() else {},
+        read_arrays(truth) if truth.is_file() else {},
     )
 
 
@@ -180,11 +181,3 @@ def _hand_path(given: str | None, named: str | None, side: str, folder: Path) ->
         f"hand model {name!r} of {folder} is neither embedded ({', '.join(EMBEDDED)}) nor a file "
         f"{name}.npz in {' or '.join(map(str, places))}; set config.sequence.hand to its path"
     )
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is no readable .npz file ({error}); copy it again") from None

@@ -20,7 +20,8 @@ from hand_object.prior.ghop_names import TEXT, entries
 from hand_object.prior.grid import FULL_GRID, grid_points, hand_grid, truncated
 from hand_object.prior.model.unet import UnetConfig
 from hand_object.prior.model.vqvae import VqvaeConfig
-from hand_object.prior.prior_file import FILE, save_prior
+from hand_object.prior.places import FILE
+from hand_object.prior.prior_file import save_prior
 from hand_object.prior.trained_prior import PriorForm, TrainedPrior
 from training.errors import CheckpointError, InputError
 from training.paths import named_leaves

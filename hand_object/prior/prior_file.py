@@ -20,15 +20,13 @@ import numpy as np
 from hand_object.prior.grid import GridConfig
 from hand_object.prior.model.unet import UnetConfig
 from hand_object.prior.model.vqvae import VqvaeConfig
+from hand_object.prior.places import prior_path
 from hand_object.prior.trained_prior import PriorForm, TrainedPrior, check_grid
 from training.errors import CheckpointError, ConfigError, PodvisionError
 from training.paths import named_leaves
 from training.typed import build, suggestion
 from training.weight_files import read_safetensors, write_safetensors
 
-MINI = "mini"
-EMBEDDED = {MINI: Path(__file__).parent / "weights" / "mini.safetensors"}
-FILE = "prior.safetensors"  # in a work folder of an import
 _CONDITION = "condition/"
 
 
@@ -61,11 +59,10 @@ def load_prior(
       wanted: the grid that the run is made for; None takes the prior's.
 
     Raises:
-      CheckpointError: no such file, or it holds no prior.
-      ConfigError: an unknown category, or a prior of another shape or normalization.
+      CheckpointError: the file holds no prior.
+      ConfigError: no such file, an unknown category, or a prior of another shape or normalization.
     """
-    path = EMBEDDED.get(source, Path(source))
-    path = path / FILE if path.is_dir() else path
+    path = prior_path(source)
     form, arrays = read_form(path), read_safetensors(path)
     if wanted is not None:
         check_grid(form.grid, wanted, source)
@@ -91,13 +88,8 @@ def read_form(path: Path) -> PriorForm:
     """The form of a prior, without its arrays.
 
     Raises:
-      CheckpointError: no such file, or its header describes no prior.
+      CheckpointError: its header describes no prior.
     """
-    if not path.is_file():
-        raise CheckpointError(
-            f"there is no prior at {path}; name one of {', '.join(EMBEDDED)}, or the folder of "
-            "podvision import hand_object"
-        )
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

@@ -8,16 +8,9 @@ import configs.hand_object
 from hand_object.config import preset
 from hand_object.loss_config import LossConfig
 from hand_object.phases import windows
-from hand_object.prior import prior_file
+from hand_object.prior import places
 from training.errors import ConfigError
 from training.registry import load_config, load_stages
-
-
-@pytest.fixture(autouse=True)
-def some_prior(monkeypatch):
-    """A file stands for the embedded prior."""
-    monkeypatch.setitem(prior_file.EMBEDDED, "mini", Path(__file__))
-
 
 RECIPES = Path(configs.hand_object.__file__).parent
 
@@ -97,6 +90,6 @@ def test_the_pipeline_is_of_stages_that_start_from_the_one_before():
 
 @pytest.mark.parametrize("given", ["mini", "runs/no_prior"])
 def test_a_prior_that_is_not_there_is_refused_before_the_first_stage(given, monkeypatch, tmp_path):
-    monkeypatch.setitem(prior_file.EMBEDDED, "mini", tmp_path / "mini.safetensors")
-    with pytest.raises(ConfigError, match=rf"prior = '{given}' is not there"):
+    monkeypatch.setitem(places.EMBEDDED, "mini", tmp_path / "mini.safetensors")
+    with pytest.raises(ConfigError, match=rf"prior = '{given}': there is no prior at"):
         load_stages(f"{RECIPES / 'pipeline.py'}:folder", [f"sds.phases.sds.prior={given}"])

@@ -15,7 +15,8 @@ from hand_object.prior.grid import FULL_GRID
 from hand_object.prior.import_ghop import check_probe, converted, read_conditions
 from hand_object.prior.model.unet import UnetConfig
 from hand_object.prior.model.vqvae import VqvaeConfig
-from hand_object.prior.prior_file import FILE, load_prior
+from hand_object.prior.places import FILE
+from hand_object.prior.prior_file import load_prior
 from hand_object.prior.trained_prior import PriorForm
 from training.errors import CheckpointError, InputError
 from training.paths import named_leaves

@@ -13,7 +13,8 @@ import pytest
 from hand_object.prior.grid import FULL_GRID, MINI_GRID
 from hand_object.prior.model.unet import UnetConfig
 from hand_object.prior.model.vqvae import VqvaeConfig
-from hand_object.prior.prior_file import EMBEDDED, load_prior, save_prior
+from hand_object.prior.places import EMBEDDED
+from hand_object.prior.prior_file import load_prior, save_prior
 from hand_object.prior.trained_prior import PriorForm, TrainedPrior
 from training.errors import CheckpointError, ConfigError
 from training.weight_files import read_safetensors, write_safetensors
@@ -87,7 +88,7 @@ def test_file_that_does_not_hold_what_it_says_is_refused(saved, tmp_path):
     write_safetensors(saved, arrays)
     with pytest.raises(CheckpointError, match=r"does not say which prior it holds"):
         load_prior(str(saved))
-    with pytest.raises(CheckpointError, match=r"there is no prior at .*nowhere"):
+    with pytest.raises(ConfigError, match=r"there is no prior at .*nowhere"):
         load_prior(str(tmp_path / "nowhere"))
 
 
