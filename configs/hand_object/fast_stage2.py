@@ -20,7 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def after(config: Any, updates: int, previous: str = "") -> ConfigDict:
     """A first stage made the one that follows it."""
-    config = later(config, updates, previous)
+    config = later(config, updates, previous, poses=1e-4)
     config.phases = {
         "least_updates": max(updates // 2, 1),
         "sds": {"coefficient": 50.0, "every": 4},
