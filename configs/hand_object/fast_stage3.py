@@ -40,7 +40,7 @@ def after(config: Any, updates: int, previous: str = "") -> ConfigDict:
         "contact": {"coefficient": 1.0, "share": 0.2, "penetration": 500.0},
         "temporal": {
             "coefficient": 0.01,
-            "share": 0.1,
+            "share": 0.2,
             "start": updates // 5,
             "velocity": 0.0,
             "acceleration": 1.0,
