@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORMATS = {
     "safetensors": "rtdetr.weights.export_folder",
     "stablehlo": "rtdetr.graphs.stablehlo",
-    "onnx": "rtdetr.graphs.onnx",
+    "onnx": "rtdetr.graphs.onnx_graph",
 }
 DEFAULT = "safetensors"
 # Which formats know an argument.
