@@ -123,3 +123,11 @@ def test_every_module_says_what_it_owns():
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not silent
+
+
+def test_no_module_has_the_name_of_an_optional_package():
+    """Where the package is not installed, a type checker takes our module for it."""
+    extras = (ROOT / "setup.cfg").read_text(encoding="utf-8").partition("extras_require]")[2]
+    packages = {name.replace("-", "_") for name in re.findall(r"([a-z][a-z0-9_-]+)[>=]=", extras)}
+    assert {"onnx", "torch"} <= packages
+    assert not packages & {module.rpartition(".")[2] for module in modules()}
