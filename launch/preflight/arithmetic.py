@@ -8,6 +8,7 @@ import numpy as np
 
 from launch.preflight.rows import FAIL, PASS, Row
 from launch.preflight.topology import Topology
+from training.config import TrainConfig
 from training.guards.start import phase_windows
 from training.program import Program
 from training.schedules import longest_warmup
@@ -24,9 +25,8 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(BARS[round(max(value, 0) / top * (len(BARS) - 1))] for value in values)
 
 
-def batch_row(program: Program, topology: Topology) -> Row:
+def batch_row(program: Program, config: TrainConfig, topology: Topology) -> Row:
     """How a global batch is cut; that it divides over the mesh is known from the child."""
-    config = program.config
     total = program.total_updates
     warmup = longest_warmup(config.optimizer, total)
     examples = program.train_examples

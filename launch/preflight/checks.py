@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -72,7 +72,7 @@ class Stage:
         yield from built
         if failure or self.program is None:
             return
-        yield arithmetic.batch_row(self.program, self.topology)
+        yield arithmetic.batch_row(self.program, self.config, self.topology)
         yield arithmetic.schedule_row(self.program)
         phases = arithmetic.windows_row(self.program)
         yield phases
@@ -87,9 +87,8 @@ class Stage:
 
     def _build(self) -> tuple[list[Row], bool]:
         """The program on one device, with the data or with what stands in for them."""
+        # Whether the batch divides over the slice is the child's affair.
         config = fitted(self.config, 1)
-        # The batch arithmetic of the slice is the child's affair.
-        config = replace(config, accumulation=1)
         devices = jax.devices()[:1]
         found: list[Row] = []
         if self.options.read_data:
@@ -131,7 +130,7 @@ class Stage:
     def _start(self) -> Row:
         assert self.program is not None
         if self.workdir is not None:
-            resumed = start_from.resume_row(self.program, self.workdir)
+            resumed = start_from.resume_row(self.program, self.config, self.workdir)
             if resumed is not None:
                 return resumed
         return start_from.init_row(self.program, self._handed_on())

@@ -12,7 +12,6 @@ from launch.preflight.rows import FAIL, PASS, WARN, Row, one_line
 from launch.preflight.topology import Topology
 from training.errors import DataFault, PodvisionError
 from training.guards.start import batch_keys, split_overlap
-from training.loss import Batch
 from training.program import Program
 from training.stream import ExampleStream
 
@@ -76,7 +75,7 @@ def _read(program: Program) -> tuple[dict[str, Any], list[str]]:
         for step in range(batches):
             batch = stream.batch(step)
             task = program.task_of(program.plan.variant(step))
-            fits = batch_keys(task, batch)
+            fits = batch_keys(task, dict(batch))  # type: ignore[arg-type]
             if not fits.passed:
                 problems.append(fits.sentence)
                 break
@@ -99,7 +98,7 @@ def _read(program: Program) -> tuple[dict[str, Any], list[str]]:
     return facts, problems
 
 
-def _take_in(keys: Batch, problems: list[str], name: str, array: np.ndarray) -> None:
+def _take_in(keys: dict[str, Any], problems: list[str], name: str, array: np.ndarray) -> None:
     """Adds an array's values to what is known of its key; one sentence for values not finite."""
     known = keys.setdefault(
         name,

@@ -95,8 +95,7 @@ def traffic_row(figures: Mapping[str, Any], topology: Topology) -> Row:
         return Row("traffic", PASS, "no collective: nothing travels between devices", {})
     whole = sum(kind["bytes"] for kind in traffic.values())
     parts = [
-        f"{kind['runs']:g} {name}"
-        + (f" ({kind['asynchronous']} pairs)" * bool(kind["asynchronous"]))
+        f"{kind['runs']:g} {name}" + (" in pairs" if kind["asynchronous"] else "")
         for name, kind in traffic.items()
     ]
     milliseconds = 1e3 * whole / topology.generation.ici_rate

@@ -13,6 +13,7 @@ from training.checkpoint.diff import (
 )
 from training.checkpoint.init_from import HANDED_ON
 from training.checkpoint.store import CheckpointReader
+from training.config import TrainConfig
 from training.errors import PodvisionError
 from training.paths import named_leaves, nested
 from training.program import Program
@@ -20,20 +21,23 @@ from training.storage import PathLike
 from training.typed import plain
 
 
-def resume_row(program: Program, workdir: PathLike) -> Row | None:
+def resume_row(program: Program, config: TrainConfig, workdir: PathLike) -> Row | None:
     """The newest checkpoint of the work folder against the run; None where there is none.
 
     It is what a resume asks: the same config, and every array in its shape and dtype.
+
+    Args:
+      config: of the run; the program's may be for another mesh.
     """
     try:
         reader = CheckpointReader(workdir)
         if reader.latest() is None:
             return None
         saved = reader.describe("latest")
-        check_resume(saved.config, program.config)
+        check_resume(saved.config, config)
         task = program.task.with_metadata(saved.task)
         resumed = Program(task, program.layout, saved.task.get("train_examples"))
-        diff = compare(saved, resumed.abstract_state, plain(program.config))
+        diff = compare(saved, resumed.abstract_state, plain(config))
     except (PodvisionError, OSError) as error:
         return Row("checkpoint", FAIL, one_line(error))
     facts = {"path": saved.path, "step": saved.step}
