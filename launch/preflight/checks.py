@@ -165,13 +165,14 @@ class Stage:
         if "key" not in answer:
             yield Row("compile", SKIP, HOW_TO_INSTALL)
             return
-        yield self._compile_row(answer)
+        if "refused" not in answer:  # else the row of memory says all
+            yield self._compile_row(answer)
         yield fit.memory_row(answer, self.topology, self.config)
         if "refused" not in answer:
             yield fit.traffic_row(answer, self.topology)
             at = price(self.topology.family, self.options.dollars)
             yield forecast_row(answer, self.topology, self.program.total_updates, at)
-            if "per_core" in data.facts and data.facts["read"]:
+            if data.facts.get("read"):
                 seconds = forecast(answer, self.topology).least
                 size = self.config.batch_size
                 yield data_run.rate_row(data.facts, size, seconds, self.topology)
@@ -182,9 +183,8 @@ class Stage:
         shape = f", largest of {answer['variants']} shapes {answer['variant']}"
         calls = f", {answer['updates']} updates a call" if answer["updates"] > 1 else ""
         how = "known from before" if answer["cached"] else "compiled just now"
-        outcome = "refused" if "refused" in answer else "compiled"
         sentence = (
-            f"the update was {outcome} by libtpu for {self.topology.name}, "
+            f"the update was compiled by libtpu for {self.topology.name}, "
             f"{self.topology.devices} devices ({how}; {answer['compile_seconds']:.0f} CPU seconds)"
             f"{calls}{shape if answer['variant'] else ''}"
         )
@@ -193,7 +193,7 @@ class Stage:
         if "cache_note" in answer:
             sentence += f"; {answer['cache_note']}"
         facts = {key: value for key, value in answer.items() if key not in ("state", "collectives")}
-        return Row("compile", FAIL if outcome == "refused" else PASS, sentence, facts)
+        return Row("compile", PASS, sentence, facts)
 
     def _ask(self, overrides: tuple[str, ...]) -> dict[str, Any]:
         own = tuple(f"{self.name}.{text}" if self.name else text for text in overrides)

@@ -134,6 +134,6 @@ def topology(name: str) -> Topology:
     family, _, size = name.partition("-")
     family = ALIASES.get(family, family)
     known = GENERATIONS.get(family)
-    if known is None or not size.isdigit() or int(size) not in known.shapes:
+    if known is None or not size.isdecimal() or int(size) not in known.shapes:
         raise ConfigError(f"--topology {name} is not known{suggestion(name, names())}")
     return Topology(f"{family}-{size}", family, known.shapes[int(size)])
