@@ -21,7 +21,7 @@ from launch.preflight.topology import Topology
 from training.checkpoint.diff import SavedDescription
 from training.checkpoint.restore import fitted
 from training.config import TrainConfig
-from training.errors import PodvisionError
+from training.errors import ConfigError, InputError, PodvisionError
 from training.program import Program
 from training.storage import PathLike
 
@@ -58,9 +58,9 @@ class Stage:
         name: str,
         config: TrainConfig,
         workdir: PathLike | None,
-        previous: tuple[str, Program] | None = None,
+        previous: Stage | None = None,
     ):
-        """`previous`: name and program of the stage before, where this one starts from it."""
+        """`previous`: the stage before, where this one starts from it and it has not run yet."""
         self.options, self.name, self.config = options, name, config
         self.workdir, self.previous = workdir, previous
         self.topology = options.topology
@@ -138,7 +138,16 @@ class Stage:
     def _handed_on(self) -> SavedDescription | None:
         if self.previous is None:
             return None
-        return start_from.description_of(self.previous[1], self.previous[0])
+        before = self.previous
+        assert before.program is not None
+        return start_from.description_of(before.program, before.name, before.facts())
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint of this stage says of its task, as far as it is known without data."""
+        assert self.program is not None
+        if self.stand_in is not None:
+            return dict(self.stand_in.metadata or {})
+        return {"train_examples": self.program.train_examples, **self.program.task.metadata()}
 
     def _places(self) -> Iterator[Row]:
         if self.workdir is None:
@@ -153,8 +162,11 @@ class Stage:
         assert self.program is not None
         try:
             answer = self._ask(())
-        except PodvisionError as error:
+        except ConfigError as error:
             yield Row("mesh", FAIL, one_line(error))
+            return
+        except InputError as error:
+            yield Row("compile", FAIL, one_line(error))
             return
         arrays = answer["state"]
         yield state_row(arrays)

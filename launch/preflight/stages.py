@@ -8,7 +8,6 @@ from launch.preflight.checks import Options, Stage
 from launch.preflight.rows import Row
 from training.checkpoint.store import CheckpointReader
 from training.pipeline import PREVIOUS, linked
-from training.program import Program
 from training.registry import load_stages
 from training.storage import PathLike
 
@@ -23,16 +22,13 @@ def checked(options: Options, workdir: PathLike | None) -> Iterator[tuple[str, R
       ConfigError: the recipe cannot be read, or a key or value in it is wrong.
     """
     stages = load_stages(options.config, options.overrides)
-    before: dict[str, Program] = {}
-    last = ""
+    last: Stage | None = None
     for (name, given), (folder, config) in zip(stages, linked(stages, workdir or NOWHERE)):
         previous = None
-        if given.checkpoint.init_from == PREVIOUS and last in before:
-            waiting = workdir is None or CheckpointReader(folder.parent / last).latest() is None
-            previous = (last, before[last]) if waiting else None
+        if given.checkpoint.init_from == PREVIOUS and last is not None and last.program is not None:
+            ran = workdir is not None and CheckpointReader(str(config.checkpoint.init_from)).steps()
+            previous = None if ran else last
         stage = Stage(options, name, config, None if workdir is None else folder, previous)
         for row in stage.rows():
             yield name, row
-        if stage.program is not None:
-            before[name] = stage.program
-        last = name
+        last = stage

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from launch.preflight.rows import FAIL, PASS, SKIP, Row, one_line
 from training.capabilities import Inheriting
 from training.checkpoint.diff import (
@@ -80,14 +83,18 @@ def init_row(program: Program, previous: SavedDescription | None = None) -> Row:
     return _unfit(diff, "name another --init-from, or narrow checkpoint.init_include", facts)
 
 
-def description_of(program: Program, name: str) -> SavedDescription:
-    """What a stage that has not run yet will leave behind: its last checkpoint, in shapes."""
+def description_of(program: Program, name: str, facts: Mapping[str, Any]) -> SavedDescription:
+    """What a stage that has not run yet will leave behind: its last checkpoint, in shapes.
+
+    Args:
+      facts: what it will save of its task, as far as that is known.
+    """
     return SavedDescription(
         path=f"stage {name}, still to run",
         step=program.total_updates,
         leaves=leaf_specs(program.abstract_state),
         config=plain(program.config),
-        task={"train_examples": program.train_examples, **program.task.metadata()},
+        task=facts,
     )
 
 

@@ -48,9 +48,7 @@ def sizes(row):
 def test_the_largest_batch_of_every_setting_is_found(config):
     row = search_row(config, V4_32, compiler())
     assert sizes(row) == {
-        (name, parts): 16 * parts * int(28 / gib)
-        for name, gib in KEEPS.items()
-        for parts in (1, 2)
+        (name, parts): 16 * parts * int(28 / gib) for name, gib in KEEPS.items() for parts in (1, 2)
     }
     assert row.state == "pass" and "--config.batch_size=" in row.sentence
 

@@ -84,7 +84,7 @@ def test_an_earlier_run_must_be_there(tmp_path):
 
 def test_a_stage_is_compared_with_what_the_one_before_will_leave():
     later = CheckpointConfig(init_from="previous")
-    before = description_of(program_of(), "first")
+    before = description_of(program_of(), "first", {})
     row = init_row(program_of(checkpoint=later), before)
     assert row.state == "pass" and "stage first, still to run" in row.sentence
     assert init_row(program_of(WideTask, checkpoint=later), before).state == "FAIL"
