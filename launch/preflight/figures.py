@@ -47,8 +47,9 @@ def cost_figures(cost: dict[str, float], module: Module, updates: int = 1) -> di
         if 'custom_call_target="tpu_custom_call"' in instruction:
             kernels += 1
             kernel = re.search(r"splash_mha_(fwd|dq|dkv)", instruction)
-            if kernel:
-                kernel_flops += times * KERNEL_MATMULS[kernel[1]] * score_flops(instruction)
+            work = score_flops(instruction) if kernel else None
+            if kernel and work is not None:
+                kernel_flops += times * KERNEL_MATMULS[kernel[1]] * work
             else:
                 unknown += 1
         elif estimate:
@@ -78,9 +79,15 @@ def repaired_floor(optimal_seconds: float | None, module: Module) -> float | Non
     return repaired if repaired >= 0 else repaired - math.floor(repaired)
 
 
-def score_flops(instruction: str) -> float:
-    """Operations of one matmul over the scores; queries and keys are equally many here."""
-    batch, heads, tokens = map(int, re.findall(r"bf16\[(\d+),(\d+),(\d+),\d+\]", instruction)[0])
+def score_flops(instruction: str) -> float | None:
+    """Operations of one matmul over the scores; queries and keys are equally many here.
+
+    None where no array of the kernel is `[batch, heads, tokens, width]`.
+    """
+    arrays = re.findall(r"\b(?:bf16|f16|f32)\[(\d+),(\d+),(\d+),\d+\]", instruction)
+    if not arrays:
+        return None
+    batch, heads, tokens = map(int, arrays[0])
     return 2.0 * batch * heads * tokens**2 * LANES
 
 

@@ -64,7 +64,21 @@ def test_a_kernel_of_known_and_one_of_unknown_cost():
     assert (found["kernels"], found["unknown_kernels"]) == (2, 1)
     # Scores and weighted values: two matmuls over 100 x 100 scores with heads of 128 lanes.
     assert found["kernel_flops"] == 2 * 2 * (2 * 6) * 100**2 * 128
-    assert score_flops("bf16[1,1,10,64]") == 2 * 10**2 * 128
+
+
+@pytest.mark.parametrize("kind", ["bf16", "f32", "f16"])
+def test_the_work_of_attention_is_known_in_every_precision(kind):
+    assert score_flops(f"%x = {kind}[1,1,10,64]{{3,2,1,0}} custom-call(%q)") == 2 * 10**2 * 128
+
+
+def test_attention_in_another_form_is_a_kernel_of_unknown_cost():
+    text = (
+        "ENTRY %main (q: f32[100,64]) -> f32[100,64] {\n"
+        "  ROOT %splash_mha_fwd.1 = f32[100,64]{1,0} custom-call(%q), "
+        'custom_call_target="tpu_custom_call"\n}\n'
+    )
+    found = cost_figures({}, read_module(text))
+    assert (found["kernels"], found["unknown_kernels"], found["kernel_flops"]) == (1, 1, 0)
 
 
 def test_memory_counts_aliased_outputs_once():
