@@ -3,7 +3,8 @@
     podvision train --config configs/hand_object/v4_32.py:SEQUENCE --workdir gs://BUCKET/runs/stage1
 
 `arg`: SEQUENCE[,PRESET] as in `stage1_rgb.py`, whose recipe it is with 51 times as many rays an
-update and as many fewer updates: the same number of rays in all, rounded up. Not yet run on a pod.
+update and as many fewer updates: the same number of rays in all, rounded up. Not yet run on a pod,
+nor compiled for one to the end: libtpu was stopped after 7 CPU minutes.
 """
 
 from ml_collections import ConfigDict
