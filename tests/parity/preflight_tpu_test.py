@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from launch.preflight.compiler import Request, ask, has_libtpu
+from launch.preflight.compiler import ISOLATED, Request, ask, has_libtpu
 from launch.preflight.stand_in import stand_in_for
 from tests.conftest import REPOSITORY
 from training.registry import load_config
@@ -72,18 +73,46 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def test_two_preflights_at_once_pass_while_another_process_holds_the_lock_of_libtpu():
+def test_two_preflights_at_once_pass():
+    running = [
+        subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in running:
+        printed, complaint = process.communicate(timeout=500)
+        assert process.returncode == 0, printed + complaint
+        states = {row["check"]: row["state"] for row in json.loads(printed)["rows"]}
+        assert states["compile"] == states["memory"] == "pass"
+
+
+DESCRIBE = (
+    "from launch.preflight.abstract import devices_of\n"
+    "from launch.preflight.topology import topology\n"
+    "print(len(devices_of(topology('v4-8'))))\n"
+)
+
+
+@pytest.fixture
+def held_lock():
+    """The lock of libtpu, held by this process; libtpu takes it by POSIX's `fcntl`, not `flock`."""
+    was_there = LOCK.exists()
     with open(LOCK, "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        running = [
-            subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        for process in running:
-            printed, complaint = process.communicate(timeout=500)
-            assert process.returncode == 0, complaint
-            states = {row["check"]: row["state"] for row in json.loads(printed)["rows"]}
-            assert states["compile"] == states["memory"] == "pass"
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    if not was_there:
+        LOCK.unlink()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "passes"), [((), True), (("ALLOW_MULTIPLE_LIBTPU_LOAD",), False)]
+)
+def test_a_held_lock_of_libtpu_stops_only_who_does_not_allow_for_it(held_lock, left_out, passes):
+    environment = {k: v for k, v in (os.environ | ISOLATED).items() if k not in left_out}
+    done = subprocess.run(
+        [sys.executable, "-c", DESCRIBE], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == passes, done.stderr
+    assert passes == (done.stdout.strip() == "4")
 
 
 def test_too_large_a_batch_with_plain_attention_is_refused_in_the_compilers_numbers():
