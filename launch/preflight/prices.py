@@ -1,7 +1,7 @@
 """What an hour of a chip costs, in US dollars: on demand, and the range of spot prices.
 
-List prices of US regions, as catalogs gave them in November 2026. They change and differ between
-regions and contracts: `--price` gives the one that counts.
+List prices of US regions, as catalogs gave them in November 2026; that of v4 is from an older one.
+They change and differ between regions and contracts: `--price` gives the one that counts.
 """
 
 from __future__ import annotations
