@@ -1,8 +1,8 @@
 """TPU slices by name (`v4-32`): how libtpu calls them, what a chip has, where it stands.
 
 A name counts TensorCores for v4, v5p and tpu7x (two a chip) and chips for v5e and v6e. Usable
-memory is what libtpu says. Rates of memory and links, and cores and memory of hosts, are as commonly
-published and were not measured; those of the links are all of a chip's, in one direction.
+memory is what libtpu says. Rates of memory and links, and cores and memory of hosts, are as
+commonly published and were not measured; those of the links are all of a chip's, in one direction.
 """
 
 from __future__ import annotations
