@@ -50,7 +50,7 @@ BATCH = 16
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What pretraining adds on planted disease.")
-    parser.add_argument("--config", default=str(ROOT / "configs/jepa3d/smoke.py"))
+    parser.add_argument("--config", default=str(ROOT / "configs/jepa3d/phantom.py"))
     parser.add_argument("--participants", type=int, default=300, help="two volumes each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--step", default="latest", choices=("latest", "best"))

@@ -1,8 +1,9 @@
 """A layered retina as volumes: healthy, or with disease whose amount is known.
 
 `retina` draws a volume. `Disease` says what is wrong with it: drusen (deposits below the pigment
-epithelium, which they lift into the outer nuclear layer) and loss of the outer layers at the
-fovea, both with a size, so that a probe can be asked how little of it an encoder still sees.
+epithelium, which they lift into the outer nuclear layer, and, where that has no more room, with the
+whole retina above) and loss of the outer layers at the fovea, both with a size, so that a probe can
+be asked how little of it an encoder still sees.
 
 Vocabulary: x runs along a B-scan, y across B-scans, both in (-1, 1) over the field of `FIELD_MM`;
 depth z in (0, 1) from vitreous to choroid.
@@ -26,7 +27,7 @@ _INNER_LAYERS = 5  # thinned by the foveal pit
 _NUCLEAR, _PHOTORECEPTORS, _EPITHELIUM = 5, 6, 7  # places of the outer layers
 _DRUSEN_REFLECTIVITY = 0.5
 _DRUSEN_AREA_MM = 1.5  # drusen lie at most so far from the fovea along either axis
-# A druse takes at most this share of the outer nuclear layer above it.
+# A druse takes at most this share of the outer nuclear layer above it; then it lifts all layers.
 _MOST_LIFTED = 0.8
 
 
@@ -47,14 +48,14 @@ class Disease:
 
 
 HEALTHY = Disease()
-# By what a table of participants calls them; clinical classes are below 63, to 125, above 125 um.
+# By what a table of participants calls them. The large ones are as high as drusenoid detachments.
 DRUSEN = {
     "none": HEALTHY,
-    "small": Disease(12, 0.10, 0.030),
-    "medium": Disease(12, 0.15, 0.045),
-    "large": Disease(12, 0.22, 0.060),
+    "small": Disease(12, 0.20, 0.05),
+    "medium": Disease(16, 0.28, 0.09),
+    "large": Disease(20, 0.35, 0.14),
 }
-OUTER_LOSS = 0.4  # of those who have it
+OUTER_LOSS = 0.8  # of those who have it
 
 
 def retina(
@@ -89,7 +90,7 @@ def retina(
     top = 0.38 + 0.06 * generator.uniform(-1, 1) + 0.04 * (x**2 + y**2)
     top = top + 0.012 * np.sin(3 * x + phases[0]) + 0.012 * np.sin(2.5 * y + phases[1])
     dip = pit * np.exp(-(x**2 + y**2) / (2 * 0.18**2))
-    loss = disease.outer_loss * np.exp(-(x**2 + y**2) / (2 * 0.3**2))
+    loss = disease.outer_loss * np.exp(-(x**2 + y**2) / (2 * 0.4**2))
     edges = _layer_edges(top, thickness, dip, loss, x, phases)
     edges = _lifted(edges, _drusen_depth(generator, disease, x, y))
     depth = (np.arange(rows) + 0.5)[None, :, None] / rows
@@ -135,11 +136,12 @@ def _drusen_depth(
 
 
 def _lifted(edges: list[np.ndarray], drusen: np.ndarray) -> list[np.ndarray]:
-    """Surfaces with those around the pigment epithelium lifted; Bruch's membrane is the last."""
+    """Surfaces above drusen; Bruch's membrane is the last and stays."""
     room = _MOST_LIFTED * (edges[_PHOTORECEPTORS] - edges[_NUCLEAR])
-    lift = np.minimum(drusen, np.maximum(room, 0.0))
-    moved = [edge - lift for edge in edges[_PHOTORECEPTORS : _EPITHELIUM + 2]]
-    return [*edges[:_PHOTORECEPTORS], *moved, edges[-1]]
+    beyond = np.maximum(drusen - np.maximum(room, 0.0), 0.0)
+    inner = [edge - beyond for edge in edges[:_PHOTORECEPTORS]]
+    outer = [edge - drusen for edge in edges[_PHOTORECEPTORS : _EPITHELIUM + 2]]
+    return [*inner, *outer, edges[-1]]
 
 
 def _vessels(generator: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:

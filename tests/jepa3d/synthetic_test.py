@@ -93,7 +93,7 @@ def test_larger_drusen_change_more_of_the_outer_layers():
     for name in ("small", "medium", "large"):
         sick = retina(np.random.default_rng(2), (32, 192, 128), pit=0.0, disease=DRUSEN[name])
         difference = np.abs(sick - healthy)
-        assert not difference[:, :, :16].any()  # drusen lie near the fovea
+        assert difference[:, :, :8].mean() < 0.02 * difference[:, :, 48:80].mean()  # near the fovea
         changed.append(difference.sum())
     assert 0 < changed[0] < changed[1] < changed[2]
 
