@@ -163,14 +163,15 @@ class Slice:
 
 
 def list_all(shell: Shell, zone: str, project: str | None) -> list[dict]:
-    """Every slice and queued resource of a zone that podvision made, as gcloud describes it."""
-    where = [f"--zone={zone}", *([f"--project={project}"] if project else [])]
+    """The slices of a zone that podvision made, and all queued resources, as gcloud describes them.
+
+    Queued resources are not chosen by label: one that failed may not have one, and costs quota.
+    """
+    where = [f"--zone={zone}", *([f"--project={project}"] if project else []), "--format=json"]
     found = []
-    for kind in ("tpu-vm", "queued-resources"):
-        command = [*_tpus(kind, "list"), *where, f"--filter=labels.{LABEL}:*", "--format=json"]
-        done = shell(command, ASK_SECONDS)
-        rows = json.loads(done.output or "[]")
-        found += [{"kind": kind, **row} for row in rows]
+    for kind, chosen in (("tpu-vm", [f"--filter=labels.{LABEL}:*"]), ("queued-resources", [])):
+        done = shell([*_tpus(kind, "list"), *where, *chosen], ASK_SECONDS)
+        found += [{"kind": kind, **row} for row in json.loads(done.output or "[]")]
     return found
 
 

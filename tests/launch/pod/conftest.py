@@ -37,6 +37,7 @@ case $mode in
   progress-crash) mkdir -p "$FAKE_CLOUD/work/checkpoints/$((total * 10))"; exit 1;;
   busy) [ "$TPU_WORKER_ID" = 1 ] && echo "open(/dev/vfio/0): Device or resource busy" && exit 1
         echo "coordination service: heartbeat lost"; exit 134;;
+  stopped) echo "asked to stop: all is saved up to step 5"; exit 0;;
   done) echo "all updates made"; exit 0;;
 esac
 """
