@@ -1,9 +1,9 @@
 """Keeps a run alive on a slice that may be taken away: judged by checkpoints, not by uptime.
 
 A preempted slice is deleted, made again, set up, given the same tree and started. A worker that is
-out of order has the slice made again. A crash is started again, after a pause that doubles, until it
-has crashed `restarts` times without a newer checkpoint. A config that is refused, a guard and a data
-fault end it: starting again would cost and change nothing.
+out of order has the slice made again. A crash is started again, after a pause that doubles, until
+there were more than `restarts` without a newer checkpoint. A config that is refused, a guard and a
+data fault end it: starting again would cost and change nothing.
 """
 
 from __future__ import annotations

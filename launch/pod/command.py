@@ -2,8 +2,8 @@
 
   create    ask for the slice (--queued: wait for capacity)    delete    give it back
   setup     the same Python and packages on all workers        push      the committed tree, to all
-  start     --command 'train --config ... --workdir gs://...'  stop      save, end, and only then kill
-  status    a table of the workers; logs  the end of the log   list      every slice of ours in a zone
+  start     --command 'train --config ... --workdir gs://...'  stop      save, and end
+  status    a table of the workers; logs  the end of the log   list      what costs in a zone
   babysit   create, setup, push, start, and again after preemptions, bad nodes and crashes
   cost      dollars an hour
 

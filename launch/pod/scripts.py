@@ -59,7 +59,9 @@ def unpack(run: str, archive: str, digest: str, commit: str) -> str:
 found=$(sha256sum "$HOME"/{archive} | cut -d' ' -f1)
 if [ "$found" != {digest} ]; then say push "$worker" "$found" -; exit 1; fi
 base="$HOME/.pod/{run}"
-if [ -e "$base/lock" ] && ! flock -n "$base/lock" true; then say push "$worker" running -; exit 1; fi
+if [ -e "$base/lock" ] && ! flock -n "$base/lock" true; then
+  say push "$worker" running -; exit 1
+fi
 folder="$HOME/runs"/{run}
 mkdir -p "$folder"
 rm -rf "$folder/new"; mkdir "$folder/new"
@@ -85,7 +87,9 @@ def start(run: str, command: list[str], hosts: int, environment: dict[str, str])
 if [ ! -d "$HOME/runs/{run}/src" ]; then say start "$worker" not-pushed; exit 1; fi
 base="$HOME/.pod/{run}"; mkdir -p "$base"
 exec 9>"$base/lock"
-if ! flock -n 9; then say start "$worker" running "$(basename "$(readlink "$base/current")")"; exit 0; fi
+if ! flock -n 9; then
+  say start "$worker" running "$(basename "$(readlink "$base/current")")"; exit 0
+fi
 number=$(( $(ls -d "$base"/attempt-* 2>/dev/null | wc -l) + 1 ))
 attempt="$base/attempt-$number"; mkdir "$attempt"
 printf '%s' {shlex.quote(text)} > "$attempt/cmd"

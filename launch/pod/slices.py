@@ -26,7 +26,7 @@ ENDED = frozenset(
         "SUSPENDING",
         "HIDDEN",
         "DELETING",
-    )  # fmt: skip
+    )
 )
 RUNTIMES = {
     "v4": "tpu-ubuntu2204-base",

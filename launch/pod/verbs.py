@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SETUP_SECONDS, SCRIPT_SECONDS = 1800.0, 180.0
 LEAST_FREE_GIB, CLOCKS_APART = 10, 30  # of a worker's disk; seconds between two clocks
 ARCHIVE = "podvision.tar.gz"
-ALLOWED_DIRTY = "the working tree has changes that are not committed"
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ def pack(source: Path, allow_dirty: bool, folder: Path | None = None) -> Tree:
     dirty = [line for line in _git(source, "status", "--porcelain").splitlines() if line]
     if dirty and not allow_dirty:
         raise InputError(
-            f"{ALLOWED_DIRTY} ({dirty[0].strip()}{', ...' if len(dirty) > 1 else ''}): commit "
+            f"the working tree has changes that are not committed ({dirty[0].strip()}{', ...' if len(dirty) > 1 else ''}): commit "
             "them, so that a result can be told from what made it, or add --allow-dirty"
         )
     # A commit of the changes that no branch has: exactly what is pushed can be found again.

@@ -1,4 +1,4 @@
-"""A cloud of folders (`fake_gcloud.py`), a small repository to push, and a stand-in for training."""
+"""A cloud of folders (`fake_gcloud.py`), a small repository to push, a stand-in for training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from launch import cli
 from launch.pod.verbs import wanted_packages
 
 HERE = Path(__file__).parent
-# Plays the Python of the workers: what `launch.cli` would do is said by $FAKE_CLOUD/mode, a line for
-# each attempt of worker 0, the last one for all further attempts.
+# Plays the Python of the workers: what `launch.cli` would do is said by $FAKE_CLOUD/mode, a line
+# for each attempt of worker 0, the last one for all further attempts.
 PYTHON = r"""#!/bin/bash
 if [ "$1" = -V ]; then echo Python 3.11.9; exit 0; fi
 attempt=$(basename "$(readlink "$HOME/.pod/run/current")"); number=${attempt#attempt-}
@@ -84,7 +84,7 @@ class Cloud:
                 "--source",
                 str(self.source),
                 *more,
-            ]  # fmt: skip
+            ]
         )
         said = self.capsys.readouterr()
         assert got == code, said

@@ -1,7 +1,7 @@
 """A stand-in for gcloud: a slice is a folder with a home for each worker, ssh is a local bash.
 
 Installed as an executable named `gcloud` at the front of PATH. `FAKE_CLOUD` names its folder:
-`<slice>/state.json`, `<slice>/worker-<n>/`, `calls.jsonl`. `template/` is copied into every new home.
+`<slice>/state.json`, `<slice>/worker-<n>/`, `calls.jsonl`. `template/` becomes every new home.
 Failures are planted by files in `faults/`, each used up when it has acted once:
 
   ssh-255      the script runs, then the link is lost and gcloud runs it again, as the real one does

@@ -15,6 +15,7 @@ def ended(number, code, *tail):
     return Worker(number, "ended", "attempt-1", code, "abc", "", tail)
 
 
+BAD = Cause.BAD_NODE
 LOST = "JaxRuntimeError: UNAVAILABLE: Socket closed by the coordination service"
 
 
@@ -22,9 +23,9 @@ LOST = "JaxRuntimeError: UNAVAILABLE: Socket closed by the coordination service"
     "found, cause, worker",
     [
         ([ended(0, 0, "all updates made"), ended(1, 0)], Cause.DONE, None),
-        ([ended(0, 0), ended(1, 0, "asked to stop: all is saved up to step 7")], Cause.PREEMPTED, 1),
+        ([ended(0, 0), ended(1, 0, "asked to stop: all is saved")], Cause.PREEMPTED, 1),
         ([ended(0, 134, LOST), ended(1, 3, "podvision train: stop [guard x]")], Cause.REFUSED, 1),
-        ([ended(0, 134, LOST), ended(1, 1, "/dev/vfio/1: Device or resource busy")], Cause.BAD_NODE, 1),
+        ([ended(0, 134, LOST), ended(1, 1, "/dev/vfio/1: Device or resource busy")], BAD, 1),
         ([ended(0, 134, LOST), ended(1, 1, "ValueError: x")], Cause.CRASH, 1),
         ([ended(0, 0, "all updates made")], Cause.CRASH, None),
         ([ended(0, None), ended(1, 0)], Cause.CRASH, 0),
