@@ -234,9 +234,10 @@ def pack(source: Path, allow_dirty: bool, folder: Path | None = None) -> Tree:
     commit = _git(source, "rev-parse", "HEAD").strip()
     dirty = [line for line in _git(source, "status", "--porcelain").splitlines() if line]
     if dirty and not allow_dirty:
+        which = dirty[0].strip() + (", ..." if len(dirty) > 1 else "")
         raise InputError(
-            f"the working tree has changes that are not committed ({dirty[0].strip()}{', ...' if len(dirty) > 1 else ''}): commit "
-            "them, so that a result can be told from what made it, or add --allow-dirty"
+            f"the working tree has changes that are not committed ({which}): commit them, "
+            "so that a result can be told from what made it, or add --allow-dirty"
         )
     # A commit of the changes that no branch has: exactly what is pushed can be found again.
     made = _git(source, "stash", "create").strip() if dirty else ""

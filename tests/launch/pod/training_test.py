@@ -24,6 +24,15 @@ exec {python} "$@"
 """
 
 
+def until(condition) -> None:
+    """Waits for what another process does; two of them compile on a machine that may be busy."""
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.2)
+    raise AssertionError("it did not come to that within minutes")
+
+
 @pytest.mark.slow
 def test_a_training_is_started_stopped_and_taken_up_again_on_both_workers(cloud, tmp_path):
     if not (REPOSITORY / ".git").exists():
@@ -41,20 +50,14 @@ def test_a_training_is_started_stopped_and_taken_up_again_on_both_workers(cloud,
     changes = "--config.total.updates=40 --config.checkpoint.every.updates=40"
     job = f"train --config {tmp_path / 'tiny.py'}:{records} --workdir {workdir} {changes}"
     cloud("start", f"--command={job}")
-    for _ in range(600):
-        if len(losses(workdir) if (workdir / "metrics.jsonl").exists() else {}) >= 3:
-            break
-        time.sleep(0.2)
+    until(lambda: (workdir / "metrics.jsonl").exists() and losses(workdir))
     said = cloud("stop")
     assert "worker 0: stopped, exit code 0" in said and "worker 1: stopped, exit code 0" in said
     saved = CheckpointReader(workdir).latest()
-    assert saved is not None and 3 <= saved < 40
-    assert "stopped" in cloud("status") or "asked to stop" in cloud("status")
+    assert saved is not None and 1 <= saved < 40
+    assert "asked to stop" in cloud("status")
     cloud("start", f"--command={job}")
-    for _ in range(600):
-        if (workdir / "DONE").exists() and "running" not in cloud("status"):
-            break
-        time.sleep(0.2)
+    until(lambda: (workdir / "DONE").exists() and "running" not in cloud("status"))
     assert "it is done" in cloud("status")
     assert sorted(losses(workdir)) == list(range(1, 41))
     log = (cloud.home(1) / ".pod" / "run" / "attempt-2" / "log").read_text()
