@@ -35,6 +35,7 @@ COMMANDS = {
     "report": ("launch.report", "write report.html of a work folder"),
     "replay": ("launch.replay", "re-run a recorded bad step"),
     "demo": ("launch.demo", "synthetic data, training, evaluation, report; minutes on a CPU"),
+    "pod": ("launch.pod.command", "a run on every worker of a TPU slice, by gcloud"),
     "podsim": ("launch.podsim", "a multi-host run as processes on this machine"),
 }
 
