@@ -208,7 +208,7 @@ class JepaTask(Task, Augmented, Averaged):
         labels = self._labels(source) if held_out else ()
         return evaluation.evaluate(self.config, self.masks, state, source, layout, others, labels)
 
-    def _labels(self, source: VolumeSource) -> Sequence[Labels]:
+    def _labels(self, source: Any) -> Sequence[Labels]:
         wanted = self.config.probe
         return read_labels(wanted.labels, wanted.columns, source.rows) if wanted.labels else ()
 

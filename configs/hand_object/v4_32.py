@@ -17,10 +17,13 @@ FRAMES, RAYS = 64, 1024  # of an update, and of each of its frames
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: folder of a sequence, and the preset of the networks after a comma."""
     config = stage1_rgb.get_config(arg)
-    growth = FRAMES * RAYS // (config.batch_size * config.rays.per_frame)
-    config.total.updates = -(-config.total.updates // growth)
+    before = config.to_dict()
+    growth = FRAMES * RAYS // (before["batch_size"] * before["rays"]["per_frame"])
     config.batch_size = FRAMES
-    config.rays.per_frame = RAYS
-    config.evaluation.every.updates = 200
-    config.checkpoint.every.updates = 100
+    config.update(
+        total={"updates": -(-before["total"]["updates"] // growth)},
+        rays={"per_frame": RAYS},
+        evaluation={"every": {"updates": 200}},
+        checkpoint={"every": {"updates": 100}},
+    )
     return config
