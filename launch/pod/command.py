@@ -155,9 +155,18 @@ def _status(pod: Pod) -> int:
     hosts = pod.slice.hosts
     if len(found) < hosts:
         raise InputError(f"only {len(found)} of {hosts} workers answer")
-    if len({(one.state, one.attempt, one.commit) for one in found}) > 1:
+    if len({(one.attempt, one.commit) for one in found}) > 1:
         raise InputError(
             "the workers disagree; podvision pod stop, push and start put them in step again"
+        )
+    running = any(one.state == "running" for one in found)
+    failed = [one for one in found if running and one.state == "ended" and one.code != 0]
+    if failed:
+        first = failed[0]
+        how = "was killed" if first.code is None else f"ended with code {first.code}"
+        raise InputError(
+            f"worker {first.number} {how} while others run; they "
+            "end by themselves when they miss it, or by podvision pod stop"
         )
     verdict = judge(found, hosts)
     words = f": {verdict.words}" if verdict.words else ""

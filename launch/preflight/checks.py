@@ -145,9 +145,13 @@ class Stage:
     def facts(self) -> dict[str, Any]:
         """What a checkpoint of this stage says of its task, as far as it is known without data."""
         assert self.program is not None
-        if self.stand_in is not None:
+        if self.stand_in is not None and self.stand_in.known:
             return dict(self.stand_in.metadata or {})
-        return {"train_examples": self.program.train_examples, **self.program.task.metadata()}
+        try:
+            facts = self.program.task.metadata()
+        except (PodvisionError, OSError):
+            return {}  # of data that cannot be opened, which a row of their own says
+        return {"train_examples": self.program.train_examples, **facts}
 
     def _places(self) -> Iterator[Row]:
         if self.workdir is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 TRAIN = "--command=train --config configs/x.py --workdir gs://b/run"
@@ -63,6 +66,17 @@ def test_workers_of_different_commits_are_refused_by_status(cloud):
     cloud.until("it is done")
     (cloud.home(1) / "runs" / "run" / "commit").write_text("0" * 40)
     assert "the workers disagree" in cloud("status", code=2)
+
+
+def test_a_worker_that_failed_while_others_run_is_named_by_status(cloud):
+    cloud.ready("forever")
+    cloud("start", TRAIN)
+    cloud.until("training on worker 1 of 2")
+    pid = int((cloud.home(1) / ".pod/run/attempt-1/pid").read_text())
+    os.killpg(pid, signal.SIGKILL)
+    cloud.status_code = 2
+    assert "worker 1 was killed while others run" in cloud.until("ended")
+    cloud("stop")
 
 
 def test_start_before_push_is_refused(cloud):
