@@ -10,7 +10,7 @@ import jax
 
 from launch.preflight import arithmetic, data_run, fit, places, start_from
 from launch.preflight.abstract import make_program
-from launch.preflight.compiler import HOW_TO_INSTALL, Request, ask
+from launch.preflight.compiler import COMPILE_MINUTES, HOW_TO_INSTALL, Request, ask
 from launch.preflight.forecast import forecast, forecast_row
 from launch.preflight.prices import price
 from launch.preflight.rows import FAIL, PASS, SKIP, Row, failed, one_line
@@ -34,6 +34,7 @@ class Options:
       config, overrides: as given; topology: where the run will be.
       zone: of the slice, where it is known; dollars: of a chip-hour, instead of the list's.
       read_data: whether batches are read; search: whether other settings are tried.
+      compile_minutes: for each compilation.
     """
 
     config: str
@@ -43,6 +44,7 @@ class Options:
     dollars: float | None = None
     read_data: bool = True
     search: bool = False
+    compile_minutes: float = COMPILE_MINUTES
 
 
 class Stage:
@@ -220,5 +222,6 @@ class Stage:
                 self.name,
                 self.options.topology.name,
                 self.stand_in,
-            )
+            ),
+            self.options.compile_minutes,
         )

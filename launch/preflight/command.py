@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="try other batches, accumulation and recomputation: minutes for each",
     )
+    parser.add_argument(
+        "--compile-minutes",
+        type=float,
+        default=60.0,
+        metavar="MINUTES",
+        help="after which a compilation is ended (60)",
+    )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
@@ -54,6 +61,8 @@ def preflight(args: argparse.Namespace) -> int:
 
     if args.price is not None and not 0 < args.price < 1e6:
         raise ConfigError(f"--price {args.price} must be above 0: dollars for an hour of one chip")
+    if not 0 < args.compile_minutes <= 1e5:
+        raise ConfigError(f"--compile-minutes {args.compile_minutes:g} must be above 0")
     overrides = list(args.overrides)
     if args.init_from:
         overrides.append(f"checkpoint.init_from={args.init_from}")
@@ -65,6 +74,7 @@ def preflight(args: argparse.Namespace) -> int:
         dollars=args.price,
         read_data=not args.no_data,
         search=args.search,
+        compile_minutes=args.compile_minutes,
     )
     found: list[dict[str, Any]] = []
     rows = []

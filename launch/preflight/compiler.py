@@ -14,6 +14,8 @@ from launch.preflight.stand_in import StandIn
 from launch.preflight.topology import topology
 from training.errors import ConfigError, InputError
 
+# On two cores a large program takes five to twenty.
+COMPILE_MINUTES = 60.0
 HOW_TO_INSTALL = "libtpu is not installed; run pip install 'podvision[tpu]' and ask again"
 # Without these libtpu looks for the devices of this machine, and refuses a second process.
 ISOLATED = {
@@ -49,12 +51,15 @@ def has_libtpu() -> bool:
     return importlib.util.find_spec("libtpu") is not None
 
 
-def ask(request: Request) -> dict[str, Any]:
+def ask(request: Request, minutes: float) -> dict[str, Any]:
     """The child's answer, see `child.answered`.
+
+    Args:
+      minutes: after which it is ended.
 
     Raises:
       ConfigError: the config does not fit the slice.
-      InputError: the child crashed; the sentence has its last words.
+      InputError: the child crashed, and the sentence has its last words; or it took too long.
     """
     libtpu = has_libtpu()
     environment = os.environ | ISOLATED
@@ -64,13 +69,20 @@ def ask(request: Request) -> dict[str, Any]:
         flag = f"--xla_force_host_platform_device_count={count}"
         environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flag}"
     text = json.dumps(asdict(request) | {"libtpu": libtpu})
-    done = subprocess.run(
-        [sys.executable, "-m", "launch.preflight.child", text],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "launch.preflight.child", text],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60 * minutes,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"compiling for {request.topology} did not end within {minutes:g} minutes; on a quiet "
+            "machine, or with more of them (--compile-minutes), it may"
+        ) from error
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         said = [line for line in done.stderr.splitlines() if line.strip()]

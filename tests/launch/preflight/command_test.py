@@ -26,7 +26,7 @@ def asked(monkeypatch):
     def install(*answers):
         given = list(answers)
 
-        def ask(request):
+        def ask(request, minutes):
             requests.append(request)
             found = given.pop(0) if len(given) > 1 else given[0]
             if isinstance(found, Exception):
@@ -203,7 +203,7 @@ def done(monkeypatch, **result):
 def test_the_compiler_runs_apart_from_other_processes(monkeypatch):
     ran = done(monkeypatch, returncode=0, stdout='noise\n{"state": []}\n', stderr="")
     asked = compiler.Request("x.py", (), "", "tpu7x-32")
-    assert compiler.ask(asked) == {"state": []}
+    assert compiler.ask(asked, 1.0) == {"state": []}
     for name in ("ALLOW_MULTIPLE_LIBTPU_LOAD", "TPU_SKIP_MDS_QUERY"):
         assert ran[0][name] == "1"
     assert ran[0]["JAX_PLATFORMS"] == "cpu"
@@ -212,17 +212,31 @@ def test_the_compiler_runs_apart_from_other_processes(monkeypatch):
 def test_without_libtpu_as_many_devices_stand_for_the_slice(monkeypatch):
     monkeypatch.setattr(compiler, "has_libtpu", lambda: False)
     ran = done(monkeypatch, returncode=0, stdout="{}", stderr="")
-    compiler.ask(compiler.Request("x.py", (), "", "tpu7x-32"))
+    compiler.ask(compiler.Request("x.py", (), "", "tpu7x-32"), 1.0)
     assert ran[0]["XLA_FLAGS"].endswith("device_count=32")
 
 
 def test_a_crash_of_the_compiler_is_a_sentence(monkeypatch):
     done(monkeypatch, returncode=-6, stdout="", stderr="one\nF1128 check failed\n\n")
     with pytest.raises(InputError, match="ended with code -6; its last words: F1128 check failed"):
-        compiler.ask(compiler.Request("x.py", (), "", "v4-8"))
+        compiler.ask(compiler.Request("x.py", (), "", "v4-8"), 1.0)
 
 
 def test_an_error_of_the_child_is_a_sentence(monkeypatch):
     done(monkeypatch, returncode=0, stdout='{"error": "config.x is wrong"}', stderr="")
     with pytest.raises(ConfigError, match=r"config\.x is wrong"):
-        compiler.ask(compiler.Request("x.py", (), "", "v4-8"))
+        compiler.ask(compiler.Request("x.py", (), "", "v4-8"), 1.0)
+
+
+def test_a_compilation_without_an_end_is_ended(monkeypatch, tmp_path):
+    (tmp_path / "sleeps").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "sleeps").chmod(0o755)
+    monkeypatch.setattr(compiler.sys, "executable", str(tmp_path / "sleeps"))
+    with pytest.raises(InputError, match=r"did not end within 0\.002 minutes.*--compile-minutes"):
+        compiler.ask(compiler.Request("x.py", (), "", "v4-8"), 0.002)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_minutes_that_are_none_are_refused(capsys, minutes):
+    assert cli.main([*SMOKE, f"--compile-minutes={minutes}"]) == 2
+    assert "--compile-minutes" in capsys.readouterr().err
