@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from splats.data.background import AUTO, background_color
 from splats.data.splits import SplitConfig
 from training.config import (
     Duration,
@@ -44,8 +45,14 @@ class SceneConfig:
     # Which reconstruction, where a folder holds several.
     kind: str | None = setting(None, choices=(None, "colmap", "nerfstudio", "blender"))
     masks: str = "masks"  # folder of NAME.png masks in the scene; black pixels are ignored
-    # What a transparent pixel is (None: white for blender only).
-    alpha: str | None = setting(None, choices=(None, "mask", "white"))
+    # What a transparent pixel is: ignored, or the background (None: the latter for blender only).
+    alpha: str | None = setting(None, choices=(None, "mask", "background"))
+    # Behind renderings and transparent photographs: auto (white for blender, black otherwise),
+    # black, white or #rrggbb.
+    background: str = AUTO
+
+    def __post_init__(self):
+        background_color(self.background, "")
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,9 @@ class LossConfig:
     # L1 of disparity times scene scale at reconstructed points (COLMAP scenes).
     depth: float = setting(0.0, least=0, most=1e6)
     total_variation: float = setting(10.0, least=0, most=1e6)  # of bilateral grids
-    random_background: bool = False  # a new color behind each view
+    random_background: bool = False  # a new color behind each view, in training only
+    # Absolute error of the accumulated opacity, where photographs are partly transparent.
+    alpha: float = setting(0.1, least=0, most=1e6)
 
 
 @dataclass(frozen=True)

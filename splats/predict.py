@@ -1,8 +1,8 @@
 """`podvision predict` of a trained scene: frames along a camera path, as PNG files or a video.
 
 The path is `orbit[:FRAMES]`, a JSON file of `splats.video.camera_path`, or the folder of a scene,
-whose views become the frames. JSON and folders are in the data set's own world. Frames are drawn on
-black.
+whose views become the frames. JSON and folders are in the data set's own world. Frames are drawn
+before the background of the run (`scene.background`).
 """
 
 from __future__ import annotations
@@ -182,6 +182,7 @@ def rendered(task: SplatTask, state: TrainState, path: CameraPath) -> Iterator[n
         drawable(state),
         replace(task.settings, width=path.width, height=path.height, render_depth=False),
         task.active_degree(state.applied),
+        task.background,
     )
     for frame in range(len(path)):
         yield np.rint(255.0 * np.clip(render_view(frame), 0.0, 1.0)).astype(np.uint8)

@@ -21,6 +21,7 @@ from splats.checks import gradient_health
 from splats.checks import start as start_checks
 from splats.config import SYNTHETIC, Config, in_scene_units, scaled_for_batch
 from splats.data import scene_facts
+from splats.data.background import Color, background_color
 from splats.data.scene import Scene
 from splats.data.scene_access import SceneAccess, access
 from splats.data.scene_facts import SceneFacts
@@ -123,7 +124,9 @@ class SplatTask(
     @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
         bilateral_grid = self.config.model.bilateral_grid
-        return loss_terms(self.config.losses, bilateral_grid, self.scene_scale)
+        losses = self.config.losses
+        transparent = bool(losses.alpha) and self.scene.alpha is not None
+        return loss_terms(losses, bilateral_grid, self.scene_scale, transparent)
 
     @cached_property
     def refresh_cadence(self) -> Cadence | None:  # type: ignore[override]
@@ -135,6 +138,11 @@ class SplatTask(
     @cached_property
     def scene_scale(self) -> float:
         return float(self.facts.scene_scale * self.config.scene.scale_factor)
+
+    @cached_property
+    def background(self) -> Color:
+        """Behind renderings and transparent photographs."""
+        return background_color(self.config.scene.background, self.facts.kind)
 
     @cached_property
     def settings(self) -> RenderSettings:
@@ -245,7 +253,7 @@ class SplatTask(
         sizes.check_shards(self.config)
         views = batch["view"].shape[0]
         seen_params, probes = regularizers.apart(params, context.probes or {})
-        background = jnp.zeros((views, 3))
+        background = jnp.tile(jnp.array(self.background, jnp.float32), (views, 1))
         if self.config.losses.random_background:
             background = random_backgrounds(context.update_key, batch["position"])
         sums = batch_sums(
@@ -357,6 +365,7 @@ class SplatTask(
             self.active_degree(state.applied),
             layout,
             self.lpips,
+            background=self.background,
             corrected=self.config.model.bilateral_grid,
         )
         counts = {
