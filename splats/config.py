@@ -9,6 +9,7 @@ from pathlib import Path
 from splats.data.background import AUTO, background_color
 from splats.data.splits import SplitConfig
 from training.config import (
+    CheckpointConfig,
     Duration,
     EvaluationConfig,
     GroupConfig,
@@ -256,6 +257,10 @@ class Config(TrainConfig):
     evaluation: EvaluationConfig = setting(
         factory=lambda: EvaluationConfig(every=Duration(updates=5000), batch_size=1),
         resumable=True,
+    )
+    # The best checkpoint is the one that held-out views say is best.
+    checkpoint: CheckpointConfig = setting(
+        factory=lambda: CheckpointConfig(best_metric="psnr", best_mode="max")
     )
     log: LogConfig = setting(factory=lambda: LogConfig(first=20), resumable=True)
     scene: SceneConfig = setting(factory=SceneConfig)

@@ -24,6 +24,7 @@ NAMES = (
     "gradient-health",
     "identical-evaluations",
     "plausible-psnr",
+    "held-out-falls",
     "idle-refinement",
 )
 Params = dict[str, Any]
@@ -32,6 +33,9 @@ FINITE_DIFFERENCE_TOLERANCE = 0.1
 CUTOFF_MARGIN = 1.5
 PROBED = 5  # Gaussians per parameter
 PHOTOGRAPH_PSNR_LIMIT = 45.0  # dB; published averages on photographs are 27 to 30
+# dB that held-out PSNR must have fallen below its best, and training PSNR have risen since: an
+# evaluation of a few views moves by a tenth from one hundred updates to the next.
+HELD_OUT_FALL = 0.3
 OVERFIT_PSNR = 24.0  # dB on the fitted views
 NEEDED_GRADIENTS = ("means", "opacities", "scales", "sh0")
 CHANGES = ("cloned", "split", "pruned", "relocated", "added")
@@ -207,6 +211,30 @@ def plausible_psnr(history: Sequence[Mapping[str, float]], photographs: bool) ->
     return Verdict("plausible-psnr", True, "scores are in the range of photographs")
 
 
+def held_out_falls(history: Sequence[Mapping[str, float]]) -> Verdict | None:
+    """Held-out views get worse while training views get better: they are learned by heart.
+
+    Both are compared with the evaluation that was best on held-out views, so that an opacity reset,
+    after which both are worse, is no finding.
+    """
+    scored = [row for row in history if {"psnr", "train_psnr"} <= row.keys()]
+    if len(scored) < 2:
+        return None
+    best, last = max(scored[:-1], key=lambda row: row["psnr"]), scored[-1]
+    fall = best["psnr"] - last["psnr"]
+    rise = last["train_psnr"] - best["train_psnr"]
+    if fall < HELD_OUT_FALL or rise <= 0:
+        return Verdict("held-out-falls", True, "held-out PSNR does not fall as training PSNR rises")
+    since = f" since step {best['step']:.0f}" if "step" in best else ""
+    sentence = (
+        f"PSNR of held-out views fell from {best['psnr']:.2f} to {last['psnr']:.2f} dB{since} "
+        f"while that of training views rose from {best['train_psnr']:.2f} to "
+        f"{last['train_psnr']:.2f} dB: the training views are being learned by heart; use the best checkpoint (--step best), "
+        "stop earlier, allow fewer Gaussians (config.model.cap_max) or take more photographs"
+    )
+    return Verdict("held-out-falls", False, sentence, warning=True)
+
+
 def idle_refinement(ledger: Sequence[Mapping[str, float]]) -> Verdict | None:
     """Three refinements in a row that added, moved and removed nothing."""
     last = list(ledger[-3:])
@@ -231,7 +259,11 @@ def idle_refinement(ledger: Sequence[Mapping[str, float]]) -> Verdict | None:
 
 def of_evaluations(history: Sequence[Mapping[str, float]], photographs: bool) -> list[Verdict]:
     """After each evaluation, oldest first; `photographs`: not a synthetic scene."""
-    verdicts = (identical_evaluations(history), plausible_psnr(history, photographs))
+    verdicts = (
+        identical_evaluations(history),
+        plausible_psnr(history, photographs),
+        held_out_falls(history),
+    )
     return [verdict for verdict in verdicts if verdict is not None]
 
 

@@ -34,7 +34,7 @@ def background_color(text: str, kind: str) -> Color:
     digits = text.removeprefix("#")
     if len(text) != 7 or len(digits) != 6 or not set(digits) <= set(string.hexdigits):
         raise ConfigError(
-            f"config.scene.background = {text!r} is no color; give auto, black, white or #rrggbb "
+            f"background = {text!r} is no color; give auto, black, white or #rrggbb "
             "(a new color for each view is config.losses.random_background)"
         )
     red, green, blue = bytes.fromhex(digits)

@@ -139,6 +139,39 @@ def test_impossible_scores_on_photographs_are_flagged_but_not_on_drawings():
     assert fine is not None and fine.passed
 
 
+def scored(*pairs):
+    """Evaluations of (held-out, training) PSNR, 200 updates apart."""
+    return [
+        {"step": 200.0 * (i + 1), "psnr": test, "train_psnr": train}
+        for i, (test, train) in enumerate(pairs)
+    ]
+
+
+def test_views_learned_by_heart_are_told_with_both_scores_then_and_now():
+    verdict = guards.held_out_falls(scored((19.0, 20.0), (20.6, 23.5), (20.4, 25.0), (20.1, 26.2)))
+    assert not verdict.passed and verdict.warning
+    assert "from 20.60 to 20.10 dB since step 400" in verdict.sentence
+    assert "from 23.50 to 26.20 dB" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        scored((19.0, 20.0), (20.6, 23.5), (20.4, 25.0)),  # within what few views move by
+        scored((20.6, 23.5), (15.0, 16.0)),  # an opacity reset: training views are worse too
+        scored((20.1, 23.5), (20.6, 23.0)),
+    ],
+)
+def test_scores_that_move_together_are_no_finding(history):
+    assert guards.held_out_falls(history).passed
+
+
+def test_one_evaluation_says_nothing_of_falling():
+    assert guards.held_out_falls(scored((20.0, 21.0))) is None
+    names = [verdict.name for verdict in guards.of_evaluations(scored((9, 9), (8, 10)), True)]
+    assert "held-out-falls" in names
+
+
 def test_three_idle_refinements_warn_with_the_quantiles():
     idle = {
         "densify/cloned": 0.0,
