@@ -137,7 +137,7 @@ class RenderConfig:
     backend: str = setting(
         "auto", choices=("auto", "xla", "mosaic_gpu", "mosaic_gpu_interpret"), resumable=True
     )
-    # (tile, Gaussian) pairs per view at the start; doubled on need.
+    # (tile, Gaussian) pairs per view at the start; doubled on need, reduced where unused.
     pair_capacity: int = setting(1 << 18, least=1, most=1 << 30, resumable=True)
     # Pairs per step of the XLA compositor; 0 chooses by platform.
     chunk: int = setting(0, least=0, most=1 << 20, resumable=True)

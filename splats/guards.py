@@ -229,8 +229,9 @@ def held_out_falls(history: Sequence[Mapping[str, float]]) -> Verdict | None:
     sentence = (
         f"PSNR of held-out views fell from {best['psnr']:.2f} to {last['psnr']:.2f} dB{since} "
         f"while that of training views rose from {best['train_psnr']:.2f} to "
-        f"{last['train_psnr']:.2f} dB: the training views are being learned by heart; use the best checkpoint (--step best), "
-        "stop earlier, allow fewer Gaussians (config.model.cap_max) or take more photographs"
+        f"{last['train_psnr']:.2f} dB: the training views are being learned by heart; use the best "
+        "checkpoint (--step best), stop earlier, allow fewer Gaussians (config.model.cap_max) or "
+        "take more photographs"
     )
     return Verdict("held-out-falls", False, sentence, warning=True)
 

@@ -311,6 +311,14 @@ class SplatTask(
             state = refinement.resized(state, grown.capacity, self.config.shard_gaussians)
         return replace(self, given_sizes=grown), state
 
+    @property
+    def room_window(self) -> int:  # type: ignore[override]
+        return sizes.window(len(self.facts.train), self.config)
+
+    def spared(self, peaks: Mapping[str, float]) -> tuple[SplatTask, str] | None:
+        fitted, sentence = self.sizes.spared(peaks["pairs"])
+        return None if fitted == self.sizes else (replace(self, given_sizes=fitted), sentence)
+
     def metadata(self) -> dict[str, Any]:
         return {
             "sizes": self.sizes.to_metadata(),
@@ -322,7 +330,7 @@ class SplatTask(
         return replace(
             self,
             world=self.world.told(scene_facts.from_metadata(metadata["scene"])),
-            given_sizes=sizes.saved_sizes(metadata["sizes"], self.config),
+            given_sizes=sizes.saved_sizes(metadata["sizes"]),
             first_degree=metadata["first_degree"],
         )
 
