@@ -25,9 +25,11 @@ from typing import Any
 # This file lies beside the packages that it measures: look for them one folder up.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import jepa3d_compile as common  # noqa: E402
+from launch.preflight.compiler import ISOLATED  # noqa: E402
+from launch.preflight.figures import clock_hz, figures  # noqa: E402
+from launch.preflight.topology import topology  # noqa: E402
 
-os.environ.update(common.ISOLATED)
+os.environ.update(ISOLATED)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -116,7 +118,7 @@ def on_cpu(batch: int, rounds: int) -> None:
 def on_tpu(batch: int) -> None:
     from jax.experimental import topologies
 
-    devices = topologies.get_topology_desc(**common.V4_32).devices  # pyright: ignore
+    devices = topologies.get_topology_desc(**topology("v4-32").description()).devices
     place = jax.sharding.SingleDeviceSharding(devices[0])
     values, locations, weights = case(batch)
     values = [x.astype(jnp.bfloat16) for x in values]
@@ -128,10 +130,11 @@ def on_tpu(batch: int) -> None:
     print("| TPU | pass | flops | bytes | XLA ms |\n|---|---|---|---|---|")
     for method in (*METHODS, "auto"):
         for name, function in passes(method).items():
-            found = common.cost_figures(jax.jit(function).lower(*shapes).compile())
+            found = figures(jax.jit(function).lower(*shapes).compile(), devices=1)
+            milliseconds = 1e3 * found["cycles"] / (clock_hz("TPU v4") or 1.0)
             print(
                 f"| {method} | {name} | {found['flops']:.3g} | {found['bytes']:.3g} | "
-                f"{found['xla_ms']:.2f} |",
+                f"{milliseconds:.2f} |",
                 flush=True,
             )
 

@@ -240,6 +240,23 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProbeConfig:
+    """Labels of the evaluation volumes that each evaluation tries to read off the features."""
+
+    # Table (.csv, .tsv) with a column participant, and laterality where eyes differ; "": no probe.
+    labels: str = setting("", resumable=True)
+    # Its columns to probe for; each gives the metric probe/COLUMN.
+    columns: tuple[str, ...] = setting((), resumable=True)
+
+    def __post_init__(self):
+        if bool(self.labels) != bool(self.columns):
+            raise ConfigError(
+                f"config.probe needs both labels (now {self.labels!r}) and columns (now "
+                f"{self.columns}); give the table and the columns to probe for, or neither"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config(TrainConfig):
     """A V-JEPA3D run."""
 
@@ -249,3 +266,4 @@ class Config(TrainConfig):
     masks: tuple[MaskConfig, ...] = ()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()
+    probe: ProbeConfig = ProbeConfig()

@@ -24,8 +24,10 @@ import numpy as np
 from jepa3d import diagnostics, pictures
 from jepa3d.config import Config, MaskConfig
 from jepa3d.inputs import Inputs, mask_sets, model_inputs
+from jepa3d.labels import Labels
 from jepa3d.losses import added, jepa_loss, skill
 from jepa3d.model.jepa import Prediction, encode, normalize_targets, predict
+from jepa3d.probe import probe
 from jepa3d.skill import (
     VOLUMES,
     TokenErrors,
@@ -64,10 +66,12 @@ def evaluate(
     source: Source,
     layout: Layout,
     others: Source | None = None,
+    labels: Sequence[Labels] = (),
 ) -> Evaluation:
     """Metrics and pictures on a source; see `training.task.Task.evaluate`.
 
     Args:
+      labels: of the examples of the source; each is probed for in the pooled features.
       others: training volumes; from some of them the baseline of the skill is fitted as well. None:
         the source holds volumes that were trained on.
     """
@@ -107,6 +111,8 @@ def evaluate(
         fitted = TokenTargets(**targets.rows)
     scored = TokenTargets(**swept.rows["targets"])
     metrics |= skills(scored, TokenErrors(**swept.rows["errors"]), fitted, others is None)
+    pooled = np.concatenate([swept.rows["pooled"], swept.rows["pooled_std"]], axis=1)
+    metrics |= {f"probe/{one.name}": probe(pooled, one) for one in labels}
     metrics["skill_ranked"] = ranked(metrics["skill_position"], metrics["rankme_relative"])
     return Evaluation(metrics, images)
 
@@ -255,14 +261,24 @@ class VolumeScores:
         order_keys = jax.vmap(lambda k: jax.random.fold_in(k, 99))(keys)
         noise_BxN = jax.vmap(lambda k: jax.random.uniform(k, foreground_BxN.shape[1:]))(order_keys)
         chosen_BxS = jnp.argsort(noise_BxN - 2.0 * foreground_BxN, axis=1)[:, : self.sampled]
-        share = foreground_BxN.astype(jnp.float32)
-        pooled = (
-            jnp.einsum("bnd,bn->bd", features_BxNxD, share)
-            / jnp.maximum(jnp.sum(share, axis=1), 1.0)[:, None]
-        )
+        pooled_BxD, pooled_std_BxD = pooled_tokens(features_BxNxD, foreground_BxN)
         tokens_BxSxD = jnp.take_along_axis(features_BxNxD, chosen_BxS[:, :, None], axis=1)
         counted_BxS = jnp.take_along_axis(foreground_BxN, chosen_BxS, axis=1)
-        return {"tokens": tokens_BxSxD, "counted": counted_BxS, "pooled": pooled}
+        return {
+            "tokens": tokens_BxSxD,
+            "counted": counted_BxS,
+            "pooled": pooled_BxD,
+            "pooled_std": pooled_std_BxD,
+        }
+
+
+def pooled_tokens(features_BxNxD: jax.Array, chosen_BxN: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation over the chosen tokens, float32 [B, D]; 0 where there is none."""
+    share = chosen_BxN / jnp.maximum(jnp.sum(chosen_BxN, axis=1), 1.0)[:, None]
+    features = features_BxNxD.astype(jnp.float32)
+    mean_BxD = jnp.einsum("bnd,bn->bd", features, share)
+    square_BxD = jnp.einsum("bnd,bn->bd", (features - mean_BxD[:, None]) ** 2, share)
+    return mean_BxD, jnp.sqrt(square_BxD)
 
 
 def _over_tokens(

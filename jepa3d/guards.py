@@ -112,12 +112,21 @@ def collapse_alarms(now: Mapping[str, float]) -> list[str]:
     return alarms
 
 
-def best_verdict(metric: str | None) -> Verdict:
-    """Says by what the best checkpoint is chosen."""
+def best_verdict(metric: str | None, now: Mapping[str, float]) -> Verdict:
+    """Says by what the best checkpoint is chosen; warns where labels are there and not used."""
+    probes = [name for name in now if name.startswith("probe/")]
     by = MEANINGS.get(metric or "", f"eval/{metric}")
+    if metric in probes:
+        by = f"{metric}, what a ridge probe of the pooled features tells of these labels"
     sentence = (
         f"the best checkpoint is chosen by {by}" if metric else "no checkpoint is called best"
     )
+    if probes and metric not in probes:
+        sentence = (
+            f"labels were given, but the best checkpoint is not chosen by them; set "
+            f"checkpoint.best_metric={probes[0]}"
+        )
+        return Verdict("best-checkpoint", False, sentence, warning=True)
     return Verdict("best-checkpoint", True, sentence)
 
 
@@ -152,4 +161,8 @@ def of_evaluations(
     history: Sequence[Mapping[str, float]], best_metric: str | None
 ) -> list[Verdict]:
     """After each evaluation; oldest first."""
-    return [loss_verdict(history), collapse_verdict(history), best_verdict(best_metric)]
+    return [
+        loss_verdict(history),
+        collapse_verdict(history),
+        best_verdict(best_metric, history[-1]),
+    ]

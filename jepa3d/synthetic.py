@@ -1,16 +1,14 @@
-"""Layered-retina phantom and a small AI-READI-like tree of it: data without a license.
+"""A small AI-READI-like tree of phantoms (`jepa3d.phantom`): data without a license.
 
-`retina` draws a volume; `write_tree` writes valid DICOM of four scanner types with the
-peculiarities of each (where spacing is stored, which codec), a manifest, participants with
-recommended splits, and a few files that preparation must skip with a reason.
-
-Vocabulary: x runs along a B-scan, y across B-scans, both in (-1, 1) over the field; depth z in
-(0, 1) from vitreous to choroid.
+`write_tree` writes valid DICOM of four scanner types with the peculiarities of each (where spacing
+is stored, which codec), a manifest, participants with recommended splits and known disease, and a
+few files that preparation must skip with a reason.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +17,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
+from jepa3d.phantom import DRUSEN, FIELD_MM, OUTER_LOSS, retina
+
 OPT_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.77.1.5.4")
 HEIGHT_MAP_SOP_CLASS = UID("1.2.840.10008.5.1.4.1.1.66.5")
-
-# Field of a synthetic volume in mm: slow scan, depth, fast scan.
-FIELD_MM = (6.0, 1.92, 6.0)
-
-# Reflectivity of the layers from the inner limiting membrane to the choroid, and the thickness of
-# each as a share of the retina: nerve fibers, ganglion cells, inner plexiform, inner nuclear,
-# outer plexiform, outer nuclear, photoreceptors, pigment epithelium.
-_REFLECTIVITY = (0.85, 0.55, 0.65, 0.35, 0.6, 0.25, 0.75, 1.0)
-_THICKNESS = (0.10, 0.15, 0.13, 0.12, 0.09, 0.22, 0.12, 0.07)
-_INNER_LAYERS = 5  # thinned by the foveal pit
 
 
 @dataclass(frozen=True)
@@ -63,73 +53,6 @@ SCANNERS = (
     Scanner("topcon_triton", "Topcon", "Triton", "triton 3d radial oct", 0.8, 0.12, "per_frame"),
     Scanner("zeiss_cirrus", "Zeiss", "Cirrus", "cirrus mac oct", 0.9, 0.08, "cirrus"),
 )
-
-
-def retina(
-    generator: np.random.Generator,
-    shape: tuple[int, int, int],
-    *,
-    thickness: float = 0.17,
-    pit: float = 0.6,
-    left_eye: bool = False,
-    gain: float = 1.0,
-    floor: float = 0.05,
-) -> np.ndarray:
-    """A layered retina with a foveal pit, vessel shadows and speckle.
-
-    Args:
-      generator: numpy random generator.
-      shape: [frame, row, column].
-      thickness: of the retina as a share of the depth; 0.17 of 1.92 mm is 0.33 mm.
-      pit: share of the inner layers that the pit removes at the fovea, 0..1.
-      left_eye: mirrors the fast axis, so that the nerve fibers thicken on the other side.
-      gain, floor: brightness of tissue and noise floor of the scanner.
-
-    Returns:
-      uint8 [frame, row, column].
-    """
-    frames, rows, columns = shape
-    y, x = np.meshgrid(np.linspace(-1, 1, frames), np.linspace(-1, 1, columns), indexing="ij")
-    x = -x if left_eye else x
-    phases = generator.uniform(0, 2 * np.pi, 4)
-    top = 0.38 + 0.06 * generator.uniform(-1, 1) + 0.04 * (x**2 + y**2)
-    top = top + 0.012 * np.sin(3 * x + phases[0]) + 0.012 * np.sin(2.5 * y + phases[1])
-    dip = pit * np.exp(-(x**2 + y**2) / (2 * 0.18**2))
-    edges = _layer_edges(top, thickness, dip, x, phases)
-    depth = (np.arange(rows) + 0.5)[None, :, None] / rows
-    tissue = np.zeros(shape, np.float32)
-    for level, upper, lower in zip(_REFLECTIVITY, edges[:-1], edges[1:]):
-        inside = (depth >= upper[:, None, :]) & (depth < lower[:, None, :])
-        tissue += np.float32(level) * inside
-    below = depth - edges[-1][:, None, :]
-    tissue += np.where(below >= 0, 0.45 * np.exp(-np.maximum(below, 0) / 0.08), 0.0)
-    shadow = 1.0 - _vessels(generator, x, y)[:, None, :] * (depth > edges[1][:, None, :])
-    signal = floor + gain * 0.75 * tissue * shadow
-    speckle = generator.gamma(8.0, 1 / 8.0, shape).astype(np.float32)
-    return np.clip(np.rint(255 * signal * speckle), 0, 255).astype(np.uint8)
-
-
-def _layer_edges(top, thickness, dip, x, phases) -> list[np.ndarray]:
-    """Depth of the surfaces from inner limiting membrane to Bruch's membrane, [frame, column]."""
-    shares = [np.full_like(top, share) for share in _THICKNESS]
-    shares[0] = shares[0] * (1.0 + 0.5 * x)  # nerve fibers thicken toward the disc
-    for layer in range(_INNER_LAYERS):
-        shares[layer] = shares[layer] * (1.0 - dip)
-    bottom = top + thickness * (1.0 + 0.05 * np.sin(4 * x + phases[2]))
-    edges = [bottom]
-    for share in reversed(shares):
-        edges.insert(0, edges[0] - thickness * share)
-    return edges
-
-
-def _vessels(generator: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Shadow strength 0..0.6 of a few arched vessels, [frame, column]."""
-    shadow = np.zeros_like(x)
-    for side in (-1, 1, -1, 1):
-        height, bend = generator.uniform(0.35, 0.9), generator.uniform(0.1, 0.4)
-        distance = y - side * (height - bend * x**2)
-        shadow = np.maximum(shadow, 0.6 * np.exp(-(distance**2) / (2 * 0.03**2)))
-    return shadow
 
 
 def dicom_volume(
@@ -243,10 +166,13 @@ def write_tree(
     shape: tuple[int, int, int] = (16, 192, 128),
     seed: int = 0,
     faulty_files: bool = True,
+    diseased: bool = False,
 ) -> Path:
     """Writes an AI-READI-like tree with both eyes of each participant.
 
-    Participants take the scanners in turn; of six with one scanner four are for training.
+    Participants take the scanners in turn; of six with one scanner four are for training. What is
+    wrong with whom stands in `participants.tsv`: `drusen` (none, small, medium, large),
+    `outer_loss` (no, yes) and the `thickness` of the retina in mm.
     With `faulty_files` one file of each kind is added that preparation must skip: a radial scan, a
     truncated file, a height map beside the volumes, and a manifest row without its file.
 
@@ -255,15 +181,23 @@ def write_tree(
       participants: number of people, two volumes each.
       shape: [frame, row, column] of the files; the field is always `FIELD_MM`.
       seed: the tree is a function of it.
+      diseased: give three of four participants drusen, and half of all an outer loss; otherwise
+        everybody is healthy.
 
     Returns:
       The folder.
     """
     root = Path(folder)
     generator = np.random.default_rng(seed)
-    rows = []
+    # Of a generator of its own: the healthy tree is the same with and without the sick.
+    fates = np.random.default_rng([seed, 1])
+    rows, found = [], []
     for number in range(participants):
         person, scanner = str(1001 + number), SCANNERS[number % len(SCANNERS)]
+        drusen, outer_loss = list(DRUSEN)[fates.integers(len(DRUSEN))], fates.integers(2)
+        if not diseased:
+            drusen, outer_loss = "none", 0
+        disease = dataclasses.replace(DRUSEN[drusen], outer_loss=OUTER_LOSS * outer_loss)
         thickness, pit = generator.uniform(0.14, 0.2), generator.uniform(0.4, 0.8)
         for side in "RL":
             pixels = retina(
@@ -274,16 +208,19 @@ def write_tree(
                 left_eye=side == "L",
                 gain=scanner.gain,
                 floor=scanner.floor,
+                disease=disease,
             )
             uid = _uid(generator)
             dataset = dicom_volume(pixels, scanner, participant=person, laterality=side, uid=uid)
             path = _file_path(scanner, person, side, uid)
             _save(dataset, root / path)
             rows.append(_manifest_row(scanner, person, side, uid, path, shape))
+        loss = "yes" if outer_loss else "no"
+        found.append((drusen, loss, f"{FIELD_MM[1] * thickness:.4f}"))
     if faulty_files:
         rows += _write_faulty(root, generator, shape)
     _write_table(root / "retinal_oct" / "manifest.tsv", _MANIFEST_COLUMNS, rows)
-    _write_participants(root, participants)
+    _write_participants(root, found)
     return root
 
 
@@ -369,8 +306,8 @@ def _write_height_map(root: Path, generator: np.random.Generator, person: str) -
     _save(dataset, root / "retinal_octa" / "segmentation" / f"{person}_heightmap_{uid}.dcm")
 
 
-def _write_participants(root: Path, participants: int) -> None:
-    columns = ("participant_id", "clinical_site", "study_group", "age", "recommended_split")
+def _write_participants(root: Path, found: list[tuple[str, str, str]]) -> None:
+    """`found`: drusen, outer loss and thickness of each participant."""
     groups = ("healthy", "pre_diabetes_lifestyle_controlled", "insulin_dependent")
     rows = [
         {
@@ -379,10 +316,13 @@ def _write_participants(root: Path, participants: int) -> None:
             "study_group": groups[number % len(groups)],
             "age": str(40 + number),
             "recommended_split": _recommended_split(number),
+            "drusen": drusen,
+            "outer_loss": outer_loss,
+            "thickness": thickness,
         }
-        for number in range(participants)
+        for number, (drusen, outer_loss, thickness) in enumerate(found)
     ]
-    _write_table(root / "participants.tsv", columns, rows)
+    _write_table(root / "participants.tsv", tuple(rows[0]), rows)
 
 
 def _recommended_split(number: int) -> str:

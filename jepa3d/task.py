@@ -19,6 +19,7 @@ from jepa3d.config import Config, MaskConfig
 from jepa3d.data.account import COLUMNS, account_of
 from jepa3d.data.source import VolumeSource
 from jepa3d.inputs import Inputs, mask_sets, mask_shares, model_inputs
+from jepa3d.labels import Labels, read_labels
 from jepa3d.losses import added, dense_weight, jepa_loss, skill
 from jepa3d.masks import check_masks, mask_preset
 from jepa3d.model.counts import parameter_counts, volume_flops
@@ -198,12 +199,18 @@ class JepaTask(Task, Augmented, Averaged):
 
     def _start_verdicts(self, state: TrainState, batch: Batch, resident: PyTree) -> list[Verdict]:
         del resident
+        self._labels(self._sources.evaluation["validation"])  # refused before anything is trained
         return [*guards.of_data(self._train_source), dependence.verdict(self, state, batch)]
 
     def evaluate(self, state: Any, source: Any, layout: Any) -> Evaluation:
         held_out = any(source is known for known in self._sources.evaluation.values())
         others = self._train_source if held_out else None
-        return evaluation.evaluate(self.config, self.masks, state, source, layout, others)
+        labels = self._labels(source) if held_out else ()
+        return evaluation.evaluate(self.config, self.masks, state, source, layout, others, labels)
+
+    def _labels(self, source: Any) -> Sequence[Labels]:
+        wanted = self.config.probe
+        return read_labels(wanted.labels, wanted.columns, source.rows) if wanted.labels else ()
 
     def without_augmentation(self) -> Self:
         return dataclasses.replace(self, augmented=False)

@@ -22,6 +22,10 @@ from training.errors import ConfigError, PodvisionError
 COMMANDS = {
     "train": ("launch.train", "train, or resume with the same command"),
     "evaluate": ("launch.evaluate", "restore a checkpoint and evaluate it"),
+    "preflight": (
+        "launch.preflight.command",
+        "know before a pod is paid for that a run compiles, fits, finds its data and resumes",
+    ),
     "overfit": ("launch.overfit", "prove on a few fixed examples that a config can learn"),
     "prepare": ("launch.prepare", "prepare data for a system"),
     "import": ("launch.import_weights", "start from a model of another program"),
@@ -31,6 +35,7 @@ COMMANDS = {
     "report": ("launch.report", "write report.html of a work folder"),
     "replay": ("launch.replay", "re-run a recorded bad step"),
     "demo": ("launch.demo", "synthetic data, training, evaluation, report; minutes on a CPU"),
+    "pod": ("launch.pod.command", "a run on every worker of a TPU slice, by gcloud"),
     "podsim": ("launch.podsim", "a multi-host run as processes on this machine"),
 }
 

@@ -40,6 +40,7 @@ START_SECONDS = 300  # JAX's own default, said here beside the others
 COORDINATOR = "PODVISION_COORDINATOR"
 NUM_PROCESSES = "PODVISION_NUM_PROCESSES"
 PROCESS_ID = "PODVISION_PROCESS_ID"
+JOB_HOSTS = "PODVISION_JOB_HOSTS"  # how many `podvision pod start` started
 HEARTBEAT = "PODVISION_HEARTBEAT_SECONDS"  # for tests; unset on a pod
 
 # Of this process, about the stop that all hosts agree on.
@@ -55,9 +56,29 @@ def initialize(environment: Mapping[str, str] | None = None) -> None:
     one process.
 
     Raises:
-      ConfigError: the PODVISION_* variables are incomplete or not numbers.
+      ConfigError: the PODVISION_* variables are incomplete or not numbers, or the run was started
+        on another number of hosts than have found each other.
     """
     environment = os.environ if environment is None else environment
+    _join(environment)
+    if JOB_HOSTS in environment:
+        check_hosts(_number(environment, JOB_HOSTS), jax.process_count())
+
+
+def check_hosts(started: int, found: int) -> None:
+    """Refuses a run whose hosts do not know of each other: each would train a model of its own.
+
+    Raises:
+      ConfigError: the two differ.
+    """
+    if started != found:
+        raise ConfigError(
+            f"this run was started on {started} hosts and {found} found each other; start it on "
+            "all workers at once (podvision pod start), and see that their ports are open"
+        )
+
+
+def _join(environment: Mapping[str, str]) -> None:
     limits: dict[str, Any] = {
         "heartbeat_timeout_seconds": int(environment.get(HEARTBEAT, HEARTBEAT_SECONDS)),
         "shutdown_timeout_seconds": SHUTDOWN_SECONDS,
@@ -85,7 +106,7 @@ def initialize(environment: Mapping[str, str] | None = None) -> None:
 def _number(environment: Mapping[str, str], name: str) -> int:
     text = environment.get(name, "")
     if not text.isdigit():
-        raise ConfigError(f"{name} is {text!r}, but {COORDINATOR} is set; set it to a whole number")
+        raise ConfigError(f"{name} is {text!r}; set it to a whole number")
     return int(text)
 
 

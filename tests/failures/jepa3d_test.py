@@ -179,7 +179,10 @@ def test_8_the_most_collapsed_checkpoint_is_not_the_best_one():
     """By its skill alone it was: skill rose as the rank fell."""
     healthy, collapsed = ranked(0.05, 0.2), ranked(0.3, 2.3 / 96)
     assert healthy == 0.05 and collapsed < -0.4
-    assert "no labels were given" in best_verdict("skill_ranked").sentence
+    assert "no labels were given" in best_verdict("skill_ranked", {}).sentence
+    verdict = best_verdict("skill_ranked", {"probe/drusen": 0.7})
+    assert verdict.warning and "best_metric=probe/drusen" in verdict.sentence
+    assert best_verdict("probe/drusen", {"probe/drusen": 0.7}).passed
 
 
 def compared_with_itself(predict):

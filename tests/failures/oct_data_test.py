@@ -15,7 +15,8 @@ from jepa3d.config import PrepareSettings
 from jepa3d.data import VolumeSource, dicom, geometry
 from jepa3d.data.prepare import prepare
 from jepa3d.data.resample import to_grid
-from jepa3d.synthetic import SCANNERS, dicom_volume, retina, write_tree
+from jepa3d.phantom import retina
+from jepa3d.synthetic import SCANNERS, dicom_volume, write_tree
 from training.errors import EXIT_DATA, EXIT_GUARD, EXIT_USAGE, InputError
 from training.record.metrics import read_metrics
 

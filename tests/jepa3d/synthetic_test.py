@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import time
 
 import numpy as np
 import pytest
 
 from jepa3d.data import SkipVolume, read_volume
-from jepa3d.synthetic import SCANNERS, retina, write_tree
+from jepa3d.phantom import DRUSEN, Disease, retina
+from jepa3d.synthetic import SCANNERS, write_tree
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +62,46 @@ def test_a_small_tree_takes_well_under_a_second_of_cpu(tmp_path):
     start = time.process_time()
     write_tree(tmp_path / "tree", participants=4, faulty_files=False)
     assert time.process_time() - start < 3.0
+
+
+def drawn(**disease):
+    shape = (32, 192, 128)
+    return retina(np.random.default_rng(2), shape, pit=0.0, disease=Disease(**disease))
+
+
+def test_a_healthy_retina_is_the_same_with_the_word_for_it():
+    plain = retina(np.random.default_rng(2), (32, 192, 128), pit=0.0)
+    np.testing.assert_array_equal(plain, drawn())
+
+
+def test_outer_loss_takes_tissue_at_the_fovea_only():
+    """The inner surface sinks toward the membrane that stays: by 34 % of the thickness."""
+    healthy, sick = drawn(), drawn(outer_loss=1.0)
+
+    def surface(volume, frame, column):
+        band = volume[frame - 1 : frame + 2, :, column - 2 : column + 3].mean(axis=(0, 2))
+        return int(np.argmax(band > 100))
+
+    # 0.34 of the retina's thickness of 0.17, in 192 rows.
+    assert abs(surface(sick, 16, 64) - surface(healthy, 16, 64) - 0.34 * 0.17 * 192) <= 2
+    assert surface(sick, 2, 5) == surface(healthy, 2, 5)
+
+
+def test_larger_drusen_change_more_of_the_outer_layers():
+    healthy = drawn().astype(float)
+    changed = []
+    for name in ("small", "medium", "large"):
+        sick = retina(np.random.default_rng(2), (32, 192, 128), pit=0.0, disease=DRUSEN[name])
+        difference = np.abs(sick - healthy)
+        assert difference[:, :, :8].mean() < 0.02 * difference[:, :, 48:80].mean()  # near the fovea
+        changed.append(difference.sum())
+    assert 0 < changed[0] < changed[1] < changed[2]
+
+
+def test_the_participants_table_says_who_is_ill(tmp_path):
+    tree = write_tree(tmp_path, participants=40, shape=(4, 16, 16), diseased=True)
+    with open(tree / "participants.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert {row["drusen"] for row in rows} == set(DRUSEN)
+    assert {row["outer_loss"] for row in rows} == {"no", "yes"}
+    assert all(0.26 < float(row["thickness"]) < 0.39 for row in rows)

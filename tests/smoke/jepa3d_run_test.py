@@ -67,6 +67,7 @@ def test_a_run_leaves_everything_that_the_design_names(finished):
     assert len(list((finished / "artifacts" / "12").glob("*.png"))) > 0
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_step_it_resumes_to_the_same_losses_to_the_last_bit(
     recipe, finished, tmp_path
 ):

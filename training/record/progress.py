@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 # Dense bf16 peak of one JAX device in FLOP/s, by the start of `device_kind`; the first match
-# counts. From the vendors' data sheets; a v4 device is one chip with two cores.
+# counts. From the vendors' data sheets; a v4 device is one chip with two cores, a TPU7x device one
+# of a chip's two.
 DEVICE_PEAKS = (
     ("TPU v4", 275e12),
     ("TPU v5 lite", 197e12),
     ("TPU v5e", 197e12),
     ("TPU v5", 459e12),
     ("TPU v6", 918e12),
+    ("TPU7x", 1153.5e12),
     ("NVIDIA A100", 312e12),
     ("NVIDIA H100 PCIe", 756e12),
     ("NVIDIA H100", 989e12),

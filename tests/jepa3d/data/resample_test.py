@@ -12,7 +12,7 @@ import skimage.filters
 from jepa3d.data import SkipVolume
 from jepa3d.data.resample import axis_weights, to_grid
 from jepa3d.data.retina import foreground_tokens, otsu_threshold, retina_center
-from jepa3d.synthetic import FIELD_MM, retina
+from jepa3d.phantom import FIELD_MM, retina
 
 WINDOW = (6.0, 1.92, 6.0)
 SHAPE, PATCH = (16, 64, 64), (4, 16, 16)
