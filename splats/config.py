@@ -45,6 +45,8 @@ class SceneConfig:
     cache: str | None = setting(None, resumable=True)
     # Which reconstruction, where a folder holds several.
     kind: str | None = setting(None, choices=(None, "colmap", "nerfstudio", "blender"))
+    # Folder of the COLMAP model in the scene, such as sparse/1 (None: the one with most images).
+    sparse: str | None = None
     masks: str = "masks"  # folder of NAME.png masks in the scene; black pixels are ignored
     # What a transparent pixel is: ignored, or the background (None: the latter for blender only).
     alpha: str | None = setting(None, choices=(None, "mask", "background"))

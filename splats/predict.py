@@ -111,7 +111,10 @@ def camera_path(text: str, task: SplatTask) -> CameraPath:
     if source.is_dir():
         # The description that the run was trained from, where a folder holds several.
         kind = task.facts.kind if described_as(source, task.facts.kind) else None
-        path = path_of_capture(read_capture(source, kind))
+        sparse = task.config.scene.sparse
+        if sparse is not None and not (source / sparse).is_dir():
+            sparse = None
+        path = path_of_capture(read_capture(source, kind, sparse))
         path = shrunk(path, task.config.scene.factor or 1)
     else:
         path = read_path(source)

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", default="images", help="image folder of a COLMAP scene")
     parser.add_argument("--factor", type=int, help="shrink images by this number")
     parser.add_argument("--kind", choices=["colmap", "nerfstudio", "blender"])
+    parser.add_argument("--sparse", help="folder of the COLMAP model, where there are several")
     parser.add_argument("--masks", default="masks", help="folder of NAME.png masks, black ignored")
     parser.add_argument("--alpha", choices=["mask", "background"], help="transparent pixels")
     parser.add_argument("--no-normalize", action="store_true", help="keep the data set's world")
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         alpha=args.alpha,
         cache=args.output,
         kind=args.kind,
+        sparse=args.sparse,
     )
     rows = describe(scene, args.output)
     width = max(len(label) for label, _ in rows)

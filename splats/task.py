@@ -180,7 +180,9 @@ class SplatTask(
     def resident(self) -> dict[str, np.ndarray]:
         arrays = view_arrays(self.scene, self.scene.train)
         if self.config.losses.depth:
-            arrays |= supervising_points(self.scene, self.config.scene.path)
+            arrays |= supervising_points(
+                self.scene, self.config.scene.path, self.config.scene.sparse
+            )
         return arrays
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:

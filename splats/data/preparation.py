@@ -121,10 +121,10 @@ class Preparation:
         missing = tuple(name for name, file in found.items() if file is None)
         return {name: file for name, file in found.items() if file is not None}, missing
 
-    def masks_of_views(self) -> set[Path]:
-        """The masks of all listed views, those without an image included."""
-        found = {self._find_mask(view) for view in self.capture.views}
-        return {mask for mask in found if mask is not None}
+    def masks_by_view(self) -> dict[str, Path]:
+        """The masks of all listed views that have one, those without an image included."""
+        found = {view.name: self._find_mask(view) for view in self.capture.views}
+        return {name: mask for name, mask in found.items() if mask is not None}
 
     def prepare_all(self, files: dict[str, ImageFile]) -> list[PreparedView]:
         """The views that have files, in order; decoding runs in threads."""

@@ -90,12 +90,14 @@ def load_scene(
     alpha: str | None = None,
     cache: PathLike | None = None,
     kind: str | None = None,
+    sparse: str | None = None,
 ) -> Scene:
     """Loads the scene in folder `path` (COLMAP, nerfstudio or Blender).
 
     images: image folder of a COLMAP scene. factor: shrink by this number; an existing folder
     `<images>_<factor>` is preferred. split: how to hold out views, or an earlier run's `Split`.
-    kind: which description to read where a folder holds several (default: COLMAP first).
+    kind: which description to read where a folder holds several (default: COLMAP first). sparse:
+    folder of the COLMAP model, where there are several (default: the one with most images).
     masks: folder of `NAME.png` masks (black is ignored). alpha: what transparent pixels are, "mask"
     (ignored) or "background" (default: background for Blender, mask otherwise). cache: folder or
     bucket for undistorted and shrunk images.
@@ -103,7 +105,7 @@ def load_scene(
     Raises InputError for missing, damaged or contradictory files and ConfigError for settings or a
     split that cannot work.
     """
-    capture = read_capture(path, kind)
+    capture = read_capture(path, kind, sparse)
     preparation = Preparation(
         capture,
         images,
@@ -123,7 +125,7 @@ def load_scene(
     prepared = preparation.prepare_all(files)
     seen = np.stack([v.world_to_camera for v in capture.views if v.name in files])
     found = [
-        *doubts.of_masks(capture.folder / masks, preparation.masks_of_views(), len(files)),
+        *doubts.of_masks(capture.folder / masks, preparation.masks_by_view(), list(files)),
         *doubts.of_parallax(seen, capture.points),
         *doubts.of_count(len(chosen.train)),
     ]

@@ -22,7 +22,7 @@ from splats.render.camera import Camera
 from training.errors import ConfigError
 
 
-def supervising_points(scene: Scene, path: str) -> dict[str, np.ndarray]:
+def supervising_points(scene: Scene, path: str, sparse: str | None = None) -> dict[str, np.ndarray]:
     """`points` and `points_present` (see `observed_points`) of the training views.
 
     Raises:
@@ -35,12 +35,12 @@ def supervising_points(scene: Scene, path: str) -> dict[str, np.ndarray]:
             f"config.losses.depth needs a COLMAP model, and the scene {path} is {kind}; set it to 0"
         )
     names = tuple(scene.names[i] for i in scene.train)
-    points, present = observed_points(scene_folder(path), names, scene.normalization)
+    points, present = observed_points(scene_folder(path), names, scene.normalization, sparse)
     return {"points": points, "points_present": present}
 
 
 def observed_points(
-    folder: Path, names: tuple[str, ...], normalization: np.ndarray
+    folder: Path, names: tuple[str, ...], normalization: np.ndarray, sparse: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points of each named view, padded to the longest list.
 
@@ -50,7 +50,7 @@ def observed_points(
     Raises:
       ConfigError: no COLMAP model with observations.
     """
-    model_folder = find_model(folder)
+    model_folder = find_model(folder, sparse)
     if model_folder is None:
         raise ConfigError(
             f"config.losses.depth needs a COLMAP model, and {folder} has none; set it to 0"

@@ -55,6 +55,11 @@ def test_each_view_gets_the_points_that_it_observed(tmp_path):
     assert present.tolist() == [[True, True, True], [True, True, False]]
     np.testing.assert_allclose(found[0], 2 * positions[[1, 2, 3]])
     np.testing.assert_allclose(found[1, :2], 2 * positions[[0, 2]])
+    # The same model as that of the cameras, where another one was chosen.
+    points = replace(points, positions=positions + 1)
+    write_model(tmp_path / "sparse" / "1", ColmapModel({1: pinhole}, images, points), binary=True)
+    moved, _ = depth.observed_points(tmp_path, ("b.png", "a.png"), similarity, "sparse/1")
+    np.testing.assert_allclose(moved[0], 2 * (positions[[1, 2, 3]] + 1))
 
 
 def test_points_that_are_not_finite_supervise_nothing(tmp_path):
