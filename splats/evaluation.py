@@ -22,6 +22,7 @@ from splats.data.background import BLACK, Color
 from splats.data.scene import Scene
 from splats.data.views import Arrays, camera_of
 from splats.gaussians.population import Gaussians
+from splats.held_out_table import held_out_table, small, small_name
 from splats.losses.photometric import metric_ssim, psnr
 from splats.metrics.color_correction import fit_affine
 from splats.metrics.lpips import Lpips
@@ -38,6 +39,7 @@ ERROR_GAIN = 4.0  # of the absolute error in pictures
 
 RenderView = Callable[[int], np.ndarray]
 ViewScores = dict[str, float]
+Pictures = dict[str, np.ndarray]  # by name, uint8 [height, width, 3]
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,9 @@ def evaluate(
 ) -> Evaluation:
     """Scores of held-out views, of as many training views (`train_...`), and their gap.
 
+    Pictures of some views are the same ones at each evaluation, to be compared; small ones are of
+    the worst views (`splats.held_out_table`).
+
     Args:
       views: indices of the held-out views into the scene.
       gaussians: with `alive`, see `splats.render.render`.
@@ -128,23 +133,32 @@ def evaluate(
     source = CameraSource(scene, np.concatenate([views, shown]))
     pictured = set(spread_over(np.arange(len(views)), PICTURES).tolist())
 
-    def examine(index: int, image: np.ndarray) -> tuple[ViewScores, np.ndarray | None]:
+    def examine(index: int, image: np.ndarray) -> tuple[ViewScores, Pictures]:
         view = int(source.views[index])
-        true = scene.view_on(view, background)
         scores = score_view(scene, view, image, lpips, background=background, corrected=corrected)
-        return scores, comparison(true, image) if index in pictured else None
+        if index >= len(views):
+            return scores, {}
+        picture = comparison(scene.view_on(view, background), image)
+        pictures = {small_name(scene, view): small(picture)}
+        if index in pictured:
+            pictures[picture_name(scene, view)] = picture
+        return scores, pictures
 
     renderer = RenderViews(settings, background)
     swept = _rendered(gaussians, active_degree, source, renderer, layout, examine)
     scores = list(
         from_all_hosts({index: own for index, (own, _) in swept.examined.items()}).values()
     )
+    table = held_out_table(scene, views, scores[: len(views)])
+    kept = {*table.pictures, *(picture_name(scene, int(views[index])) for index in pictured)}
     images = {
-        picture_name(scene, int(source.views[index])): picture
-        for index, (_, picture) in swept.examined.items()
-        if picture is not None
+        name: picture
+        for _, pictures in swept.examined.values()
+        for name, picture in pictures.items()
+        if name in kept
     }
-    return Evaluation(summary(scores[: len(views)], scores[len(views) :]), images)
+    metrics = summary(scores[: len(views)], scores[len(views) :])
+    return Evaluation(metrics, images, {"held_out": table})
 
 
 def _rendered(
@@ -153,7 +167,7 @@ def _rendered(
     source: CameraSource,
     renderer: RenderViews,
     layout: Layout,
-    examine: Callable[[int, np.ndarray], tuple[ViewScores, np.ndarray | None]],
+    examine: Callable[[int, np.ndarray], tuple[ViewScores, Pictures]],
 ) -> Swept:
     """All views, complete: where pairs did not fit, everything again with room for them."""
     while True:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from splats.data.scene import Scene
+    from training.verdict import Table
 
 _LISTED = 5  # names printed of a long list
 
@@ -58,6 +59,13 @@ def run(args: argparse.Namespace) -> int:
     width = max(len(label) for label, _ in rows)
     print("\n".join(f"{label.ljust(width)}  {value}" for label, value in rows))
     return 0
+
+
+def scene_table(scene: Scene) -> Table:
+    """The same for the report of a run."""
+    from training.verdict import Table
+
+    return Table("Scene", ("what", "found"), [*describe(scene)])
 
 
 def describe(scene: Scene, cache: str | None = None) -> list[tuple[str, str]]:

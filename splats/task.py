@@ -44,6 +44,7 @@ from splats.losses.terms import loss_terms
 from splats.losses.view_sums import BatchInputs, SceneModel, ViewComparison, random_backgrounds
 from splats.metrics.lpips import Lpips
 from splats.metrics.lpips_weights import load_lpips
+from splats.prepare import scene_table
 from splats.render import RenderSettings
 from splats.render.rasterize import check_backend
 from training.capabilities import (
@@ -65,7 +66,7 @@ from training.optimizer import label_by_rules
 from training.source import Source, Sources
 from training.state import TrainState
 from training.task import Task
-from training.verdict import Description, Evaluation, Verdict
+from training.verdict import Description, Evaluation, Table, Verdict
 
 GAUSSIANS_SHARDED = ((r"gaussians/|model_state/", (GROUP,)),)
 PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
@@ -180,9 +181,7 @@ class SplatTask(
     def resident(self) -> dict[str, np.ndarray]:
         arrays = view_arrays(self.scene, self.scene.train)
         if self.config.losses.depth:
-            arrays |= supervising_points(
-                self.scene, self.config.scene.path, self.config.scene.sparse
-            )
+            arrays |= supervising_points(self.scene, self.config.scene)
         return arrays
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:
@@ -378,11 +377,12 @@ class SplatTask(
             background=self.background,
             corrected=self.config.model.bilateral_grid,
         )
-        counts = {
-            "alive": float(jnp.sum(state.model_state.alive)),
-            "capacity": float(self.sizes.capacity),
-        }
+        alive = float(jnp.sum(state.model_state.alive))
+        counts = {"alive": alive, "capacity": float(self.sizes.capacity)}
         return replace(result, metrics=result.metrics | counts)
+
+    def tables(self) -> dict[str, Table]:
+        return {"scene": scene_table(self.scene)}
 
     def without_augmentation(self) -> SplatTask:
         """No random background, no noise, no densification; all harmonics soon."""

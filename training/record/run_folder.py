@@ -102,6 +102,8 @@ def write_config(
 def write_table(workdir: PathLike, name: str, table: Table) -> None:
     """Writes `tables/<name>.json` for the report."""
     content = {"title": table.title, "columns": table.columns, "rows": table.rows}
+    if table.pictures:
+        content["pictures"] = table.pictures
     replace_text(storage.as_path(workdir) / "tables" / f"{name}.json", json.dumps(content))
 
 

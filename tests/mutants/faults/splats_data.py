@@ -95,6 +95,13 @@ FAULTS = (
         "::test_room_that_was_too_small_once_is_never_returned_to",
     ),
     Fault(
+        "the best held-out views come first",
+        "splats/held_out_table.py",
+        "return sorted(range(len(psnr)), key=lambda at: (np.isfinite(psnr[at]), psnr[at], at))",
+        "return sorted(range(len(psnr)), key=lambda at: (np.isfinite(psnr[at]), -psnr[at], at))",
+        "tests/splats/held_out_table_test.py",
+    ),
+    Fault(
         "the first of several models is taken",
         "splats/data/colmap.py",
         "return max(models, key=lambda folder: (count_images(folder), -int(folder.name)))",

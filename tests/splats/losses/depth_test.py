@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from splats.config import SceneConfig
 from splats.data.camera_models import Camera as FileCamera
 from splats.data.colmap import write_model
 from splats.data.colmap_model import ColmapImage, ColmapModel, ColmapPoints
@@ -80,7 +81,7 @@ def test_only_the_scene_of_a_colmap_model_is_supervised(kind, path):
     """A nerfstudio scene may lie in a folder with a COLMAP model of another world."""
     scene = replace(small_scene(), kind=kind)
     with pytest.raises(ConfigError, match=r"losses\.depth needs a COLMAP model"):
-        depth.supervising_points(scene, path)
+        depth.supervising_points(scene, SceneConfig(path=path))
 
 
 def test_a_model_without_observations_is_refused(tmp_path):
