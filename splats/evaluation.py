@@ -242,6 +242,14 @@ def view_renderer(
     return render_view
 
 
+@jax.jit
+def _scores(
+    rendered: np.ndarray, true: np.ndarray, mask: np.ndarray | None
+) -> tuple[jax.Array, jax.Array]:
+    """PSNR and SSIM, compiled as one program for each size of views."""
+    return psnr(rendered, true, mask), metric_ssim(rendered, true, mask)
+
+
 def score_view(
     scene: Scene,
     view: int,
@@ -267,15 +275,12 @@ def score_view(
     if scene.valid is not None:
         valid = scene.valid[view, : true.shape[0], : true.shape[1]]
         pixels = int(valid.sum())
-        mask = jnp.asarray(valid, jnp.float32)
-    scores = {
-        "psnr": float(psnr(jnp.asarray(rendered), jnp.asarray(true), mask)),
-        "ssim": float(metric_ssim(jnp.asarray(rendered), jnp.asarray(true), mask)),
-        "pixels": float(pixels),
-    }
+        mask = valid.astype(np.float32)
+    found = _scores(rendered, true, mask)
+    scores = {"psnr": float(found[0]), "ssim": float(found[1]), "pixels": float(pixels)}
     if corrected:
         fitted = fit_affine(np.clip(rendered, 0.0, 1.0), true, valid)
-        scores["corrected_psnr"] = float(psnr(jnp.asarray(fitted), jnp.asarray(true), mask))
+        scores["corrected_psnr"] = float(_scores(fitted.astype(np.float32), true, mask)[0])
     if lpips is not None:
         scores[f"lpips_{lpips.name}"] = float(lpips(rendered, true, valid))
     return scores

@@ -54,14 +54,10 @@ def pixel_dependence(
       loss_of_images: uint8 images [V, H, W, 3] -> (loss, gradients of the Gaussians).
       views: int32 [B], the views of the batch.
     """
-    chosen = images[views]
-    bright = jnp.mean(chosen.astype(jnp.float32), axis=(1, 2, 3), keepdims=True) > 127.5
-    blank = jnp.where(bright, jnp.uint8(0), jnp.uint8(255)) + jnp.zeros_like(chosen)
     loss, gradients = loss_of_images(images)
-    other_loss, other_gradients = loss_of_images(images.at[views].set(blank))
+    other_loss, other_gradients = loss_of_images(_blanked(images, views))
     change = abs(float(other_loss) - float(loss)) / max(abs(float(loss)), 1e-30)
-    norm = _norm(gradients)
-    difference = _norm(jax.tree.map(jnp.subtract, gradients, other_gradients))
+    norm, difference = (float(size) for size in _sizes(gradients, other_gradients))
     gradient_change = difference / max(norm, 1e-30)
     passed = change > MIN_PIXEL_EFFECT and gradient_change > MIN_PIXEL_EFFECT
     sentence = (
@@ -76,9 +72,25 @@ def pixel_dependence(
     return Verdict("pixel-dependence", passed, sentence)
 
 
-def _norm(tree: Any) -> float:
-    squares = [float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(tree)]
-    return float(np.sqrt(sum(squares)))
+# Compiled as a whole, here and below: operation by operation, the guards would be a hundred
+# programs that each take a twentieth of a second to compile, and are each looked up on disk.
+@jax.jit
+def _blanked(images: jax.Array, views: jax.Array) -> jax.Array:
+    chosen = images[views]
+    bright = jnp.mean(chosen.astype(jnp.float32), axis=(1, 2, 3), keepdims=True) > 127.5
+    blank = jnp.where(bright, jnp.uint8(0), jnp.uint8(255)) + jnp.zeros_like(chosen)
+    return images.at[views].set(blank)
+
+
+@jax.jit
+def _sizes(tree: Params, other: Params) -> tuple[jax.Array, jax.Array]:
+    """Norms of a tree and of its difference from another."""
+    return _norm(tree), _norm(jax.tree.map(jnp.subtract, tree, other))
+
+
+def _norm(tree: Params) -> jax.Array:
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares, jnp.float32(0.0)))
 
 
 def gradient_health(gradients: Params, visible: float) -> Verdict:
@@ -91,7 +103,8 @@ def gradient_health(gradients: Params, visible: float) -> Verdict:
       gradients: of the data terms alone, per parameter of the Gaussians.
       visible: mean number of Gaussians in a view of the batch.
     """
-    norms = {name: float(jnp.linalg.norm(leaf.ravel())) for name, leaf in gradients.items()}
+    norm_of, reached = _reach(gradients)
+    norms = {name: float(norm) for name, norm in norm_of.items()}
     text = ", ".join(f"{name} {norm:.1e}" for name, norm in norms.items())
     if visible < 1:
         sentence = "no Gaussian is visible in the first batch; check cameras, points and scale"
@@ -100,13 +113,19 @@ def gradient_health(gradients: Params, visible: float) -> Verdict:
     if sick:
         sentence = f"the image terms give no usable gradient to {', '.join(sick)} ({text})"
         return Verdict("gradient-health", False, sentence)
-    reached = float(jnp.mean(jnp.any(gradients["means"] != 0, axis=1)))
     sentence = f"gradient norms of the image terms: {text}; {visible:.0f} Gaussians visible"
-    reached_count = reached * gradients["means"].shape[0]
+    reached_count = float(reached)
     if reached_count < 0.5 * visible:
         sentence += f", but only {reached_count:.0f} of them have a gradient"
         return Verdict("gradient-health", False, sentence, warning=True)
     return Verdict("gradient-health", True, sentence)
+
+
+@jax.jit
+def _reach(gradients: Params) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The norm of each parameter's gradient, and the number of Gaussians whose means have one."""
+    reached = jnp.sum(jnp.any(gradients["means"] != 0, axis=1))
+    return {name: _norm({name: leaf}) for name, leaf in gradients.items()}, reached
 
 
 def finite_differences(
@@ -123,10 +142,13 @@ def finite_differences(
     """
     found = []
     for name in ("opacities", "sh0", "means"):
-        rows = _largest_rows(gradients[name])
-        opacity = float(jnp.median(jax.nn.sigmoid(gaussians["opacities"][jnp.asarray(rows)])))
+        probes = jax.device_get(_probes(gradients[name], gaussians))
+        opacity = float(np.median(probes["opacity"]))
         allowed = FINITE_DIFFERENCE_TOLERANCE + CUTOFF_MARGIN * cutoff_effect(name, opacity)
-        errors = [_difference_error(loss, gradients, gaussians, name, row) for row in rows]
+        errors = [
+            _difference_error(loss, gaussians, name, {k: v[at] for k, v in probes.items()})
+            for at in range(len(probes["row"]))
+        ]
         error = float(np.median(errors))
         if not error <= allowed:
             listed = ", ".join(f"{error:.0%}" for error in errors)
@@ -158,26 +180,39 @@ def cutoff_effect(name: str, opacity: float) -> float:
     return jump / (ratio - 1.0 - level)
 
 
-def _largest_rows(gradient: jax.Array) -> list[int]:
-    sizes = jnp.sum(jnp.abs(gradient.reshape(gradient.shape[0], -1)), axis=1)
-    return [int(row) for row in jax.lax.top_k(sizes, PROBED)[1]]
+@jax.jit
+def _probes(gradient: jax.Array, gaussians: Params) -> dict[str, jax.Array]:
+    """Of the Gaussians of largest gradient: row, gradient and its norm, opacity, standard width."""
+    totals = jnp.sum(jnp.abs(gradient.reshape(gradient.shape[0], -1)), axis=1)
+    row = jax.lax.top_k(totals, PROBED)[1]
+    chosen = gradient[row]
+    return {
+        "row": row,
+        "gradient": chosen,
+        "size": jnp.linalg.norm(chosen.reshape(PROBED, -1), axis=1),
+        "opacity": jax.nn.sigmoid(gaussians["opacities"][row]),
+        "width": jnp.exp(jnp.mean(gaussians["scales"][row], axis=1)),
+    }
 
 
-def _difference_error(loss, gradients, gaussians, name: str, row: int) -> float:
+@jax.jit
+def _moved(values: jax.Array, row: jax.Array, by: jax.Array) -> jax.Array:
+    return values.at[row].add(by)
+
+
+def _difference_error(loss, gaussians, name: str, probe: dict[str, np.ndarray]) -> float:
     """Relative error of the derivative along the gradient of one Gaussian's parameter."""
-    gradient = gradients[name][row]
-    size = float(jnp.linalg.norm(gradient.ravel()))
+    row, size = probe["row"], float(probe["size"])
     if size == 0:
         return 1.0
-    step = {"opacities": 0.05, "sh0": 0.05}.get(name)
-    if step is None:  # a tenth of the Gaussian's size
-        step = 0.1 * float(jnp.exp(jnp.mean(gaussians["scales"][row])))
+    step = {"opacities": 0.05, "sh0": 0.05}.get(name, 0.1 * float(probe["width"]))
+    direction = probe["gradient"] / probe["size"]
     errors = []
     # A long step leaves the linear range and a short one drowns in rounding: the better one counts.
     for length in (step, 0.3 * step):
         values = [
-            float(loss(gaussians | {name: gaussians[name].at[row].add(sign * gradient / size)}))
-            for sign in (length, -length)
+            float(loss(gaussians | {name: _moved(gaussians[name], row, by * direction)}))
+            for by in (np.float32(length), np.float32(-length))
         ]
         slope = (values[0] - values[1]) / (2 * length)
         errors.append(abs(slope - size) / size)
