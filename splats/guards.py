@@ -145,11 +145,12 @@ def finite_differences(
         probes = jax.device_get(_probes(gradients[name], gaussians))
         opacity = float(np.median(probes["opacity"]))
         allowed = FINITE_DIFFERENCE_TOLERANCE + CUTOFF_MARGIN * cutoff_effect(name, opacity)
-        errors = [
-            _difference_error(loss, gaussians, name, {k: v[at] for k, v in probes.items()})
-            for at in range(len(probes["row"]))
-        ]
-        error = float(np.median(errors))
+        errors: list[float] = []
+        # Once most of them are within what is allowed, the median is, whatever the others are.
+        while len(errors) < PROBED and sum(e <= allowed for e in errors) <= PROBED // 2:
+            probe = {key: values[len(errors)] for key, values in probes.items()}
+            errors.append(_difference_error(loss, gaussians, name, probe, allowed))
+        error = sorted(errors)[PROBED // 2]
         if not error <= allowed:
             listed = ", ".join(f"{error:.0%}" for error in errors)
             sentence = (
@@ -159,7 +160,7 @@ def finite_differences(
             )
             return Verdict("finite-differences", False, sentence)
         found.append(f"{name} {error:.1%} of {allowed:.0%}")
-    sentence = "gradients agree with differences of the loss (off by, of what is allowed): "
+    sentence = "gradients agree with differences of the loss (off by at most, of what is allowed): "
     return Verdict("finite-differences", True, sentence + ", ".join(found))
 
 
@@ -200,14 +201,16 @@ def _moved(values: jax.Array, row: jax.Array, by: jax.Array) -> jax.Array:
     return values.at[row].add(by)
 
 
-def _difference_error(loss, gaussians, name: str, probe: dict[str, np.ndarray]) -> float:
+def _difference_error(
+    loss, gaussians, name: str, probe: dict[str, np.ndarray], allowed: float
+) -> float:
     """Relative error of the derivative along the gradient of one Gaussian's parameter."""
     row, size = probe["row"], float(probe["size"])
     if size == 0:
         return 1.0
     step = {"opacities": 0.05, "sh0": 0.05}.get(name, 0.1 * float(probe["width"]))
     direction = probe["gradient"] / probe["size"]
-    errors = []
+    best = np.inf
     # A long step leaves the linear range and a short one drowns in rounding: the better one counts.
     for length in (step, 0.3 * step):
         values = [
@@ -215,8 +218,11 @@ def _difference_error(loss, gaussians, name: str, probe: dict[str, np.ndarray]) 
             for by in (np.float32(length), np.float32(-length))
         ]
         slope = (values[0] - values[1]) / (2 * length)
-        errors.append(abs(slope - size) / size)
-    return min(errors)
+        error = abs(slope - size) / size
+        best = error if error < best else best  # never a NaN
+        if best <= allowed:
+            break
+    return best
 
 
 def identical_evaluations(history: Sequence[Mapping[str, float]]) -> Verdict | None:
