@@ -244,10 +244,13 @@ def view_renderer(
 
 @jax.jit
 def _scores(
-    rendered: np.ndarray, true: np.ndarray, mask: np.ndarray | None
+    rendered: jax.Array, true: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """PSNR and SSIM, compiled as one program for each size of views."""
     return psnr(rendered, true, mask), metric_ssim(rendered, true, mask)
+
+
+_psnr = jax.jit(psnr)
 
 
 def score_view(
@@ -275,12 +278,12 @@ def score_view(
     if scene.valid is not None:
         valid = scene.valid[view, : true.shape[0], : true.shape[1]]
         pixels = int(valid.sum())
-        mask = valid.astype(np.float32)
-    found = _scores(rendered, true, mask)
+        mask = jnp.asarray(valid, jnp.float32)
+    found = _scores(jnp.asarray(rendered), jnp.asarray(true), mask)
     scores = {"psnr": float(found[0]), "ssim": float(found[1]), "pixels": float(pixels)}
     if corrected:
         fitted = fit_affine(np.clip(rendered, 0.0, 1.0), true, valid)
-        scores["corrected_psnr"] = float(_scores(fitted.astype(np.float32), true, mask)[0])
+        scores["corrected_psnr"] = float(_psnr(jnp.asarray(fitted), jnp.asarray(true), mask))
     if lpips is not None:
         scores[f"lpips_{lpips.name}"] = float(lpips(rendered, true, valid))
     return scores
