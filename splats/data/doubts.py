@@ -91,5 +91,5 @@ def of_count(training_views: int) -> list[str]:
         return []
     return [
         f"only {training_views} views are trained on: densification may fit them by heart; compare "
-        "held-out with training PSNR, and keep the checkpoint that is best on held-out views"
+        "held-out with training PSNR, and use the best checkpoint of held-out views (--step best)"
     ]

@@ -101,6 +101,30 @@ def test_views_of_a_scene_pass_and_gradients_of_wrong_size_do_not(scene_loss):
                 assert not guards.finite_differences(loss, wrong, gaussians).passed, (view, name)
 
 
+@pytest.mark.parametrize(
+    "errors, passed, probed",
+    [
+        ((0.0, 0.05, 0.09), True, 3),  # the median of five is known
+        ((9.0, 9.0, 0.0, 0.0, 0.0), True, 5),
+        ((0.0, 0.0, 9.0, 9.0, 9.0), False, 5),
+        ((np.inf,) * 5, False, 5),
+    ],
+)
+def test_most_of_five_gaussians_decide(toy, monkeypatch, errors, passed, probed):
+    loss, gaussians = toy
+    told = []
+
+    def next_error(*_):
+        told.append(errors[len(told) % len(errors)])
+        return told[-1]
+
+    monkeypatch.setattr(guards, "_difference_error", next_error)
+    gradients = jax.grad(loss)(gaussians)
+    assert guards.finite_differences(loss, gradients, gaussians).passed == passed
+    parameters = 3 if passed else 1  # the first that is wrong ends it
+    assert len(told) == parameters * probed
+
+
 def test_gradient_health_exempts_rotations_and_higher_harmonics_only(toy):
     loss, gaussians = toy
     gradients = jax.grad(loss)(gaussians) | {
