@@ -74,7 +74,8 @@ def test_training_raises_the_psnr_of_held_out_views():
 def check_picture_agrees_with_score(task, evaluation):
     """The PSNR recomputed from the 8-bit pictures is the reported one."""
     scores = []
-    for picture in evaluation.images.values():
+    whole = {n: image for n, image in evaluation.images.items() if n.startswith("view_")}
+    for picture in whole.values():
         width = picture.shape[1] // 3
         true, rendered = picture[:, :width] / 255.0, picture[:, width : 2 * width] / 255.0
         scores.append(-10 * np.log10(np.mean((true - rendered) ** 2)))
