@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +28,50 @@ def run_program(main: Callable[[], int], debug: bool) -> int:
 
 
 def prepare_jax() -> None:
-    """Keeps compiled programs of accelerators on disk."""
+    """Keeps compiled programs on disk, so that the next start of a command need not compile them.
+
+    One file a program in `~/.cache/podvision/compiled` (or `compiled` in PODVISION_CACHE), which
+    may be deleted at any time. JAX_COMPILATION_CACHE_DIR chooses another folder, and
+    JAX_ENABLE_COMPILATION_CACHE=false none.
+    """
     import jax
 
     chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if jax.default_backend() != "cpu" and not chosen:
-        folder = Path.home() / ".cache" / "podvision" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    on_cpu = jax.default_backend() == "cpu"
+    # Processes that share CPUs as if they were hosts are for tests: not worth a common folder.
+    if chosen or (on_cpu and jax.process_count() > 1):
+        return
+    from etils import epath
+
+    from training import storage
+    from training.local_copy import CACHE
+
+    folder = epath.Path(os.environ.get(CACHE, "~/.cache/podvision")).expanduser() / "compiled"
+    if on_cpu:
+        folder = folder / f"cpu-{instruction_set()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, *storage.failures()) as error:
+        print(
+            f"note: compiled programs cannot be kept in {folder} "
+            f"({getattr(error, 'strerror', None) or error}), so every start compiles them anew",
+            file=sys.stderr,
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # Small programs too: each takes longer to compile than to read.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def instruction_set(cpu_info: Path = Path("/proc/cpuinfo")) -> str:
+    """Digest of what this CPU can execute: JAX does not tell CPUs apart, and homes are shared."""
+    try:
+        lines = cpu_info.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    facts = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    # Where they are not told, as outside of Linux, every machine keeps its own.
+    facts = facts or [platform.node()]
+    text = "\n".join([platform.machine(), *facts])
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

@@ -6,8 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from splats.data.background import AUTO, background_color
 from splats.data.splits import SplitConfig
 from training.config import (
+    CheckpointConfig,
     Duration,
     EvaluationConfig,
     GroupConfig,
@@ -43,9 +45,17 @@ class SceneConfig:
     cache: str | None = setting(None, resumable=True)
     # Which reconstruction, where a folder holds several.
     kind: str | None = setting(None, choices=(None, "colmap", "nerfstudio", "blender"))
+    # Folder of the COLMAP model in the scene, such as sparse/1 (None: the one with most images).
+    sparse: str | None = None
     masks: str = "masks"  # folder of NAME.png masks in the scene; black pixels are ignored
-    # What a transparent pixel is (None: white for blender only).
-    alpha: str | None = setting(None, choices=(None, "mask", "white"))
+    # What a transparent pixel is: ignored, or the background (None: the latter for blender only).
+    alpha: str | None = setting(None, choices=(None, "mask", "background"))
+    # Behind renderings and transparent photographs: auto (white for blender, black otherwise),
+    # black, white or #rrggbb.
+    background: str = AUTO
+
+    def __post_init__(self):
+        background_color(self.background, "")
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,9 @@ class LossConfig:
     # L1 of disparity times scene scale at reconstructed points (COLMAP scenes).
     depth: float = setting(0.0, least=0, most=1e6)
     total_variation: float = setting(10.0, least=0, most=1e6)  # of bilateral grids
-    random_background: bool = False  # a new color behind each view
+    random_background: bool = False  # a new color behind each view, in training only
+    # Absolute error of the accumulated opacity, where photographs are partly transparent.
+    alpha: float = setting(0.1, least=0, most=1e6)
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,7 @@ class RenderConfig:
     backend: str = setting(
         "auto", choices=("auto", "xla", "mosaic_gpu", "mosaic_gpu_interpret"), resumable=True
     )
-    # (tile, Gaussian) pairs per view at the start; doubled on need.
+    # (tile, Gaussian) pairs per view at the start; doubled on need, reduced where unused.
     pair_capacity: int = setting(1 << 18, least=1, most=1 << 30, resumable=True)
     # Pairs per step of the XLA compositor; 0 chooses by platform.
     chunk: int = setting(0, least=0, most=1 << 20, resumable=True)
@@ -247,6 +259,10 @@ class Config(TrainConfig):
     evaluation: EvaluationConfig = setting(
         factory=lambda: EvaluationConfig(every=Duration(updates=5000), batch_size=1),
         resumable=True,
+    )
+    # The best checkpoint is the one that held-out views say is best.
+    checkpoint: CheckpointConfig = setting(
+        factory=lambda: CheckpointConfig(best_metric="psnr", best_mode="max")
     )
     log: LogConfig = setting(factory=lambda: LogConfig(first=20), resumable=True)
     scene: SceneConfig = setting(factory=SceneConfig)

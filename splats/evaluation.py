@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from splats.data.background import BLACK, Color
 from splats.data.scene import Scene
 from splats.data.views import Arrays, camera_of
 from splats.gaussians.population import Gaussians
+from splats.held_out_table import held_out_table, small, small_name
 from splats.losses.photometric import metric_ssim, psnr
 from splats.metrics.color_correction import fit_affine
 from splats.metrics.lpips import Lpips
@@ -37,6 +39,7 @@ ERROR_GAIN = 4.0  # of the absolute error in pictures
 
 RenderView = Callable[[int], np.ndarray]
 ViewScores = dict[str, float]
+Pictures = dict[str, np.ndarray]  # by name, uint8 [height, width, 3]
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,22 @@ class CameraSource:
 
 @dataclass(frozen=True)
 class RenderViews:
-    """Renders the views of a batch on black, each on the device that holds its row."""
+    """Renders the views of a batch, each on the device that holds its row."""
 
     settings: RenderSettings
+    background: Color = BLACK
 
     def __call__(self, gaussians: Gaussians, active_degree: jax.Array, batch: Batch) -> BatchResult:
         def of_device(gaussians, active_degree, cameras):
             def one(row: jax.Array):
                 camera = camera_of(cameras, row)
-                output = render(gaussians, camera, self.settings, active_degree=active_degree)
+                output = render(
+                    gaussians,
+                    camera,
+                    self.settings,
+                    background=jnp.array(self.background, jnp.float32),
+                    active_degree=active_degree,
+                )
                 return output.image, output.overflow, output.pairs_needed
 
             return jax.lax.map(one, jnp.arange(len(cameras["intrinsics"])))
@@ -103,57 +113,72 @@ def evaluate(
     layout: Layout,
     lpips: Lpips | None = None,
     *,
+    background: Color = BLACK,
     corrected: bool = False,
 ) -> Evaluation:
     """Scores of held-out views, of as many training views (`train_...`), and their gap.
+
+    Pictures of some views are the same ones at each evaluation, to be compared; small ones are of
+    the worst views (`splats.held_out_table`).
 
     Args:
       views: indices of the held-out views into the scene.
       gaussians: with `alive`, see `splats.render.render`.
       settings: a view that needs more pairs than these have room for gets it.
       lpips: a further metric.
+      background: of renderings and transparent photographs.
       corrected: also `corrected_psnr`, after the affine color fit.
     """
     shown = spread_over(scene.train, len(views))
     source = CameraSource(scene, np.concatenate([views, shown]))
     pictured = set(spread_over(np.arange(len(views)), PICTURES).tolist())
 
-    def examine(index: int, image: np.ndarray) -> tuple[ViewScores, np.ndarray | None]:
+    def examine(index: int, image: np.ndarray) -> tuple[ViewScores, Pictures]:
         view = int(source.views[index])
-        scores = score_view(scene, view, image, lpips, corrected=corrected)
-        return scores, comparison(scene, view, image) if index in pictured else None
+        scores = score_view(scene, view, image, lpips, background=background, corrected=corrected)
+        if index >= len(views):
+            return scores, {}
+        picture = comparison(scene.view_on(view, background), image)
+        pictures = {small_name(scene, view): small(picture)}
+        if index in pictured:
+            pictures[picture_name(scene, view)] = picture
+        return scores, pictures
 
-    swept = _rendered(gaussians, active_degree, source, settings, layout, examine)
+    renderer = RenderViews(settings, background)
+    swept = _rendered(gaussians, active_degree, source, renderer, layout, examine)
     scores = list(
         from_all_hosts({index: own for index, (own, _) in swept.examined.items()}).values()
     )
+    table = held_out_table(scene, views, scores[: len(views)])
+    kept = {*table.pictures, *(picture_name(scene, int(views[index])) for index in pictured)}
     images = {
-        picture_name(scene, int(source.views[index])): picture
-        for index, (_, picture) in swept.examined.items()
-        if picture is not None
+        name: picture
+        for _, pictures in swept.examined.values()
+        for name, picture in pictures.items()
+        if name in kept
     }
-    return Evaluation(summary(scores[: len(views)], scores[len(views) :]), images)
+    metrics = summary(scores[: len(views)], scores[len(views) :])
+    return Evaluation(metrics, images, {"held_out": table})
 
 
 def _rendered(
     gaussians: Gaussians,
     active_degree: jax.Array,
     source: CameraSource,
-    settings: RenderSettings,
+    renderer: RenderViews,
     layout: Layout,
-    examine: Callable[[int, np.ndarray], tuple[ViewScores, np.ndarray | None]],
+    examine: Callable[[int, np.ndarray], tuple[ViewScores, Pictures]],
 ) -> Swept:
     """All views, complete: where pairs did not fit, everything again with room for them."""
     while True:
         arguments = (gaussians, active_degree)
         # One view at a time and device: photographs are large.
-        swept = over_batches(
-            RenderViews(settings), arguments, source, 1, layout, workers=1, examine=examine
-        )
+        swept = over_batches(renderer, arguments, source, 1, layout, workers=1, examine=examine)
         overflow, pairs_needed = swept.rows
         if not overflow.any():
             return swept
-        settings = with_room(settings, int(pairs_needed.max()))
+        settings = with_room(renderer.settings, int(pairs_needed.max()))
+        renderer = replace(renderer, settings=settings)
 
 
 def with_room(settings: RenderSettings, pairs: int) -> RenderSettings:
@@ -165,32 +190,43 @@ def with_room(settings: RenderSettings, pairs: int) -> RenderSettings:
 
 
 @functools.partial(jax.jit, static_argnames="settings")
-def _render(gaussians, camera, settings, active_degree):
+def _render(gaussians, camera, settings, active_degree, background):
     """As `render`; on a mesh, whole on every device, so that every process can read it."""
 
-    def whole(gaussians, camera, active_degree):
-        return render(gaussians, camera, settings, active_degree=active_degree)
+    def whole(gaussians, camera, active_degree, background):
+        return render(
+            gaussians, camera, settings, background=background, active_degree=active_degree
+        )
 
     if not jax.sharding.get_abstract_mesh().empty:
         whole = jax.shard_map(whole, in_specs=P(), out_specs=P(), check_vma=False)
-    return whole(gaussians, camera, active_degree)
+    return whole(gaussians, camera, active_degree, background)
 
 
 def complete_rendering(
-    gaussians: Gaussians, camera: Camera, settings: RenderSettings, active_degree: jax.Array
+    gaussians: Gaussians,
+    camera: Camera,
+    settings: RenderSettings,
+    active_degree: jax.Array,
+    background: Color = BLACK,
 ) -> tuple[np.ndarray, RenderSettings]:
-    """One view on black, float32 [H, W, 3], and the settings with room for its pairs."""
-    output = _render(gaussians, camera, settings, active_degree=active_degree)
+    """One view, float32 [H, W, 3], and the settings with room for its pairs."""
+    behind = np.array(background, np.float32)
+    output = _render(gaussians, camera, settings, active_degree, behind)
     while bool(output.overflow):
         settings = with_room(settings, int(output.pairs_needed))
-        output = _render(gaussians, camera, settings, active_degree=active_degree)
+        output = _render(gaussians, camera, settings, active_degree, behind)
     return np.asarray(output.image), settings
 
 
 def view_renderer(
-    cameras: Arrays, gaussians: Gaussians, settings: RenderSettings, active_degree: jax.Array
+    cameras: Arrays,
+    gaussians: Gaussians,
+    settings: RenderSettings,
+    active_degree: jax.Array,
+    background: Color = BLACK,
 ) -> RenderView:
-    """Renders views on black; a view that needs more pairs gets them.
+    """Renders views; a view that needs more pairs gets them.
 
     Args:
       cameras: world_to_camera [V, 4, 4] and intrinsics [V, 3, 3].
@@ -200,15 +236,21 @@ def view_renderer(
     def render_view(view: int) -> np.ndarray:
         nonlocal settings
         camera = camera_of(cameras, jnp.int32(view))
-        image, settings = complete_rendering(gaussians, camera, settings, active_degree)
+        image, settings = complete_rendering(gaussians, camera, settings, active_degree, background)
         return image
 
     return render_view
 
 
-def photograph(scene: Scene, view: int) -> np.ndarray:
-    """float32 [H, W, 3] in [0, 1], without padding."""
-    return scene.view(view).astype(np.float32) / 255.0
+@jax.jit
+def _scores(
+    rendered: jax.Array, true: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """PSNR and SSIM, compiled as one program for each size of views."""
+    return psnr(rendered, true, mask), metric_ssim(rendered, true, mask)
+
+
+_psnr = jax.jit(psnr)
 
 
 def score_view(
@@ -217,6 +259,7 @@ def score_view(
     rendered: np.ndarray,
     lpips: Lpips | None = None,
     *,
+    background: Color = BLACK,
     corrected: bool = False,
 ) -> ViewScores:
     """Scores of one view (index into the scene), and how many of its pixels count.
@@ -225,9 +268,10 @@ def score_view(
       rendered: float32 [H, W, 3] of the padded size.
       lpips: a further metric, under the name of its variant; pixels that do not count are left out
         as in `splats.metrics.lpips.distance`.
+      background: that was rendered; transparent photographs get the same.
       corrected: also `corrected_psnr`, after the affine color fit.
     """
-    true = photograph(scene, view)
+    true = scene.view_on(view, background)
     rendered = rendered[: true.shape[0], : true.shape[1]]
     mask = valid = None
     pixels = true.shape[0] * true.shape[1]
@@ -235,14 +279,11 @@ def score_view(
         valid = scene.valid[view, : true.shape[0], : true.shape[1]]
         pixels = int(valid.sum())
         mask = jnp.asarray(valid, jnp.float32)
-    scores = {
-        "psnr": float(psnr(jnp.asarray(rendered), jnp.asarray(true), mask)),
-        "ssim": float(metric_ssim(jnp.asarray(rendered), jnp.asarray(true), mask)),
-        "pixels": float(pixels),
-    }
+    found = _scores(jnp.asarray(rendered), jnp.asarray(true), mask)
+    scores = {"psnr": float(found[0]), "ssim": float(found[1]), "pixels": float(pixels)}
     if corrected:
         fitted = fit_affine(np.clip(rendered, 0.0, 1.0), true, valid)
-        scores["corrected_psnr"] = float(psnr(jnp.asarray(fitted), jnp.asarray(true), mask))
+        scores["corrected_psnr"] = float(_psnr(jnp.asarray(fitted), jnp.asarray(true), mask))
     if lpips is not None:
         scores[f"lpips_{lpips.name}"] = float(lpips(rendered, true, valid))
     return scores
@@ -272,9 +313,8 @@ def spread_over(indices: np.ndarray, count: int) -> np.ndarray:
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
 
 
-def comparison(scene: Scene, view: int, rendered: np.ndarray) -> np.ndarray:
+def comparison(true: np.ndarray, rendered: np.ndarray) -> np.ndarray:
     """uint8 [H, 3 W, 3]: photograph, rendering, absolute error times 4."""
-    true = photograph(scene, view)
     rendered = np.clip(rendered[: true.shape[0], : true.shape[1]], 0.0, 1.0)
     error = np.clip(ERROR_GAIN * np.abs(true - rendered), 0.0, 1.0)
     return np.rint(255.0 * np.concatenate([true, rendered, error], axis=1)).astype(np.uint8)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from splats.data.scene import Scene
+    from training.verdict import Table
 
 _LISTED = 5  # names printed of a long list
 
@@ -21,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", default="images", help="image folder of a COLMAP scene")
     parser.add_argument("--factor", type=int, help="shrink images by this number")
     parser.add_argument("--kind", choices=["colmap", "nerfstudio", "blender"])
+    parser.add_argument("--sparse", help="folder of the COLMAP model, where there are several")
     parser.add_argument("--masks", default="masks", help="folder of NAME.png masks, black ignored")
-    parser.add_argument("--alpha", choices=["mask", "white"], help="meaning of transparency")
+    parser.add_argument("--alpha", choices=["mask", "background"], help="transparent pixels")
     parser.add_argument("--no-normalize", action="store_true", help="keep the data set's world")
     split = parser.add_argument_group("held-out views")
     split.add_argument("--split", default="auto", choices=["auto", "every_k", "fraction", "file"])
@@ -51,11 +53,19 @@ def run(args: argparse.Namespace) -> int:
         alpha=args.alpha,
         cache=args.output,
         kind=args.kind,
+        sparse=args.sparse,
     )
     rows = describe(scene, args.output)
     width = max(len(label) for label, _ in rows)
     print("\n".join(f"{label.ljust(width)}  {value}" for label, value in rows))
     return 0
+
+
+def scene_table(scene: Scene) -> Table:
+    """The same for the report of a run."""
+    from training.verdict import Table
+
+    return Table("Scene", ("what", "found"), [*describe(scene)])
 
 
 def describe(scene: Scene, cache: str | None = None) -> list[tuple[str, str]]:
@@ -66,6 +76,7 @@ def describe(scene: Scene, cache: str | None = None) -> list[tuple[str, str]]:
     if len(sizes) > _LISTED:
         size += f" and {len(sizes) - _LISTED} more"
     counted = "all" if scene.valid is None else f"{scene.valid.mean():.2%}"
+    clear = "nothing" if scene.alpha is None else f"{1 - scene.alpha.mean() / 255:.2%}"
     split = f"{len(scene.train)} train, {len(scene.test)} test ({scene.split.mode})"
     rows = [
         ("data set", report.kind),
@@ -73,6 +84,7 @@ def describe(scene: Scene, cache: str | None = None) -> list[tuple[str, str]]:
         ("views", f"{report.listed} listed, {len(scene.names)} with an image"),
         ("sizes", size),
         ("pixels compared", counted),
+        ("transparent", clear),
         ("points", f"{len(scene.points):,}"),
         ("split", split),
         ("test views", _shortened(scene.split.test)),

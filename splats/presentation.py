@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
 
 TITLES = {
     "psnr": ("PSNR", "dB"),
@@ -13,6 +15,13 @@ SPELLINGS = {"psnr": "PSNR", "ssim": "SSIM", "dssim": "D-SSIM", "lpips": "LPIPS"
 OPTIMIZATION = ("grad_norm_data", "grad_norm_regularizer")
 
 _DATA_NORMS = "train/grad_norm_data/"
+
+
+def subject(config: Mapping[str, Any]) -> str:
+    """Name of the scene: that of its folder."""
+    scene = config.get("scene")
+    path = scene.get("path") if isinstance(scene, Mapping) else None
+    return f"Scene {PurePath(path).name}" if isinstance(path, str) and PurePath(path).name else ""
 
 
 def progress_lines(metrics: Mapping[str, float]) -> list[str]:

@@ -21,6 +21,7 @@ from splats.checks import gradient_health
 from splats.checks import start as start_checks
 from splats.config import SYNTHETIC, Config, in_scene_units, scaled_for_batch
 from splats.data import scene_facts
+from splats.data.background import Color, background_color
 from splats.data.scene import Scene
 from splats.data.scene_access import SceneAccess, access
 from splats.data.scene_facts import SceneFacts
@@ -43,6 +44,7 @@ from splats.losses.terms import loss_terms
 from splats.losses.view_sums import BatchInputs, SceneModel, ViewComparison, random_backgrounds
 from splats.metrics.lpips import Lpips
 from splats.metrics.lpips_weights import load_lpips
+from splats.prepare import scene_table
 from splats.render import RenderSettings
 from splats.render.rasterize import check_backend
 from training.capabilities import (
@@ -64,7 +66,7 @@ from training.optimizer import label_by_rules
 from training.source import Source, Sources
 from training.state import TrainState
 from training.task import Task
-from training.verdict import Description, Evaluation, Verdict
+from training.verdict import Description, Evaluation, Table, Verdict
 
 GAUSSIANS_SHARDED = ((r"gaussians/|model_state/", (GROUP,)),)
 PARAMETER_FLOATS = 59  # of one Gaussian with harmonics of degree 3
@@ -123,7 +125,9 @@ class SplatTask(
     @cached_property
     def loss_terms(self) -> Mapping[str, LossTerm]:  # type: ignore[override]
         bilateral_grid = self.config.model.bilateral_grid
-        return loss_terms(self.config.losses, bilateral_grid, self.scene_scale)
+        losses = self.config.losses
+        transparent = bool(losses.alpha) and self.scene.alpha is not None
+        return loss_terms(losses, bilateral_grid, self.scene_scale, transparent)
 
     @cached_property
     def refresh_cadence(self) -> Cadence | None:  # type: ignore[override]
@@ -135,6 +139,11 @@ class SplatTask(
     @cached_property
     def scene_scale(self) -> float:
         return float(self.facts.scene_scale * self.config.scene.scale_factor)
+
+    @cached_property
+    def background(self) -> Color:
+        """Behind renderings and transparent photographs."""
+        return background_color(self.config.scene.background, self.facts.kind)
 
     @cached_property
     def settings(self) -> RenderSettings:
@@ -172,7 +181,7 @@ class SplatTask(
     def resident(self) -> dict[str, np.ndarray]:
         arrays = view_arrays(self.scene, self.scene.train)
         if self.config.losses.depth:
-            arrays |= supervising_points(self.scene, self.config.scene.path)
+            arrays |= supervising_points(self.scene, self.config.scene)
         return arrays
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], SplatState]:
@@ -245,7 +254,7 @@ class SplatTask(
         sizes.check_shards(self.config)
         views = batch["view"].shape[0]
         seen_params, probes = regularizers.apart(params, context.probes or {})
-        background = jnp.zeros((views, 3))
+        background = jnp.tile(jnp.array(self.background, jnp.float32), (views, 1))
         if self.config.losses.random_background:
             background = random_backgrounds(context.update_key, batch["position"])
         sums = batch_sums(
@@ -303,6 +312,14 @@ class SplatTask(
             state = refinement.resized(state, grown.capacity, self.config.shard_gaussians)
         return replace(self, given_sizes=grown), state
 
+    @property
+    def room_window(self) -> int:  # type: ignore[override]
+        return sizes.window(len(self.facts.train), self.config)
+
+    def spared(self, peaks: Mapping[str, float]) -> tuple[SplatTask, str] | None:
+        fitted, sentence = self.sizes.spared(peaks["pairs"])
+        return None if fitted == self.sizes else (replace(self, given_sizes=fitted), sentence)
+
     def metadata(self) -> dict[str, Any]:
         return {
             "sizes": self.sizes.to_metadata(),
@@ -314,7 +331,7 @@ class SplatTask(
         return replace(
             self,
             world=self.world.told(scene_facts.from_metadata(metadata["scene"])),
-            given_sizes=sizes.saved_sizes(metadata["sizes"], self.config),
+            given_sizes=sizes.saved_sizes(metadata["sizes"]),
             first_degree=metadata["first_degree"],
         )
 
@@ -357,13 +374,15 @@ class SplatTask(
             self.active_degree(state.applied),
             layout,
             self.lpips,
+            background=self.background,
             corrected=self.config.model.bilateral_grid,
         )
-        counts = {
-            "alive": float(jnp.sum(state.model_state.alive)),
-            "capacity": float(self.sizes.capacity),
-        }
+        alive = float(jnp.sum(state.model_state.alive))
+        counts = {"alive": alive, "capacity": float(self.sizes.capacity)}
         return replace(result, metrics=result.metrics | counts)
+
+    def tables(self) -> dict[str, Table]:
+        return {"scene": scene_table(self.scene)}
 
     def without_augmentation(self) -> SplatTask:
         """No random background, no noise, no densification; all harmonics soon."""

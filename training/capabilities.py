@@ -218,7 +218,7 @@ class Refreshable:
 
 
 class Resizable:
-    """A task whose static sizes may grow; the step is compiled anew each time."""
+    """A task whose static sizes may grow, and shrink; the step is compiled anew each time."""
 
     # Reasons in `LossOutput.suppress` after which `resize` is called and the batch is replayed.
     replay_reasons: tuple[str, ...] = ()
@@ -230,6 +230,19 @@ class Resizable:
     def resize(self, state: TrainState, reason: str) -> tuple[Self, TrainState]:
         """A task and state of larger capacity (host side, rare)."""
         raise NotImplementedError
+
+    # Updates after which it is asked for less room, each time anew; 0: never.
+    room_window: int = 0
+
+    def spared(self, peaks: Mapping[str, float]) -> tuple[Self, str] | None:
+        """A task with less room for the same state, and a sentence about it; None to stay.
+
+        It must not alternate with `resize` for ever.
+
+        Args:
+          peaks: the largest value of each metric of an update, in the last window.
+        """
+        return None
 
 
 class Varied:

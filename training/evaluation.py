@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 from etils import epath
 
 from training import storage
@@ -13,7 +15,7 @@ from training.record.run_folder import write_table
 from training.source import Source
 from training.state import TrainState
 from training.storage import PathLike, read_json_object, replace_text
-from training.verdict import Evaluation
+from training.verdict import Evaluation, Table
 
 
 def evaluate_state(
@@ -26,13 +28,16 @@ def evaluate_state(
     """
     sources = program.task.sources().evaluation if sources is None else sources
     metrics: dict[str, float] = {}
-    images, tables = {}, {}
+    images: dict[str, np.ndarray] = {}
+    tables: dict[str, Table] = {}
     for name, source in sources.items():
         result = program.task.evaluate(state, source, program.layout)
         prefix = f"{name}/" if len(sources) > 1 else ""
         metrics |= {prefix + key: float(value) for key, value in result.metrics.items()}
         images |= {prefix + key: image for key, image in result.images.items()}
-        tables |= {prefix + key: table for key, table in result.tables.items()}
+        for key, table in result.tables.items():
+            shown = tuple(picture and prefix + picture for picture in table.pictures)
+            tables[prefix + key] = replace(table, pictures=shown)
     return Evaluation(metrics, images, tables)
 
 

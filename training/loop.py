@@ -36,7 +36,7 @@ from training.record.run_folder import (
     mark,
     write_table,
 )
-from training.resize import grow, settled
+from training.resize import grow, settled, spare
 from training.step import replay_reasons
 from training.storage import PathLike
 from training.stream import Chunk, prefetched
@@ -174,8 +174,11 @@ class Run(OpenRun):
         if replay_reasons(self.program.task):
             # What was held back must be made before the next call may run.
             self.pending = None
+            made = []
             for part in settled(self, chunk, read()):
                 self._consume(*part)
+                made += part[1]
+            spare(self, made)
 
     def dispatch(self, chunk: Chunk, may_stop: bool = False) -> ReadMetrics:
         """Starts the updates of a call on the devices.

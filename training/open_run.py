@@ -26,6 +26,7 @@ from training.record.progress import Meter, Progress
 from training.record.recorder import Recorder
 from training.record.report import write_report
 from training.record.run_folder import read_ledger, resolved_config, write_config, write_table
+from training.resize import Window
 from training.schedules import longest_warmup
 from training.storage import PathLike
 from training.stream import ExampleStream
@@ -41,6 +42,7 @@ class OpenRun:
       resumed: step of the checkpoint that was restored, or None.
       config_json: the resolved config.
       evaluations, ledger: rows of this run so far, of earlier launches included.
+      window: what the last updates needed of the room for them.
       saved: steps whose saves were begun last.
     """
 
@@ -117,6 +119,7 @@ class OpenRun:
         )
         self.evaluations = read_evaluations(workdir, self.step)
         self.ledger = read_ledger(workdir, self.step)
+        self.window = Window()
         self.saved: deque[int] = deque(maxlen=2)  # steps whose saves were begun last
         self.events.launch(self.step)
 

@@ -287,7 +287,11 @@ class Program:
         if not isinstance(task, Resizable):
             raise ConfigError(f"this system has no capacity that could grow (asked for: {reason})")
         task, state = task.resize(state, reason)
-        program = Program(task, self.layout, self.train_examples)  # type: ignore[arg-type]
+        return self.of_task(task, state)  # type: ignore[arg-type]
+
+    def of_task(self, task: Task, state: TrainState) -> tuple[Program, TrainState]:
+        """A program of the same run with other static sizes, and the state placed in it."""
+        program = Program(task, self.layout, self.train_examples)
         if "resident" in self.__dict__:
             # Photographs do not change with the capacity: they are not uploaded again.
             program.resident = self.resident

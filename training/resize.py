@@ -1,13 +1,15 @@
 """Growth of a run's static sizes: asked for by an update that did not fit, or by a refresh.
 
 An update that did not fit has left the state untouched, and so have the updates after it in the
-same call. The capacity grows and each of them is made again, on the same batch.
+same call. The capacity grows and each of them is made again, on the same batch. Room that the
+updates of a whole window did not need is given back, where the task says so: empty room costs time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import jax
@@ -25,6 +27,21 @@ MAX_RESIZES = 8  # for one batch: 256 times the size at the start
 Rows = list[dict[str, float]]
 
 
+@dataclass
+class Window:
+    """What the updates since the last look at the room have needed."""
+
+    updates: int = 0
+    peaks: dict[str, float] = field(default_factory=dict)
+
+    def add(self, rows: Rows) -> None:
+        """Takes in the metrics of updates."""
+        self.updates += len(rows)
+        for row in rows:
+            for name, value in row.items():
+                self.peaks[name] = max(value, self.peaks.get(name, value))
+
+
 class Growing(Protocol):
     """What growth needs of a run."""
 
@@ -32,6 +49,7 @@ class Growing(Protocol):
     state: TrainState
     writer: MetricWriter
     progress: Progress
+    window: Window
 
     def dispatch(self, chunk: Chunk, may_stop: bool = False) -> ReadMetrics: ...
 
@@ -75,9 +93,32 @@ def grow(run: Growing, ledger: Mapping[str, float]) -> None:
         _grow(run, reason)
 
 
+def spare(run: Growing, rows: Rows) -> None:
+    """Gives back room that no update of a whole window needed."""
+    task = run.program.task
+    if not isinstance(task, Resizable) or not task.room_window:
+        return
+    run.window.add(rows)
+    if run.window.updates < task.room_window:
+        return
+    found, run.window = task.spared(run.window.peaks), Window()
+    if found is None:
+        return
+    smaller, sentence = found
+    with run.interlude("compile"):
+        run.program, run.state = run.program.of_task(smaller, run.state)  # type: ignore[arg-type]
+    _told(run, sentence)
+
+
 def _grow(run: Growing, reason: str) -> None:
     with run.interlude("compile"):
         run.program, run.state = run.program.resized(run.state, reason)
+    # What was needed before says nothing of what will be.
+    run.window = Window()
+    _told(run, f"capacity grown ({reason})")
+
+
+def _told(run: Growing, sentence: str) -> None:
     step = int(run.state.step)  # the run's own count may be ahead, at the end of the call
-    run.progress.say(f"step {step}: capacity grown ({reason})")
+    run.progress.say(f"step {step}: {sentence}")
     run.writer.write(step, {"train/resized": 1.0})

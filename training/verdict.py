@@ -40,11 +40,17 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report."""
+    """A table of the report.
+
+    Attributes:
+      pictures: names of an evaluation's images, one a row and "" for none, shown in a last column
+        instead of among the other pictures; empty for a table without pictures.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    pictures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,22 @@ KINDS = tuple(_DESCRIPTIONS)
 _OUTLIER = 1e4  # median distances from the median, of points that no photograph can show
 
 
-def read_capture(path: Path | str, kind: str | None = None) -> Capture:
+def read_capture(path: Path | str, kind: str | None = None, sparse: str | None = None) -> Capture:
     """Reads the data set in folder `path`.
 
     `kind` (one of `KINDS`) chooses where a folder holds several descriptions; the default prefers
-    COLMAP. Raises ConfigError for an unknown kind and InputError when there is no description.
+    COLMAP. `sparse` chooses of several COLMAP models (default: the one with most images). Raises
+    ConfigError for choices that cannot be and InputError when there is no description.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder of a scene.")
     if kind not in (None, *KINDS):
         raise ConfigError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}.")
+    if sparse is not None:
+        if kind not in (None, "colmap"):
+            raise ConfigError(f"sparse is {sparse!r}, a COLMAP model, and kind is {kind!r}.")
+        return _checked(_from_colmap(folder, sparse))
     found = next(
         (name for name in KINDS if kind in (None, name) and described_as(folder, name)), None
     )
@@ -40,7 +45,10 @@ def read_capture(path: Path | str, kind: str | None = None) -> Capture:
         raise InputError(
             f"{folder} holds no {' and no '.join(wanted)}; give the folder that contains it."
         )
-    capture = _read(folder, found)
+    return _checked(_read(folder, found))
+
+
+def _checked(capture: Capture) -> Capture:
     _check(capture)
     return without_outliers(capture)
 
@@ -78,16 +86,18 @@ def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _from_colmap(folder: Path) -> Capture:
-    found = find_model(folder) or folder
+def _from_colmap(folder: Path, chosen: str | None = None) -> Capture:
+    found = find_model(folder, chosen) or folder
     model = read_model(found)
     others = [other for other in numbered_models(found.parent) if other != found]
     notes = ()
     if others:
         listed = ", ".join(f"{other.name} with {count_images(other)}" for other in others)
+        another = others[0].relative_to(folder)
         notes = (
             f"the capture fell apart into {len(others) + 1} models: model {found.name} with "
-            f"{len(model.images)} images is used, not {listed}",
+            f"{len(model.images)} images is used, not {listed} (config.scene.sparse={another} "
+            "would take that one)",
         )
     # Sorted by name, not by number: splits go by name, and numbers change when COLMAP runs again.
     views = tuple(

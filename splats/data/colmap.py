@@ -15,12 +15,25 @@ from splats.data.colmap_model import ColmapModel, ColmapPoints
 from training.errors import InputError
 
 
-def find_model(scene: Path) -> Path | None:
+def find_model(scene: Path, chosen: str | None = None) -> Path | None:
     """The folder of the sparse model that belongs to `scene`, or None.
 
     COLMAP numbers the models of a capture that fell apart: of several the one with most images is
     taken, the lowest number of equals.
+
+    Args:
+      chosen: folder of the model in `scene`, instead.
+
+    Raises:
+      InputError: the chosen folder holds no model.
     """
+    if chosen is not None:
+        if not _is_model(scene / chosen):
+            raise InputError(
+                f"{scene / chosen} holds no COLMAP model (cameras.bin or .txt); correct the folder "
+                "of the model (config.scene.sparse, --sparse)."
+            )
+        return scene / chosen
     for parent in ("sparse", "colmap/sparse"):
         models = numbered_models(scene / parent)
         if models:

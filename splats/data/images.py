@@ -96,7 +96,7 @@ def decode_mask(path: Path, width: int, height: int) -> np.ndarray:
 
 
 def resize_color(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """[height,width,3] uint8 by Lanczos, which averages over the area of each output pixel."""
+    """[height,width] or [height,width,3] uint8 by Lanczos, which averages over an output pixel."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 

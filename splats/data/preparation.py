@@ -14,7 +14,7 @@ import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +36,21 @@ from splats.data.undistortion import Remap, build_remap, sample_bilinear, undist
 from training import storage
 from training.errors import ConfigError, InputError
 
-_CACHE_VERSION = 1  # raise it when the same inputs give other pixels
-ALPHA_MODES = ("mask", "white")
+_CACHE_VERSION = 2  # raise it when the same inputs give other pixels
+ALPHA_MODES = ("mask", "background")
 
 
 @dataclass(frozen=True)
 class PreparedView:
-    """`image` [height,width,3] uint8; `valid` [height,width] bool or None (all); pinhole camera."""
+    """What training compares with, and the pinhole camera that took it.
+
+    image: [height,width,3] uint8, times `alpha`: as it looks on black.
+    alpha: [height,width] uint8, how opaque; None where all is.
+    valid: [height,width] bool; None where every pixel counts.
+    """
 
     image: np.ndarray
+    alpha: np.ndarray | None
     valid: np.ndarray | None
     camera: Camera
     notes: tuple[str, ...] = ()
@@ -76,7 +82,7 @@ class Preparation:
         if self.factor is not None and not 1 <= self.factor <= 64:
             raise ConfigError(f"factor is {self.factor}; it must lie between 1 and 64.")
         if self.alpha not in ALPHA_MODES:
-            raise ConfigError(f"alpha is {self.alpha!r}; choose 'mask' or 'white'.")
+            raise ConfigError(f"alpha is {self.alpha!r}; choose 'mask' or 'background'.")
 
     def find(self, view: View) -> ImageFile | None:
         """The file of a view, or None when there is none."""
@@ -115,10 +121,10 @@ class Preparation:
         missing = tuple(name for name, file in found.items() if file is None)
         return {name: file for name, file in found.items() if file is not None}, missing
 
-    def masks_of_views(self) -> set[Path]:
-        """The masks of all listed views, those without an image included."""
-        found = {self._find_mask(view) for view in self.capture.views}
-        return {mask for mask in found if mask is not None}
+    def masks_by_view(self) -> dict[str, Path]:
+        """The masks of all listed views that have one, those without an image included."""
+        found = {view.name: self._find_mask(view) for view in self.capture.views}
+        return {name: mask for name, mask in found.items() if mask is not None}
 
     def prepare_all(self, files: dict[str, ImageFile]) -> list[PreparedView]:
         """The views that have files, in order; decoding runs in threads."""
@@ -142,54 +148,68 @@ class Preparation:
         decoded = decode_image(file.path, declared and (declared.width, declared.height))
         height, width = decoded.color.shape[:2]
         camera = view.camera_for(width, height)
-        image, valid = _apply_alpha(decoded.color, decoded.alpha, self.alpha)
+        image, alpha, valid = _apply_alpha(decoded.color, decoded.alpha, self.alpha)
         if file.mask is not None:
             mask = decode_mask(file.mask, width, height)
             valid = mask if valid is None else valid & mask
-        if not camera.is_pinhole:
-            image, valid, camera = self._undistort(camera, image, valid)
-        fx, fy, cx, cy = camera.pinhole
-        camera = Camera("PINHOLE", camera.width, camera.height, (fx, fy, cx, cy))
-        if file.shrink > 1:
-            image, valid, camera = _shrink(image, valid, camera, file.shrink)
-        if valid is not None and valid.all():
-            valid = None  # saves the mask's memory on the devices and its products in the loss
-        return PreparedView(image, valid, camera, decoded.notes)
+        view_of_file = PreparedView(image, alpha, valid, camera, decoded.notes)
+        prepared = view_of_file if camera.is_pinhole else self._undistort(view_of_file)
+        fx, fy, cx, cy = prepared.camera.pinhole
+        plain = Camera("PINHOLE", prepared.camera.width, prepared.camera.height, (fx, fy, cx, cy))
+        prepared = _shrink(replace(prepared, camera=plain), file.shrink)
+        # What says nothing is left out: it would take memory on the devices and work in the loss.
+        if prepared.valid is not None and prepared.valid.all():
+            prepared = replace(prepared, valid=None)
+        if prepared.alpha is not None and prepared.alpha.min() == 255:
+            prepared = replace(prepared, alpha=None)
+        return prepared
 
-    def _undistort(
-        self, camera: Camera, image: np.ndarray, valid: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None, Camera]:
+    def _undistort(self, view: PreparedView) -> PreparedView:
         # Views share cameras: the lock lets one thread build a map while the others wait for it.
         with self.lock:
-            remap = self.remaps.get(camera)
+            remap = self.remaps.get(view.camera)
             if remap is None:
-                remap = self.remaps[camera] = build_remap(camera)
+                remap = self.remaps[view.camera] = build_remap(view.camera)
         kept = remap.valid
-        if valid is not None:
-            gray = np.where(valid, 255, 0).astype(np.uint8)[..., None]
+        if view.valid is not None:
+            gray = np.where(view.valid, 255, 0).astype(np.uint8)[..., None]
             # Only where all four neighbors count: a mask must not leak by interpolation.
             kept = kept & (sample_bilinear(gray, remap.source)[..., 0] == 255)
-        return undistort(image, remap), kept, remap.camera
+        alpha = view.alpha
+        if alpha is not None:
+            alpha = undistort(alpha[..., None], remap)[..., 0]
+        image = undistort(view.image, remap)
+        return PreparedView(image, alpha, kept, remap.camera, view.notes)
 
 
 def _apply_alpha(
     color: np.ndarray, alpha: np.ndarray | None, mode: str
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Transparent pixels become invalid (`mask`) or are blended over white (`white`)."""
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Color, alpha and what counts: transparent pixels do not (`mask`) or show the background.
+
+    Colors are multiplied by alpha at once, since the color of a transparent pixel is arbitrary and
+    must not leak into its neighbors when the image is resampled.
+    """
     if alpha is None:
-        return color, None
+        return color, None, None
     if mode == "mask":
-        return color, alpha >= 128
+        return color, None, alpha >= 128
     weight = alpha[..., None].astype(np.float32) / 255
-    return np.rint(color * weight + 255 * (1 - weight)).astype(np.uint8), None
+    return np.rint(color * weight).astype(np.uint8), alpha, None
 
 
-def _shrink(
-    image: np.ndarray, valid: np.ndarray | None, camera: Camera, factor: int
-) -> tuple[np.ndarray, np.ndarray | None, Camera]:
+def _shrink(view: PreparedView, factor: int) -> PreparedView:
+    if factor == 1:
+        return view
+    camera = view.camera
     width, height = (max(1, int(side / factor + 0.5)) for side in (camera.width, camera.height))
-    small = None if valid is None else resize_valid(valid, width, height)
-    return resize_color(image, width, height), small, camera.resized(width, height)
+    return PreparedView(
+        resize_color(view.image, width, height),
+        None if view.alpha is None else resize_color(view.alpha, width, height),
+        None if view.valid is None else resize_valid(view.valid, width, height),
+        camera.resized(width, height),
+        view.notes,
+    )
 
 
 def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
@@ -213,12 +233,19 @@ def _cache_key(preparation: Preparation, view: View, file: ImageFile) -> str:
 
 
 def _write_cache(entry: epath.Path, prepared: PreparedView) -> None:
-    image = Image.fromarray(prepared.image)
-    if prepared.valid is not None:
-        image.putalpha(Image.fromarray(np.where(prepared.valid, 255, 0).astype(np.uint8)))
+    pixels, valid = prepared.image, prepared.valid
+    if prepared.alpha is not None:
+        # Opacity follows below the colors: two files would not appear at once.
+        below = np.repeat(prepared.alpha[..., None], 3, axis=2)
+        pixels = np.concatenate([pixels, below])
+        valid = None if valid is None else np.concatenate([valid, valid])
+    image = Image.fromarray(pixels)
+    if valid is not None:
+        image.putalpha(Image.fromarray(np.where(valid, 255, 0).astype(np.uint8)))
     info = PngInfo()
     info.add_text("camera", json.dumps([*prepared.camera.params]))
     info.add_text("notes", json.dumps(list(prepared.notes)))
+    info.add_text("transparent", json.dumps(prepared.alpha is not None))
     file = io.BytesIO()
     # Fast rather than small: the cache is to save time.
     image.save(file, "PNG", pnginfo=info, compress_level=1)
@@ -230,12 +257,16 @@ def _write_cache(entry: epath.Path, prepared: PreparedView) -> None:
 
 def _read_cache(entry: epath.Path) -> PreparedView:
     decoded = decode_image(entry)
-    height, width = decoded.color.shape[:2]
+    keys = ("camera", "notes", "transparent")
     try:
         with entry.open("rb") as file, Image.open(file) as opened:
-            params, notes = (json.loads(opened.info[key]) for key in ("camera", "notes"))
+            params, notes, transparent = (json.loads(opened.info[key]) for key in keys)
+        height, width = decoded.color.shape[:2]
+        if transparent:
+            height //= 2
         camera = Camera("PINHOLE", width, height, tuple(params))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"The cache entry {entry} is damaged; delete it.") from error
-    valid = None if decoded.alpha is None else decoded.alpha >= 128
-    return PreparedView(decoded.color, valid, camera, tuple(notes))
+    alpha = decoded.color[height:, :, 0] if transparent else None
+    valid = None if decoded.alpha is None else decoded.alpha[:height] >= 128
+    return PreparedView(decoded.color[:height], alpha, valid, camera, tuple(notes))

@@ -47,14 +47,17 @@ class SceneReport:
 class Scene(SceneFacts):
     """A loaded scene: its facts, pixels and points.
 
-    images: [V,H,W,3] uint8, sRGB as stored; views smaller than `size` are padded with 0 right and
-      below.
+    images: [V,H,W,3] uint8, sRGB as stored, on black where they are transparent; views smaller
+      than `size` are padded with 0 right and below.
+    alpha: [V,H,W] uint8, how opaque a pixel is, where transparent ones show the background; None
+      when every pixel is opaque.
     valid: [V,H,W] bool, False where a pixel must not be compared; None when every pixel counts.
     points: [N,3] float32 normalized world; point_colors: [N,3] uint8. N may be 0.
     fingerprint: digest of pixels, masks, cameras, points and split.
     """
 
     images: np.ndarray
+    alpha: np.ndarray | None
     valid: np.ndarray | None
     points: np.ndarray
     point_colors: np.ndarray
@@ -62,9 +65,18 @@ class Scene(SceneFacts):
     fingerprint: str
 
     def view(self, index: int) -> np.ndarray:
-        """The image [height,width,3] uint8 of one view without its padding."""
+        """The image [height,width,3] uint8 of one view, on black, without its padding."""
         width, height = self.sizes[index]
         return self.images[index, :height, :width]
+
+    def view_on(self, index: int, background: tuple[float, float, float]) -> np.ndarray:
+        """One view before a color in [0, 1], float32 [height,width,3], without its padding."""
+        image = self.view(index).astype(np.float32) / 255.0
+        if self.alpha is None:
+            return image
+        height, width = image.shape[:2]
+        through = 1.0 - self.alpha[index, :height, :width, None].astype(np.float32) / 255.0
+        return image + through * np.asarray(background, np.float32)
 
 
 def load_scene(
@@ -78,25 +90,28 @@ def load_scene(
     alpha: str | None = None,
     cache: PathLike | None = None,
     kind: str | None = None,
+    sparse: str | None = None,
 ) -> Scene:
     """Loads the scene in folder `path` (COLMAP, nerfstudio or Blender).
 
     images: image folder of a COLMAP scene. factor: shrink by this number; an existing folder
     `<images>_<factor>` is preferred. split: how to hold out views, or an earlier run's `Split`.
-    kind: which description to read where a folder holds several (default: COLMAP first).
-    masks: folder of `NAME.png` masks (black is ignored). alpha: "mask" or "white" (default: white
-    for Blender, mask otherwise). cache: folder or bucket for undistorted and shrunk images.
+    kind: which description to read where a folder holds several (default: COLMAP first). sparse:
+    folder of the COLMAP model, where there are several (default: the one with most images).
+    masks: folder of `NAME.png` masks (black is ignored). alpha: what transparent pixels are, "mask"
+    (ignored) or "background" (default: background for Blender, mask otherwise). cache: folder or
+    bucket for undistorted and shrunk images.
 
     Raises InputError for missing, damaged or contradictory files and ConfigError for settings or a
     split that cannot work.
     """
-    capture = read_capture(path, kind)
+    capture = read_capture(path, kind, sparse)
     preparation = Preparation(
         capture,
         images,
         factor,
         masks,
-        alpha or ("white" if capture.kind == "blender" else "mask"),
+        alpha or ("background" if capture.kind == "blender" else "mask"),
         None if cache is None else storage.as_path(cache),
     )
     files, missing = preparation.find_all()
@@ -110,7 +125,7 @@ def load_scene(
     prepared = preparation.prepare_all(files)
     seen = np.stack([v.world_to_camera for v in capture.views if v.name in files])
     found = [
-        *doubts.of_masks(capture.folder / masks, preparation.masks_of_views(), len(files)),
+        *doubts.of_masks(capture.folder / masks, preparation.masks_by_view(), list(files)),
         *doubts.of_parallax(seen, capture.points),
         *doubts.of_count(len(chosen.train)),
     ]
@@ -132,6 +147,7 @@ def _assemble(
     world_to_camera = transform_cameras(similarity, world_to_camera)
     points = transform_points(similarity, capture.points).astype(np.float32)
     images, valid, sizes = _stack(prepared)
+    alpha = _stacked_alpha(prepared, images)
     arrays = {
         "images": images,
         "valid": valid,
@@ -149,7 +165,9 @@ def _assemble(
         split=split,
         kind=capture.kind,
         report=report,
-        fingerprint=_digest(arrays, names, split),
+        # Without alpha where there is none: the digest of such a scene stays what it was.
+        fingerprint=_digest(arrays | ({} if alpha is None else {"alpha": alpha}), names, split),
+        alpha=alpha,
         **arrays,
     )
 
@@ -175,6 +193,17 @@ def _stack(prepared: list[PreparedView]) -> tuple[np.ndarray, np.ndarray | None,
                 "a pixel counts, so invert or remove the mask."
             )
     return images, valid, sizes
+
+
+def _stacked_alpha(prepared: list[PreparedView], images: np.ndarray) -> np.ndarray | None:
+    """Opacities padded as `images`; None where all views are opaque."""
+    if all(view.alpha is None for view in prepared):
+        return None
+    alpha = np.zeros(images.shape[:3], np.uint8)
+    for index, view in enumerate(prepared):
+        rows, columns = view.image.shape[:2]
+        alpha[index, :rows, :columns] = 255 if view.alpha is None else view.alpha
+    return alpha
 
 
 def _digest(arrays: dict[str, np.ndarray | None], names: tuple[str, ...], split: Split) -> str:

@@ -107,6 +107,7 @@ def open_scene(config: SceneConfig) -> Scene:
         factor=config.factor,
         cache=config.cache,
         kind=config.kind,
+        sparse=config.sparse,
         masks=config.masks,
         alpha=config.alpha,
         **options,

@@ -42,14 +42,16 @@ def view_arrays(scene: Scene, indices: np.ndarray) -> Arrays:
     """Numpy arrays of views for the devices.
 
     Returns:
-      images uint8 [V, H, W, 3], world_to_camera [V, 4, 4], intrinsics [V, 3, 3] and, where not
-      every pixel counts, valid bool [V, H, W].
+      images uint8 [V, H, W, 3], world_to_camera [V, 4, 4], intrinsics [V, 3, 3]; where not every
+      pixel is opaque, alpha uint8 [V, H, W]; where not every pixel counts, valid bool [V, H, W].
     """
     arrays = {
         "images": scene.images[indices],
         "world_to_camera": scene.world_to_camera[indices],
         "intrinsics": scene.intrinsics[indices],
     }
+    if scene.alpha is not None:
+        arrays["alpha"] = scene.alpha[indices]
     if scene.valid is not None:
         arrays["valid"] = scene.valid[indices]
     return arrays

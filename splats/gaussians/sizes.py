@@ -1,11 +1,15 @@
 """The static sizes of a run, which grow on demand: slots, pairs of a view, rows of the exchange.
 
 Each new size means a new compilation, so sizes are doubled. They are saved with a checkpoint, so
-that a resumed run neither shrinks arrays nor has to find the sizes again.
+that a resumed run neither shrinks arrays nor has to find the sizes again. Room for pairs shrinks as
+well: every slot is sorted, whether it holds a pair or not. It goes down to twice what is needed,
+once four times that is there, and never again to a number that was too small once, so that the
+number of compilations is bounded by the logarithm of the largest need.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,6 +25,8 @@ OVERFLOW = "overflow"  # more (tile, Gaussian) pairs in a view than there is roo
 EXCHANGE = "exchange"  # more visible Gaussians in a view than a shard could send
 FULL = "full"  # more Gaussians wanted than there are slots
 SENT_AT_FIRST = 4  # the exchange has room for a quarter of the slots,
+ROOM_FOR_PAIRS = 2  # times what the fullest update of a window needed
+LEAST_WINDOW = 100  # updates
 LEAST_SENT = 4096  # but for so many at least: a small scene may be seen as a whole
 
 
@@ -33,11 +39,13 @@ class Sizes:
       pair_capacity: slots for the (tile, Gaussian) pairs of a view.
       exchange_capacity: visible Gaussians of a view that a device has room for where they lie
         sharded; 0 until it has grown beyond the configured number.
+      too_few_pairs: the largest room for pairs that was too small once.
     """
 
     capacity: int
     pair_capacity: int
     exchange_capacity: int = 0
+    too_few_pairs: int = 0
 
     def exchange_rows(self, config: Config) -> int | None:
         """Visible Gaussians of a view that a device has room for; None where each holds all."""
@@ -54,7 +62,9 @@ class Sizes:
         """
         sizes, reasons = self, reason.split(", ")
         if OVERFLOW in reasons:
-            sizes = replace(sizes, pair_capacity=2 * self.pair_capacity)
+            now = self.pair_capacity
+            too_few = max(now, self.too_few_pairs)
+            sizes = replace(sizes, pair_capacity=2 * now, too_few_pairs=too_few)
         rows = self.exchange_rows(config)
         if EXCHANGE in reasons and rows is not None:
             sizes = replace(sizes, exchange_capacity=2 * rows)
@@ -62,18 +72,36 @@ class Sizes:
             sizes = replace(sizes, capacity=min(2 * self.capacity, config.model.cap_max))
         return sizes
 
+    def spared(self, pairs: float) -> tuple[Sizes, str]:
+        """With less room for pairs where there is too much, and what to say; else as it is.
+
+        Args:
+          pairs: of the fullest update of many.
+        """
+        wanted = 1 << max(0, math.ceil(math.log2(max(ROOM_FOR_PAIRS * pairs, 1))))
+        while wanted <= self.too_few_pairs:
+            wanted *= 2
+        if 2 * wanted > self.pair_capacity:
+            return self, ""
+        sentence = (
+            f"room for {wanted:,} pairs of tile and Gaussian instead of {self.pair_capacity:,}, "
+            f"since at most {pairs:,.0f} were needed"
+        )
+        return replace(self, pair_capacity=wanted), sentence
+
     def to_metadata(self) -> dict[str, int]:
         """JSON saved with a checkpoint."""
         return asdict(self)
 
 
-def saved_sizes(metadata: Mapping[str, Any], config: Config) -> Sizes:
-    """The slots of a checkpoint, and its room for the rest, or more where the config says so."""
-    return Sizes(
-        capacity=metadata["capacity"],
-        pair_capacity=max(metadata["pair_capacity"], config.render.pair_capacity),
-        exchange_capacity=metadata["exchange_capacity"],
-    )
+def window(views: int, config: Config) -> int:
+    """Updates in which every training view comes up, and a hundred at least."""
+    return max(-(-views // config.batch_size), LEAST_WINDOW)
+
+
+def saved_sizes(metadata: Mapping[str, Any]) -> Sizes:
+    """Of a checkpoint."""
+    return Sizes(**metadata)
 
 
 def starting_sizes(points: int, config: Config) -> Sizes:

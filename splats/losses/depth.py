@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from splats.config import SYNTHETIC, scene_folder
+from splats.config import SYNTHETIC, SceneConfig, scene_folder
 from splats.data.capture import FARTHEST
 from splats.data.colmap import find_model, read_model
 from splats.data.normalization import transform_points
@@ -22,25 +22,26 @@ from splats.render.camera import Camera
 from training.errors import ConfigError
 
 
-def supervising_points(scene: Scene, path: str) -> dict[str, np.ndarray]:
+def supervising_points(scene: Scene, config: SceneConfig) -> dict[str, np.ndarray]:
     """`points` and `points_present` (see `observed_points`) of the training views.
 
     Raises:
       ConfigError: a scene that was not read from a COLMAP model on disk, or one without
         observations.
     """
+    path = config.path
     if scene.kind != "colmap" or path == SYNTHETIC:
         kind = scene.kind if path != SYNTHETIC else "ray cast, without a model on disk"
         raise ConfigError(
             f"config.losses.depth needs a COLMAP model, and the scene {path} is {kind}; set it to 0"
         )
     names = tuple(scene.names[i] for i in scene.train)
-    points, present = observed_points(scene_folder(path), names, scene.normalization)
+    points, present = observed_points(scene_folder(path), names, scene.normalization, config.sparse)
     return {"points": points, "points_present": present}
 
 
 def observed_points(
-    folder: Path, names: tuple[str, ...], normalization: np.ndarray
+    folder: Path, names: tuple[str, ...], normalization: np.ndarray, sparse: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points of each named view, padded to the longest list.
 
@@ -50,7 +51,7 @@ def observed_points(
     Raises:
       ConfigError: no COLMAP model with observations.
     """
-    model_folder = find_model(folder)
+    model_folder = find_model(folder, sparse)
     if model_folder is None:
         raise ConfigError(
             f"config.losses.depth needs a COLMAP model, and {folder} has none; set it to 0"

@@ -61,7 +61,7 @@ def _exchanged_views(
     def one(received: tuple[jax.Array, jax.Array, Arrival]) -> ViewSums:
         view, background, (screen, absgrad) = received
         drawn = composite_screen(screen, background, settings, absgrad_probe=absgrad)
-        totals = comparison.compare(drawn.image, drawn.depth, model, view)
+        totals = comparison.compare(drawn.image, drawn.alpha, drawn.depth, model, view, background)
         return with_counts(totals, screen.visible, drawn.pairs.pairs_needed, drawn.pairs.overflow)
 
     sums = sum_over_views(one, (inputs.view, inputs.background, arrival))

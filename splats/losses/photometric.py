@@ -46,6 +46,14 @@ def loss_sums(
     return {"l1": (jnp.sum(absolute), count), "ssim": (1.0 - similarity, jnp.float32(1.0))}
 
 
+def opacity_error(alpha: jax.Array, target: jax.Array, mask: jax.Array | None = None) -> Sums:
+    """Absolute error of accumulated opacity [H, W] over the pixels that the mask keeps."""
+    absolute = jnp.abs(alpha - target)
+    if mask is None:
+        return jnp.sum(absolute), jnp.float32(target.size)
+    return jnp.sum(absolute * mask), jnp.sum(mask)
+
+
 def psnr(predicted: jax.Array, target: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Peak signal-to-noise ratio in dB over the kept pixels, peak 1; `predicted` is clipped."""
     difference = jnp.clip(predicted, 0.0, 1.0) - target

@@ -19,7 +19,7 @@ from splats.config import LossConfig
 from splats.data.views import Arrays, camera_of
 from splats.gaussians.population import Gaussians
 from splats.losses import bilateral, depth
-from splats.losses.photometric import loss_sums
+from splats.losses.photometric import loss_sums, opacity_error
 from splats.render import RenderSettings, render
 from splats.render.camera import Camera
 from training.loss import Total
@@ -33,7 +33,7 @@ class ViewSums:
     """What the views of a batch add up to.
 
     Attributes:
-      totals: l1, ssim, and depth where it is supervised, as sum and weight; besides them
+      totals: l1, ssim, depth and alpha where they are supervised, as sum and weight; besides them
         `pairs` and `visible`, for the log.
       seen: float32 [N], number of views that each Gaussian is in.
       overflow: bool scalar, some view needed more pairs than there is room for.
@@ -120,19 +120,33 @@ class ViewComparison:
     def compare(
         self,
         image: jax.Array,
+        alpha: jax.Array,
         depth_map: jax.Array | None,
         model: SceneModel,
         view: jax.Array,
+        background: jax.Array,
     ) -> dict[str, Total]:
-        """Errors of one rendered view [H, W, 3] against its photograph."""
+        """Errors of one rendered view against its photograph.
+
+        Args:
+          image: [H, W, 3], rendered before `background` [3].
+          alpha: [H, W], accumulated opacity of the rendering.
+        """
         params, resident = model.params, model.resident
         # Photographs stay uint8 on the devices, a quarter of the memory, until a view is drawn.
         photograph = resident["images"][view].astype(jnp.float32) / 255.0
+        opaque = None
+        if "alpha" in resident:
+            opaque = resident["alpha"][view].astype(jnp.float32) / 255.0
+            # The same background as in the rendering, or it would have to be painted.
+            photograph = photograph + (1.0 - opaque)[:, :, None] * background[None, None, :]
         if "bilateral" in params:
             image = bilateral.apply_grid(params["bilateral"][view], image)
         mask = resident["valid"][view].astype(jnp.float32) if "valid" in resident else None
         sums = loss_sums(image, photograph, mask)
         totals = {name: Total(*term) for name, term in sums.items()}
+        if opaque is not None and self.losses.alpha:
+            totals["alpha"] = Total(*opacity_error(alpha, opaque, mask))
         if self.losses.depth:
             if depth_map is None:
                 raise ValueError("depth supervision needs RenderSettings.render_depth")
@@ -157,7 +171,9 @@ class ViewComparison:
             means2d_probe=inputs.probes.get("means2d"),
             absgrad_probe=inputs.probes.get("absgrad"),
         )
-        totals = self.compare(output.image, output.depth, model, inputs.view)
+        totals = self.compare(
+            output.image, output.alpha, output.depth, model, inputs.view, inputs.background
+        )
         return with_counts(totals, output.visible, output.pairs_needed, output.overflow)
 
     def all_views(self, model: SceneModel, inputs: BatchInputs) -> ViewSums:

@@ -17,8 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from splats.render import layout, mosaic, tile_loop
-from splats.render.mosaic_kernels import CHUNK
+from splats.render import layout, tile_loop
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -62,6 +61,8 @@ def _forward(
 ):
     del absgrad_probe
     if plan.backend != "xla":
+        from splats.render.mosaic_kernels import CHUNK
+
         pair_gaussian, tile_offsets = layout.align_pairs(
             pair_gaussian, tile_offsets, opacities.shape[0], CHUNK
         )
@@ -107,7 +108,12 @@ composite.defvjp(_forward, _backward)
 
 
 def _backend(plan):
-    return tile_loop if plan.backend == "xla" else mosaic
+    if plan.backend == "xla":
+        return tile_loop
+    # Only here, since what it needs of JAX takes half a second to import.
+    from splats.render import mosaic
+
+    return mosaic
 
 
 def _pair_gradients(plan, packed, rows, tile_offsets):

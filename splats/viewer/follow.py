@@ -99,7 +99,7 @@ class Renderings:
         size: float = 1.0,
         faintest: float = 0.0,
     ) -> np.ndarray:
-        """uint8 [height, width, 3] on black, with all that training uses: harmonics, filters.
+        """uint8 [height, width, 3] with all that training uses: background, harmonics, filters.
 
         Args:
           world_to_camera: [4, 4]; intrinsics: [3, 3], pixels.
@@ -119,6 +119,8 @@ class Renderings:
         fx, fy, cx, cy = (np.float32(intrinsics[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
         camera = Camera(world_to_camera.astype(np.float32), fx, fy, cx, cy)  # type: ignore[arg-type]
         degree = shown.task.active_degree(shown.state.applied)
-        image, settings = complete_rendering(gaussians, camera, settings, degree)
+        image, settings = complete_rendering(
+            gaussians, camera, settings, degree, shown.task.background
+        )
         self.pair_capacity = settings.pair_capacity
         return np.rint(255.0 * np.clip(image, 0.0, 1.0)).astype(np.uint8)

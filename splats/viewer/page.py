@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from splats.data.background import BLACK, Color
 from splats.data.scene import Scene
 from splats.data.scene_facts import SceneFacts
 from splats.evaluation import spread_over
@@ -27,7 +28,7 @@ BROWSER, EXACT, NOTHING = "Gaussians (in the browser)", "exact rendering", "came
 HEIGHTS = ("180", "360", "540", "720", "1080")
 MOST_FRUSTUMS = 400
 PHOTOGRAPH_PIXELS = 640  # longer side in the panel
-BLACK = np.zeros((2, 2, 3), np.uint8)  # as behind the Gaussians in training
+NO_PICTURE = np.zeros((2, 2, 3), np.uint8)
 TRAINING_COLOR, HELD_OUT_COLOR = (60, 110, 200), (230, 130, 30)
 
 
@@ -68,6 +69,7 @@ class Page:
         facts: SceneFacts,
         open_scene: Callable[[], Scene],
         total: int | None,
+        background: Color = BLACK,
     ):
         """Starts the server.
 
@@ -75,6 +77,7 @@ class Page:
           facts: the cameras that are shown.
           open_scene: reads the photographs; called when the first of them is asked for.
           total: updates of the whole run, where known.
+          background: that the Gaussians were trained on: on another every faint one would show.
 
         Raises:
           ConfigError: viser is not installed, or the address cannot be served.
@@ -92,8 +95,10 @@ class Page:
         self.server = viser.ViserServer(host=host, port=port, verbose=False)
         # A shared page would go through a server on the internet.
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
-        # Gaussians were trained on black: on white every faint one would show.
-        self.server.scene.set_background_image(BLACK)
+        self.background = background
+        behind = np.rint(255.0 * np.asarray(background)).astype(np.uint8)
+        self.plain = np.tile(behind, (2, 2, 1))
+        self.server.scene.set_background_image(self.plain)
         self.up = geometry.up_direction(facts.world_to_camera)
         self.server.scene.set_up_direction(tuple(self.up.tolist()))
         self._start_at(int(facts.test[0]))
@@ -187,8 +192,9 @@ class Page:
             with self.reading:
                 scene = self.open_scene()
         except PodvisionError as error:
-            return BLACK, f": {error}"
-        picture = Image.fromarray(scene.view(scene.names.index(self.facts.names[view])))
+            return NO_PICTURE, f": {error}"
+        color = scene.view_on(scene.names.index(self.facts.names[view]), self.background)
+        picture = Image.fromarray(np.rint(255.0 * color).astype(np.uint8))
         picture.thumbnail((PHOTOGRAPH_PIXELS, PHOTOGRAPH_PIXELS))
         return np.asarray(picture), ""
 
@@ -235,7 +241,7 @@ class Page:
         if mode == EXACT:
             return
         for client_id in self._background & set(clients):
-            clients[client_id].scene.set_background_image(BLACK)
+            clients[client_id].scene.set_background_image(self.plain)
         self._background.clear()
 
     def _draw(self, size: float, faintest: float) -> None:

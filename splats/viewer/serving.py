@@ -34,7 +34,7 @@ def serve_run(workdir: PathLike, which: str, follow: bool, host: str, port: int)
     task = shown.task if shown is not None else make_task(config)
     facts = task.facts  # type: ignore[attr-defined]
     total = make_plan(task, len(facts.train)).total
-    page = Page(host, port, facts, lambda: task.scene, total)  # type: ignore[attr-defined]
+    page = Page(host, port, facts, lambda: task.scene, total, task.background)  # type: ignore[attr-defined]
     print(f"{page.address} shows {workdir}; Ctrl-C ends it", flush=True)
     try:
         if shown is not None:

@@ -101,6 +101,30 @@ def test_views_of_a_scene_pass_and_gradients_of_wrong_size_do_not(scene_loss):
                 assert not guards.finite_differences(loss, wrong, gaussians).passed, (view, name)
 
 
+@pytest.mark.parametrize(
+    "errors, passed, probed",
+    [
+        ((0.0, 0.05, 0.09), True, 3),  # the median of five is known
+        ((9.0, 9.0, 0.0, 0.0, 0.0), True, 5),
+        ((0.0, 0.0, 9.0, 9.0, 9.0), False, 5),
+        ((np.inf,) * 5, False, 5),
+    ],
+)
+def test_most_of_five_gaussians_decide(toy, monkeypatch, errors, passed, probed):
+    loss, gaussians = toy
+    told = []
+
+    def next_error(*_):
+        told.append(errors[len(told) % len(errors)])
+        return told[-1]
+
+    monkeypatch.setattr(guards, "_difference_error", next_error)
+    gradients = jax.grad(loss)(gaussians)
+    assert guards.finite_differences(loss, gradients, gaussians).passed == passed
+    parameters = 3 if passed else 1  # the first that is wrong ends it
+    assert len(told) == parameters * probed
+
+
 def test_gradient_health_exempts_rotations_and_higher_harmonics_only(toy):
     loss, gaussians = toy
     gradients = jax.grad(loss)(gaussians) | {
@@ -137,6 +161,39 @@ def test_impossible_scores_on_photographs_are_flagged_but_not_on_drawings():
     assert guards.plausible_psnr([{"psnr": 54.2}], photographs=False) is None
     fine = guards.plausible_psnr([{"psnr": 30.0}], photographs=True)
     assert fine is not None and fine.passed
+
+
+def scored(*pairs):
+    """Evaluations of (held-out, training) PSNR, 200 updates apart."""
+    return [
+        {"step": 200.0 * (i + 1), "psnr": test, "train_psnr": train}
+        for i, (test, train) in enumerate(pairs)
+    ]
+
+
+def test_views_learned_by_heart_are_told_with_both_scores_then_and_now():
+    verdict = guards.held_out_falls(scored((19.0, 20.0), (20.6, 23.5), (20.4, 25.0), (20.1, 26.2)))
+    assert not verdict.passed and verdict.warning
+    assert "from 20.60 to 20.10 dB since step 400" in verdict.sentence
+    assert "from 23.50 to 26.20 dB" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        scored((19.0, 20.0), (20.6, 23.5), (20.4, 25.0)),  # within what few views move by
+        scored((20.6, 23.5), (15.0, 16.0)),  # an opacity reset: training views are worse too
+        scored((20.1, 23.5), (20.6, 23.0)),
+    ],
+)
+def test_scores_that_move_together_are_no_finding(history):
+    assert guards.held_out_falls(history).passed
+
+
+def test_one_evaluation_says_nothing_of_falling():
+    assert guards.held_out_falls(scored((20.0, 21.0))) is None
+    names = [verdict.name for verdict in guards.of_evaluations(scored((9, 9), (8, 10)), True)]
+    assert "held-out-falls" in names
 
 
 def test_three_idle_refinements_warn_with_the_quantiles():

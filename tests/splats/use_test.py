@@ -21,9 +21,10 @@ from splats.export import trained_cloud
 from splats.formats import FORMATS, read_cloud, write_cloud
 from splats.formats.inria_ply import read_inria_ply
 from splats.formats.ply_container import read_ply, write_ply
-from splats.predict import common_point, orbit_of_scene, shrunk
+from splats.predict import shrunk
 from splats.synthetic import SyntheticConfig, write_scene
 from splats.video.camera_path import CameraPath, path_of_capture, write_path
+from splats.video.scene_path import common_point, orbit_of_scene
 from tests.conftest import quickly_compiled
 from tests.splats.formats.clouds import random_cloud
 from tests.splats.scenes import view_renderer
@@ -310,16 +311,6 @@ def test_an_orbit_circles_what_the_views_look_at_and_shows_it(trained, tmp_path)
     assert known.min() * 0.9 < distance[0] < known.max() * 1.1
 
 
-def test_the_common_point_of_axes_is_found_and_parallel_axes_are_refused():
-    centers = 3 * np.random.default_rng(0).normal(size=(6, 3))
-    target = np.array([0.3, -0.2, 0.7])
-    forward = target - centers
-    forward /= np.linalg.norm(forward, axis=1, keepdims=True)
-    np.testing.assert_allclose(common_point(centers, forward), target, atol=1e-9)
-    with pytest.raises(InputError, match="nearly one direction"):
-        common_point(centers, np.tile([[0.0, 0.0, 1.0]], (6, 1)))
-
-
 def test_a_path_shrinks_like_photographs():
     path = CameraPath(np.eye(4)[None], np.array([[100.0, 90, 50.5, 30]]), 101, 60)
     small = shrunk(path, 4)
@@ -354,7 +345,7 @@ def test_a_video_without_its_package_says_what_to_install(trained, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    "text", ["orbit:0", "orbit:x", "orbit:³", "orbit:1000000000", "nowhere.json"]
+    "text", ["orbit:0", "path:x", "orbit:³", "path:1000000000", "nowhere.json"]
 )
 def test_an_input_that_is_no_path_is_refused(trained, tmp_path, text, capsys):
     arguments = ["--workdir", str(trained), "--input", text, "--output", str(tmp_path / "o")]

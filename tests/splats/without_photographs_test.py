@@ -17,10 +17,10 @@ from splats.config import SceneConfig
 from splats.data.scene_facts import SceneFacts, from_metadata, to_metadata
 from splats.export import trained_cloud
 from splats.formats import GaussianCloud, read_cloud
-from splats.predict import orbit_of_scene
 from splats.synthetic import SyntheticConfig, write_scene
 from splats.task import SplatTask, make_task
 from splats.video.camera_path import CameraPath, write_path
+from splats.video.scene_path import orbit_of_scene
 from splats.viewer.follow import read_shown
 from tests.splats.scenes import make_program, small_config, view_renderer
 from training.checkpoint.first import write_first_checkpoint

@@ -23,7 +23,7 @@ class TellingTask(ToyTask):
     def evaluate(self, state, source, layout):
         result = super().evaluate(state, source, layout)
         rows = [(source.identity(0), result.metrics["error"])]
-        table = Table("Error of each class", ("class", "error"), rows)
+        table = Table("Error of each class", ("class", "error"), rows, ("first",))
         images = {"first": np.full((4, 4, 3), len(source), np.uint8)}
         return dataclasses.replace(result, images=images, tables={"classes": table})
 
@@ -46,6 +46,8 @@ def test_names_are_prefixed_only_where_there_are_several_sources():
     assert list(two.metrics) == ["near/error", "far/error"]
     assert list(two.images) == ["near/first", "far/first"]
     assert list(two.tables) == ["near/classes", "far/classes"]
+    assert two.tables["far/classes"].pictures == ("far/first",)
+    assert one.tables["classes"].pictures == ("first",)
     assert two.metrics["near/error"] == one.metrics["error"] != two.metrics["far/error"]
 
 

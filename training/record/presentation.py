@@ -4,7 +4,8 @@ A system says its part in `<system>/presentation.py`, which imports nothing heav
 left out: `TITLES` (the last part of a metric's name -> title and unit), `SPELLINGS` (word of a
 metric's name -> how it is written), `OPTIMIZATION` (training metrics whose charts stand with those
 of the optimizer), `HEADLINE` (the evaluation metrics that the terminal shows; all where it is left
-out) and `progress_lines(metrics)` (lines below a logged step).
+out), `subject(config)` (what the run is about, for the head of the report: the name of a scene) and
+`progress_lines(metrics)` (lines below a logged step).
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ def no_lines(metrics: Mapping[str, float]) -> list[str]:
     return []
 
 
+def no_subject(config: Mapping[str, Any]) -> str:
+    """A system whose runs are known by their names."""
+    del config
+    return ""
+
+
 @dataclass(frozen=True)
 class Presentation:
     """Titles and spellings by name, and what the terminal shows."""
@@ -45,6 +52,7 @@ class Presentation:
     optimization: tuple[str, ...] = ()
     headline: tuple[str, ...] = ()
     progress_lines: Callable[[Mapping[str, float]], list[str]] = no_lines
+    subject: Callable[[Mapping[str, Any]], str] = no_subject
 
     def title(self, name: str) -> Title:
         """Title and unit from the last part of a metric's name."""
@@ -69,4 +77,5 @@ def presentation_of(system: Any) -> Presentation:
         getattr(module, "OPTIMIZATION", ()),
         getattr(module, "HEADLINE", ()),
         getattr(module, "progress_lines", no_lines),
+        getattr(module, "subject", no_subject),
     )

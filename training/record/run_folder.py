@@ -102,6 +102,9 @@ def write_config(
 def write_table(workdir: PathLike, name: str, table: Table) -> None:
     """Writes `tables/<name>.json` for the report."""
     content = {"title": table.title, "columns": table.columns, "rows": table.rows}
+    if table.pictures:
+        # As their files are named.
+        content["pictures"] = [name.replace("/", "_") for name in table.pictures]
     replace_text(storage.as_path(workdir) / "tables" / f"{name}.json", json.dumps(content))
 
 

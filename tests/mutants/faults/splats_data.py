@@ -87,10 +87,34 @@ FAULTS = (
         ("tests/splats/without_photographs_test.py::test_facts_come_back_from_json_bit_by_bit"),
     ),
     Fault(
-        "a checkpoint's room for pairs is forgotten",
+        "room that was too small once is forgotten by a checkpoint",
         "splats/gaussians/sizes.py",
-        'max(metadata["pair_capacity"], config.render.pair_capacity)',
-        "config.render.pair_capacity",
-        ("tests/splats/task_test.py::test_the_room_of_a_checkpoint_is_taken_over"),
+        "return Sizes(**metadata)",
+        "return replace(Sizes(**metadata), too_few_pairs=0)",
+        "tests/splats/gaussians/sizes_test.py"
+        "::test_room_that_was_too_small_once_is_never_returned_to",
+    ),
+    Fault(
+        "the best held-out views come first",
+        "splats/held_out_table.py",
+        "return sorted(range(len(psnr)), key=lambda at: (np.isfinite(psnr[at]), psnr[at], at))",
+        "return sorted(range(len(psnr)), key=lambda at: (np.isfinite(psnr[at]), -psnr[at], at))",
+        "tests/splats/held_out_table_test.py",
+    ),
+    Fault(
+        "the first of several models is taken",
+        "splats/data/colmap.py",
+        "return max(models, key=lambda folder: (count_images(folder), -int(folder.name)))",
+        "return models[0]",
+        "tests/splats/data/doubts_test.py"
+        "::test_of_several_models_the_largest_is_taken_and_the_others_are_named",
+    ),
+    Fault(
+        "a camera that only turns has parallax",
+        "splats/data/doubts.py",
+        "or ROUNDING * float(np.linalg.norm(middle))",
+        "or 0.0",
+        "tests/splats/data/doubts_test.py"
+        "::test_a_turning_camera_stands_at_one_place_although_its_centers_are_rounded",
     ),
 )

@@ -5,6 +5,8 @@ from tests.mutants.fault import Fault
 PHOTOMETRIC, DEPTH = "splats/losses/photometric.py", "splats/losses/depth.py"
 BILATERAL, POSES = "splats/losses/bilateral.py", "splats/losses/poses.py"
 OVER_DEVICES = "splats/losses/over_devices.py"
+VIEW_SUMS, GUARDS = "splats/losses/view_sums.py", "splats/guards.py"
+PREPARATION = "splats/data/preparation.py"
 PHOTOMETRIC_TESTS = "tests/splats/losses/photometric_test.py"
 DEPTH_TESTS = "tests/splats/losses/depth_test.py"
 BILATERAL_TESTS = "tests/splats/losses/bilateral_test.py"
@@ -89,5 +91,33 @@ FAULTS = (
             "tests/splats/losses/over_devices_test.py"
             "::test_updates_and_refinements_are_those_of_one_device"
         ),
+    ),
+    Fault(
+        "a transparent photograph stays on black",
+        VIEW_SUMS,
+        "photograph = photograph + (1.0 - opaque)[:, :, None] * background[None, None, :]",
+        "photograph = photograph + 0.0 * background[None, None, :]",
+        "tests/splats/background_test.py::test_a_random_background_is_behind_the_photograph_too",
+    ),
+    Fault(
+        "the color of transparent pixels leaks",
+        PREPARATION,
+        "return np.rint(color * weight).astype(np.uint8), alpha, None",
+        "return color, alpha, None",
+        "tests/splats/data/background_test.py",
+    ),
+    Fault(
+        "two of five Gaussians decide that gradients are right",
+        GUARDS,
+        "sum(e <= allowed for e in errors) <= PROBED // 2:",
+        "sum(e <= allowed for e in errors) < PROBED // 2:",
+        "tests/splats/guards_test.py::test_most_of_five_gaussians_decide",
+    ),
+    Fault(
+        "an opacity reset looks like views learned by heart",
+        GUARDS,
+        "if fall < HELD_OUT_FALL or rise <= 0:",
+        "if fall < HELD_OUT_FALL:",
+        "tests/splats/guards_test.py::test_scores_that_move_together_are_no_finding",
     ),
 )

@@ -13,7 +13,7 @@ from PIL import Image
 from splats.data import load_scene
 from splats.data.colmap import find_model, read_model, write_model
 from splats.data.doubts import of_count, of_parallax
-from training.errors import InputError
+from training.errors import ConfigError, InputError
 
 
 @pytest.fixture
@@ -36,7 +36,8 @@ def _notes(folder, **options):
 
 def test_masks_that_belong_to_no_image_are_refused_with_the_first_name(own_scene):
     _write_masks(own_scene / "masks", ["mask_0001.png", "mask_0002.png"])
-    with pytest.raises(InputError, match=r"None of the 2 masks .* \(first: mask_0001.png\)"):
+    expected = r"None of the 2 masks .* \(first: mask_0001.png; expected .*: 0001.png\)"
+    with pytest.raises(InputError, match=expected):
         load_scene(own_scene)
 
 
@@ -44,7 +45,7 @@ def test_masks_of_some_images_are_counted_and_those_of_none_named(own_scene):
     _write_masks(own_scene / "masks", ["0001.png", "0002.png", "9999.png"])
     notes = _notes(own_scene)
     assert "1 masks in masks/ belong to no image and are not used (first: 9999.png)" in notes
-    assert "only 2 of 9 images have a mask" in notes
+    assert "only 2 of 9 images have a mask in masks/ (first without: 0003.png)" in notes
 
 
 def test_masks_of_all_images_raise_no_doubt(own_scene):
@@ -67,6 +68,20 @@ def test_of_several_models_the_largest_is_taken_and_the_others_are_named(own_sce
         shutil.rmtree(own_scene / "sparse" / "0")
 
 
+def test_another_model_can_be_chosen_and_must_be_there(own_scene):
+    whole = read_model(own_scene / "sparse" / "0")
+    write_model(
+        own_scene / "sparse" / "1", replace(whole, images=dict([*whole.images.items()][:3]))
+    )
+    chosen = load_scene(own_scene, sparse="sparse/1")
+    assert len(chosen.names) == 3
+    assert "model 1 with 3 images is used, not 0 with 9" in "\n".join(chosen.report.notes)
+    with pytest.raises(InputError, match=r"sparse/2 holds no COLMAP model .*config\.scene\.sparse"):
+        load_scene(own_scene, sparse="sparse/2")
+    with pytest.raises(ConfigError, match="a COLMAP model, and kind is 'blender'"):
+        load_scene(own_scene, sparse="sparse/1", kind="blender")
+
+
 def _cameras(centers):
     matrices = np.tile(np.eye(4), (len(centers), 1, 1))
     matrices[:, :3, 3] = -np.asarray(centers)
@@ -84,6 +99,16 @@ def test_without_points_only_one_place_lacks_parallax():
     nowhere = np.zeros((0, 3))
     assert "at one place" in of_parallax(_cameras(np.ones((4, 3))), nowhere)[0]
     assert not of_parallax(_cameras([[0, 0, 0], [1e-3, 0, 0]]), nowhere)
+
+
+def test_a_turning_camera_stands_at_one_place_although_its_centers_are_rounded():
+    center, matrices = np.array([3.1, -2.7, 1.3]), _cameras(np.zeros((6, 3)))
+    for matrix, angle in zip(matrices, np.linspace(0, 3, 6), strict=True):
+        cosine, sine = np.cos(angle), np.sin(angle)
+        matrix[:3, :3] = [[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]
+        matrix[:3, 3] = -matrix[:3, :3] @ center
+    matrices = matrices.astype(np.float32).astype(np.float64)
+    assert "at one place" in of_parallax(matrices, np.zeros((0, 3)))[0]
 
 
 def test_few_views_are_told():

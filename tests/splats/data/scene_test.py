@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from splats.data import SplitConfig, load_scene
+from splats.data.background import WHITE
 from splats.data.camera_models import Camera
 from splats.data.colmap import read_model, write_model
 from splats.data.colmap_model import ColmapPoints
@@ -189,8 +190,10 @@ def test_masks_and_alpha_mark_pixels_that_do_not_count(scene_copy):
     assert scene.valid is not None
     np.testing.assert_array_equal(scene.valid[0], mask > 0)
     assert not scene.valid[1, :4].any() and scene.valid[1, 4:].all() and scene.valid[2].all()
-    white = load_scene(scene_copy, alpha="white")
-    assert (white.images[1, :4] == 255).all()
+    shown = load_scene(scene_copy, alpha="background")
+    assert shown.alpha is not None and (shown.alpha[0] == 255).all()
+    assert (shown.images[1, :4] == 0).all() and (shown.alpha[1, :4] == 0).all()
+    assert (shown.view_on(1, WHITE)[:4] == 1).all()
     Image.new("L", (24, 18)).save(scene_copy / "masks" / "0001.png.png")
     with pytest.raises(InputError, match="leaves no pixel"):
         load_scene(scene_copy)
@@ -285,7 +288,7 @@ def test_lego_brings_its_own_split_and_is_white_behind(data_root):
     scene = load_scene(data_root / "splats" / "lego_mini")
     assert scene.kind == "blender" and scene.split.mode == "dataset"
     assert scene.split.train == ("train/r_0",) and scene.split.test == ("val/r_0",)
-    assert (scene.images[0, 0, 0] == 255).all() and scene.valid is None
+    assert (scene.view_on(0, WHITE)[0, 0] == 1).all() and scene.valid is None
     angle = json.loads((data_root / "splats/lego_mini/transforms_train.json").read_text())
     width = scene.images.shape[2]
     focal = 0.5 * width / np.tan(0.5 * angle["camera_angle_x"])

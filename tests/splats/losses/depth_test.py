@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from splats.config import SceneConfig
 from splats.data.camera_models import Camera as FileCamera
 from splats.data.colmap import write_model
 from splats.data.colmap_model import ColmapImage, ColmapModel, ColmapPoints
@@ -55,6 +56,11 @@ def test_each_view_gets_the_points_that_it_observed(tmp_path):
     assert present.tolist() == [[True, True, True], [True, True, False]]
     np.testing.assert_allclose(found[0], 2 * positions[[1, 2, 3]])
     np.testing.assert_allclose(found[1, :2], 2 * positions[[0, 2]])
+    # The same model as that of the cameras, where another one was chosen.
+    points = replace(points, positions=positions + 1)
+    write_model(tmp_path / "sparse" / "1", ColmapModel({1: pinhole}, images, points), binary=True)
+    moved, _ = depth.observed_points(tmp_path, ("b.png", "a.png"), similarity, "sparse/1")
+    np.testing.assert_allclose(moved[0], 2 * (positions[[1, 2, 3]] + 1))
 
 
 def test_points_that_are_not_finite_supervise_nothing(tmp_path):
@@ -75,7 +81,7 @@ def test_only_the_scene_of_a_colmap_model_is_supervised(kind, path):
     """A nerfstudio scene may lie in a folder with a COLMAP model of another world."""
     scene = replace(small_scene(), kind=kind)
     with pytest.raises(ConfigError, match=r"losses\.depth needs a COLMAP model"):
-        depth.supervising_points(scene, path)
+        depth.supervising_points(scene, SceneConfig(path=path))
 
 
 def test_a_model_without_observations_is_refused(tmp_path):

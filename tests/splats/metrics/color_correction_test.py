@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from splats.evaluation import photograph, score_view
+from splats.data.background import BLACK
+from splats.evaluation import score_view
 from splats.metrics.color_correction import fit_affine
 from tests.splats.scenes import small_scene
 
@@ -40,7 +41,7 @@ def test_the_corrected_score_is_of_the_pixels_that_count():
     scene = replace(small_scene(), valid=valid)
 
     def render_view(view):
-        image = 0.9 * photograph(scene, view) + 0.03
+        image = 0.9 * scene.view_on(view, BLACK) + 0.03
         image[:10] = 0.5 + 0.2 * np.random.default_rng(view).normal(size=(10, 48, 3))
         return image.astype(np.float32)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from splats.config import LPIPS_VARIANTS, MetricsConfig
-from splats.evaluation import photograph, score_view, summary
+from splats.data.background import BLACK
+from splats.evaluation import score_view, summary
 from splats.metrics.lpips import SMALLEST, VARIANTS, Lpips, check_size
 from splats.metrics.lpips_weights import LINEAR_DIGESTS, load_lpips, read_weights
 from tests.splats.random_lpips import image_pairs, random_weights
@@ -186,11 +187,13 @@ def test_the_metric_is_among_the_scores_under_the_name_of_its_variant(files, met
     noise = generator.normal(0, 0.1, (len(scene.names), 32, 48, 3))
 
     def scores(lpips):
-        noisy = [(photograph(scene, v) + noise[v]).astype(np.float32) for v in (0, 3, 1)]
+        noisy = [(scene.view_on(v, BLACK) + noise[v]).astype(np.float32) for v in (0, 3, 1)]
         return [score_view(scene, v, image, lpips) for v, image in zip((0, 3, 1), noisy)]
 
     found = summary(scores(task.lpips)[:2], scores(task.lpips)[2:])
-    test = [metrics[name](photograph(scene, v) + noise[v], photograph(scene, v)) for v in (0, 3)]
+    test = [
+        metrics[name](scene.view_on(v, BLACK) + noise[v], scene.view_on(v, BLACK)) for v in (0, 3)
+    ]
     assert found[f"lpips_{name}"] == pytest.approx(np.mean(test), rel=1e-5)
     assert found[f"train_lpips_{name}"] > 0 and "lpips_vgg" not in found
     without = summary(scores(None)[:2], scores(None)[2:])

@@ -320,3 +320,33 @@ def test_the_command_prints_the_path(tmp_path, capsys):
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InputError, match="absent does not exist"):
         write_report(tmp_path / "absent")
+
+
+def test_a_table_with_pictures_shows_them_in_its_rows_and_nowhere_else(tmp_path):
+    folder = make_folder(tmp_path / "run")
+    rows = [["a.png", 12.5], ["b.png", 20.0], ["c.png", 30.0]]
+    table = {"title": "Views", "columns": ["view", "psnr"], "rows": rows}
+    for name, pictures in (("views", ["one", "gone", ""]), ("short", ["one"])):
+        content = json.dumps(table | {"pictures": pictures})
+        (folder / "tables" / f"{name}.json").write_text(content)
+    pixels = np.full((4, 6, 3), 50, np.uint8)
+    for step in (10, 20):
+        Image.fromarray(pixels).save(folder / "artifacts" / str(step) / "one.png")
+    page = page_of(folder)
+    source = (folder / "report.html").read_text()
+    assert source.count("<h2>Views</h2>") == 1 and "tables/short.json lacks" in page.words
+    row = re.search(r"<tr><td[^>]*>a.png</td>.*?</tr>", source)
+    assert row is not None and row.group().count("<img") == 1
+    # Beside it only "view", with its two earlier steps.
+    assert source.count("<img") == 1 + 3
+
+
+def test_a_run_is_called_after_its_scene_and_its_name_stands_above(tmp_path):
+    folder = make_folder(tmp_path / "run", name="my recipe")
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    content["config"]["scene"] = {"path": "/photographs/garden/"}
+    path.write_text(json.dumps(content))
+    page = page_of(folder)
+    assert "Scene garden done" in page.words and "splats · my recipe" in page.words
+    assert "<title>Scene garden</title>" in (folder / "report.html").read_text()

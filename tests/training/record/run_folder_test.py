@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -17,8 +18,9 @@ from training.checkpoint.store import CheckpointStore
 from training.config import CheckpointConfig, Duration, EvaluationConfig, LogConfig
 from training.errors import ConfigError, InputError
 from training.loop import fit
-from training.record.metrics import MetricWriter, read_metrics
-from training.record.run_folder import held_run_folder, read_config
+from training.record.metrics import MetricWriter, read_metrics, save_images
+from training.record.run_folder import held_run_folder, read_config, write_table
+from training.verdict import Table
 
 SMALL = dataclasses.replace(
     CONFIG,
@@ -129,3 +131,11 @@ def test_a_damaged_file_that_a_resume_reads_is_named(finished, name):
     path.write_text('{"step": 4, "err')
     with pytest.raises(InputError, match=rf"{name} is damaged .*; restore it, or delete it"):
         fit(ToyTask(SMALL), finished)
+
+
+def test_a_table_names_its_pictures_as_their_files(tmp_path):
+    write_table(tmp_path, "views", Table("Views", ("view",), [("a",), ("b",)], ("near/a", "")))
+    save_images(tmp_path, 3, {"near/a": np.zeros((2, 2, 3), np.uint8)})
+    (file,) = (tmp_path / "artifacts" / "3").iterdir()
+    content = json.loads((tmp_path / "tables" / "views.json").read_text())
+    assert content["pictures"] == [file.stem, ""]

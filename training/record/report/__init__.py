@@ -36,7 +36,8 @@ def write_report(workdir: PathLike) -> epath.Path:
 
 def render(run: RunRecord) -> str:
     """The page as HTML."""
-    shown = pictures.section(run)  # first: it may name pictures that cannot be read
+    # First: they may name pictures that cannot be read.
+    shown = pictures.section(run) + tables.pictured_tables(run)
     charts = dict(curves.sections(run))
     evaluation = charts.pop("Evaluation", [])
     parts = [
@@ -63,7 +64,7 @@ def render(run: RunRecord) -> str:
         "<h2>Config and versions</h2>",
         sections.provenance(run),
     ]
-    title = html.escape(str(run.config.get("name") or storage.absolute(run.workdir).name))
+    title = html.escape(sections.title(run))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

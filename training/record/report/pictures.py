@@ -13,6 +13,7 @@ from training.record.report.read import RunRecord
 
 LARGE_PIXELS = 1100  # longest side
 SMALL_PIXELS = 108  # height in the strip, twice what is shown
+TABLE_PIXELS = (900, 240)  # width and height in a table, up to twice what is shown
 STRIP_STEPS = 8
 SHOWN_NAMES = 12
 LOSSLESS_PIXELS = 128 * 128  # smaller pictures stay exact
@@ -21,7 +22,9 @@ WIDE_RATIO = 2.2
 
 def section(run: RunRecord) -> str:
     """The pictures by name, or a sentence that there are none."""
+    in_tables = {name for table in run.tables for name in table.get("pictures", ())}
     by_name = pictures_by_name(run.workdir)
+    by_name = {name: files for name, files in by_name.items() if name not in in_tables}
     if not by_name:
         return '<p class="soft">No pictures were written.</p>'
     names = sorted(by_name)
@@ -38,6 +41,12 @@ def pictures_by_name(workdir: epath.Path) -> dict[str, list[tuple[int, epath.Pat
         if path.parent.name.isdigit():
             found.setdefault(path.stem, []).append((int(path.parent.name), path))
     return {name: sorted(files) for name, files in found.items()}
+
+
+def in_table(files: list[tuple[int, epath.Path]], problems: list[str]) -> str | None:
+    """The newest of the (step, file) of a name, small; None and a problem if it is broken."""
+    embedded = _embed(files[-1][1], *TABLE_PIXELS, problems)
+    return None if embedded is None else f'<img alt="" src="{embedded[0]}">'
 
 
 def _figure(name: str, files: list[tuple[int, epath.Path]], problems: list[str]) -> str:

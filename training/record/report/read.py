@@ -159,6 +159,11 @@ def _is_table(table: Any) -> bool:
     if not isinstance(table["columns"], list) or not isinstance(table["rows"], list):
         return False
     width = len(table["columns"])
+    pictures = table.get("pictures", [""] * len(table["rows"]))
+    if not isinstance(pictures, list) or not all(isinstance(name, str) for name in pictures):
+        return False
+    if len(pictures) != len(table["rows"]):
+        return False
     return all(isinstance(row, list) and len(row) == width for row in table["rows"])
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from training import storage
+from training.record.presentation import presentation_of
 from training.record.progress import format_duration, format_number
 from training.record.report import tables, verdicts
 from training.record.report.read import RunRecord
@@ -27,17 +28,27 @@ BUCKETS = (
 )
 
 
+def title(run: RunRecord) -> str:
+    """What the run is about where its system says so (a scene), else the run's name."""
+    return presentation_of(run.setting("system")).subject(run.config) or _name(run)
+
+
+def _name(run: RunRecord) -> str:
+    return str(run.config.get("name") or storage.absolute(run.workdir).name)
+
+
 def header(run: RunRecord) -> str:
     """Name, system and state, and the run in one paragraph."""
-    name = run.config.get("name") or storage.absolute(run.workdir).name
     state = html.escape(run.ending.state)
     over = ["podvision", str(run.config.get("system", ""))]
+    if title(run) != _name(run):
+        over.append(_name(run))
     if run.last_written is not None:
         written = datetime.fromtimestamp(run.last_written, UTC).strftime("%Y-%m-%d %H:%M UTC")
         over.append(f"last written {written}")
     return (
         f'<header><div class="over">{html.escape(" · ".join(part for part in over if part))}</div>'
-        f'<h1>{html.escape(str(name))} <span class="state {state}">{state}</span></h1>'
+        f'<h1>{html.escape(title(run))} <span class="state {state}">{state}</span></h1>'
         f'<p class="lead">{html.escape(" ".join(_sentences(run)))}</p></header>'
     )
 

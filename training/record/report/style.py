@@ -77,6 +77,7 @@ white-space:nowrap;
 box-shadow:0 1px 0 var(--line)}
 td{overflow-wrap:normal}td code,td.k{white-space:nowrap}td.t{min-width:11em}
 td.n,th.n{text-align:right;white-space:nowrap;overflow-wrap:normal}
+td img{display:block;max-width:min(100%,450px);max-height:120px;border-radius:3px}
 tr:last-child td{border-bottom:0}
 details{margin-top:10px}summary{cursor:pointer;color:var(--soft);font-size:14px;margin-bottom:8px}
 .pictures{display:grid;grid-auto-flow:dense;

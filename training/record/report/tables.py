@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.record.progress import format_number
+from training.record.report import pictures
 from training.record.report.read import RunRecord
 
 SHOWN_ROWS = 200
@@ -64,23 +65,44 @@ def evaluation_table(run: RunRecord) -> str:
 
 def system_tables(run: RunRecord) -> str:
     """The tables of the system (data account, densification ledger, parameters)."""
+    return "".join(_system_table(table, {}) for table in run.tables if "pictures" not in table)
+
+
+def pictured_tables(run: RunRecord) -> str:
+    """Those of the system's tables that have pictures."""
+    files = pictures.pictures_by_name(run.workdir)
     parts = []
     for table in run.tables:
-        rows, columns = table["rows"], [str(column) for column in table["columns"]]
-        numeric = {
-            index
-            for index in range(len(columns))
-            if rows and all(_is_number(row[index]) for row in rows)
-        }
-        shown, note = rows, ""
-        if len(rows) > SHOWN_ROWS:
-            half = SHOWN_ROWS // 2
-            shown = rows[:half] + rows[-half:]
-            note = f'<p class="soft">The first and last {half} of {len(rows):,} rows.</p>'
-        cells = [[html.escape(cell_text(value)) for value in row] for row in shown]
-        body = table_html(columns, cells, numeric, {0} - numeric)
-        parts.append(f"<h2>{html.escape(str(table['title']))}</h2>{body}{note}")
+        images = {}
+        for name in filter(None, table.get("pictures", ())):
+            # A table of a few pictures that are gone is still worth reading.
+            if name in files and (image := pictures.in_table(files[name], run.problems)):
+                images[name] = image
+        if "pictures" in table:
+            parts.append(_system_table(table, images))
     return "".join(parts)
+
+
+def _system_table(table: dict[str, Any], images: dict[str, str]) -> str:
+    """One table; `images`: HTML of the pictures that its rows name."""
+    rows, columns = table["rows"], [str(column) for column in table["columns"]]
+    numeric = {
+        index
+        for index in range(len(columns))
+        if rows and all(_is_number(row[index]) for row in rows)
+    }
+    cells = [[html.escape(cell_text(value)) for value in row] for row in rows]
+    if images:
+        columns.append("Picture")
+        for row, name in zip(cells, table["pictures"], strict=True):
+            row.append(images.get(name, ""))
+    note = ""
+    if len(rows) > SHOWN_ROWS:
+        half = SHOWN_ROWS // 2
+        cells = cells[:half] + cells[-half:]
+        note = f'<p class="soft">The first and last {half} of {len(rows):,} rows.</p>'
+    body = table_html(columns, cells, numeric, {0} - numeric)
+    return f"<h2>{html.escape(str(table['title']))}</h2>{body}{note}"
 
 
 def recordings(run: RunRecord) -> str:
