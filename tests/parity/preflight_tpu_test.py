@@ -38,7 +38,9 @@ def asked(golden: dict[str, Any]) -> dict[str, Any]:
     """The compiler's answer for the config of a golden file, with figures instead of data."""
     overrides = tuple(golden["overrides"])
     stand_in = stand_in_for(load_config(golden["config"], overrides))
-    return ask(Request(golden["config"], overrides, "", golden["topology"], stand_in), COMPILE_MINUTES)
+    return ask(
+        Request(golden["config"], overrides, "", golden["topology"], stand_in), COMPILE_MINUTES
+    )
 
 
 def kept(answer: dict[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,9 @@ class CheckpointReader:
         """Args: workdir: the run's folder; config: needed for `best` only."""
         self.folder = CheckpointFolder(workdir)
         self.config = config
+        # Step -> what was read of it. A file or more for each array is opened for that, and a
+        # restore asks three times; a complete checkpoint does not change.
+        self._known: dict[int, Any] = {}
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -154,6 +157,8 @@ class CheckpointReader:
         return rebuild(abstract, leaves | {path: arrays[names[path]] for path in chosen})
 
     def _metadata(self, step: int) -> Any:
+        if step in self._known:
+            return self._known[step]
         path = self.folder.step_path(step)
         with _explained(UNREADABLE, path, UnreadableCheckpoint):
             metadata = ocp.metadata(path, checkpointable_name="state")
@@ -162,6 +167,7 @@ class CheckpointReader:
                 raise ValueError("damaged array metadata")
             if "config" not in (metadata.custom_metadata or {}):  # every save of ours has it
                 raise ValueError("damaged metadata of the run")
+        self._known[step] = metadata
         return metadata
 
     def _load(
