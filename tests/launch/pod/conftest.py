@@ -35,6 +35,8 @@ case $mode in
   refused) echo "podvision train: config.batch_size = 7 does not divide"; exit 2;;
   crash) echo "RuntimeError: boom"; exit 1;;
   progress-crash) mkdir -p "$FAKE_CLOUD/work/checkpoints/$((total * 10))"; exit 1;;
+  alone) [ "$TPU_WORKER_ID" = 1 ] && echo "RuntimeError: boom" && exit 1
+         while :; do sleep 0.05; done;;
   busy) [ "$TPU_WORKER_ID" = 1 ] && echo "open(/dev/vfio/0): Device or resource busy" && exit 1
         echo "coordination service: heartbeat lost"; exit 134;;
   stopped) echo "asked to stop: all is saved up to step 5"; exit 0;;
@@ -67,8 +69,9 @@ class Cloud:
         """What training does at its first, second, ... start."""
         (self.folder / "mode").write_text("".join(f"{line}\n" for line in lines))
 
-    def fault(self, name: str) -> None:
-        (self.folder / "faults" / name).touch()
+    def fault(self, name: str, times: int = 1, later: int = 0) -> None:
+        """Plants a failure of `fake_gcloud.py`, for the chances after the first `later`."""
+        (self.folder / "faults" / name).write_text(f"{times} {later}")
 
     def __call__(self, verb: str, *more: str, code: int = 0) -> str:
         """Output of a verb on the slice `eyes` of two workers."""
@@ -126,7 +129,7 @@ def cloud(tmp_path, monkeypatch, source, capsys):
     python.chmod(0o755)
     (folder / "template" / ".pod" / "stamp").write_text(wanted_packages(source)[1] + "\n")
     program = binaries / "gcloud"
-    program.write_text(f'#!/bin/bash\nexec {sys.executable} {HERE / "fake_gcloud.py"} "$@"\n')
+    program.write_text(f'#!/bin/bash\nexec {sys.executable} -I -S {HERE / "fake_gcloud.py"} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_CLOUD", str(folder))
