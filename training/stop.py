@@ -33,8 +33,8 @@ ASK, END, OWN = "ask", "end", "own"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What has not ended so long after an interrupt hangs in native code, and is ended.
 GRACE_SECONDS = 5.0
-# Exit code of a command that was told to stop and saved; 0 without it. For what starts runs again by
-# their exit code alone, and would take a 0 for the end.
+# Exit code of a command that was told to stop and saved; 0 without it. For what starts runs again
+# by their exit code alone, and would take a 0 for the end.
 PREEMPTED_CODE = "PODVISION_PREEMPTED_EXIT_CODE"
 # Some wrappers pass on the Ctrl-C that the terminal has already sent: that is one, not two.
 ONE_KEYSTROKE_SECONDS = 0.2

@@ -220,8 +220,9 @@ class Babysitter:
         self.failures = 1 if newest > self.newest else self.failures + 1
         self.newest = max(self.newest, newest)
         if self.failures > self.policy.restarts:
-            best = self.newest
-            since = f"since the checkpoint of step {best}" if best >= 0 else "without any checkpoint"
+            since = "without any checkpoint"
+            if self.newest >= 0:
+                since = f"since the checkpoint of step {self.newest}"
             raise InputError(
                 f"the run failed {self.failures} times {since}, the last time {words}; it is not "
                 f"started again: look at podvision pod logs --all; {self._costs()}"

@@ -16,7 +16,8 @@ MISSING = (
 )
 # What gcloud says where no second try can help: rights, spelling, a project without the service.
 LASTING = re.compile(
-    r"PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ARGUMENT|does not have permission|gcloud auth login|"
+    r"PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ARGUMENT|does not have permission|"
+    r"gcloud auth login|"
     r"has not been used in project|Invalid choice|unrecognized arguments|argument --",
     re.IGNORECASE,
 )

@@ -132,7 +132,9 @@ if [ -d "$at" ] && running; then
   kill -TERM -- "-$group" 2>/dev/null
   for second in $(seq {grace}); do running || break; sleep 1; done
   if running; then how=killed; kill -KILL -- "-$group" 2>/dev/null
-    while running; do sleep 0.1; done; echo 137 > "$at/rc"; fi
+    for tenth in $(seq 100); do running || break; sleep 0.1; done
+    if running; then how=stuck; else echo 137 > "$at/rc"; fi
+  fi
 fi
 held=$(holders)
 [ -z "$held" ] && rm -f /tmp/libtpu_lockfile

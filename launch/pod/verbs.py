@@ -169,7 +169,7 @@ class Pod:
         """Lets every worker save and end; kills what is left after `grace` seconds.
 
         Raises:
-          InputError: a worker did not answer, or had to be killed.
+          InputError: a worker did not answer, had to be killed, or lived through that.
         """
         done = self.slice.ssh(self.shell, scripts.stop(self.run, grace), grace + SCRIPT_SECONDS)
         if self.shell.dry_run:
@@ -178,6 +178,12 @@ class Pod:
         for number, (how, code, holders) in found.items():
             held = f"; process {holders.strip()} holds the chips" if holders.strip() else ""
             self.say(f"worker {number}: {how}, exit code {code}{held}")
+        stuck = [number for number, fields in found.items() if fields[0] == "stuck"]
+        if stuck:
+            raise WorkerFault(
+                f"worker {', '.join(map(str, stuck))} has processes that SIGKILL did not end; "
+                "delete the slice and create it again"
+            )
         killed = [number for number, fields in found.items() if fields[0] == "killed"]
         if killed:
             raise InputError(

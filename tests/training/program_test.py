@@ -240,7 +240,9 @@ def test_hosts_compare_the_program_that_they_are_about_to_compile(monkeypatch):
                 output, terms={n: Total(t.sum * factor, t.weight) for n, t in output.terms.items()}
             )
 
-        program = program_of(task_with(loss=loss), TrainConfig("toy", batch_size=8), Layout(make_mesh(MeshConfig())))
+        program = program_of(
+            task_with(loss=loss), TrainConfig("toy", batch_size=8), Layout(make_mesh(MeshConfig()))
+        )
         with jax.set_mesh(program.layout.mesh), monkeypatch.context() as patch:
             state = program.initial_state()
             sharding = NamedSharding(program.layout.mesh, P(None, ("data", "fsdp")))

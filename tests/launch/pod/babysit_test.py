@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 TRAIN = "--command=train --config configs/x.py --workdir {}"
 FAST = ("--poll=0.05", "--wait=20")
 
@@ -35,6 +37,7 @@ def test_a_preempted_slice_is_deleted_made_again_and_gets_the_same_tree(cloud):
     assert said.count(f"{commit} is on all 2 workers") == 3
 
 
+@pytest.mark.slow
 def test_a_worker_out_of_order_has_the_slice_made_again(cloud):
     cloud.mode("busy", "done")
     said = babysit(cloud)
@@ -57,6 +60,7 @@ def test_crashes_without_a_newer_checkpoint_end_it(cloud, monkeypatch):
     assert starts(cloud) == 3
 
 
+@pytest.mark.slow
 def test_a_crash_after_a_newer_checkpoint_does_not_count_against_it(cloud, monkeypatch):
     monkeypatch.setattr("launch.pod.babysit.FIRST_PAUSE", 0.01)
     cloud.mode("progress-crash", "progress-crash", "progress-crash", "done")
@@ -97,6 +101,7 @@ def test_what_no_second_try_can_cure_ends_at_once(cloud):
     assert len(cloud.calls("describe")) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_silent_once_is_asked_again(cloud):
     cloud.ready("stopped", "done")
     cloud.fault("dead-1")
@@ -105,6 +110,7 @@ def test_a_worker_that_is_silent_once_is_asked_again(cloud):
     assert len(cloud.calls("create")) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_stays_silent_has_the_slice_made_again(cloud):
     cloud.ready("done")
     cloud.fault("dead-1", times=3)
@@ -114,6 +120,7 @@ def test_a_worker_that_stays_silent_has_the_slice_made_again(cloud):
     assert len(cloud.calls("create")) == 2
 
 
+@pytest.mark.slow
 def test_a_slice_taken_away_while_it_is_set_up_is_no_failure_of_the_run(cloud):
     cloud.mode("done")
     # Describes: of the first look (absent), of the wait, of the look after a setup that failed.
@@ -123,6 +130,7 @@ def test_a_slice_taken_away_while_it_is_set_up_is_no_failure_of_the_run(cloud):
     assert "the run is done" in said and len(cloud.calls("create")) == 2
 
 
+@pytest.mark.slow
 def test_workers_that_go_on_without_one_that_failed_are_stopped(cloud, monkeypatch):
     monkeypatch.setattr("launch.pod.babysit.FIRST_PAUSE", 0.01)
     cloud.mode("alone", "done")
@@ -131,6 +139,7 @@ def test_workers_that_go_on_without_one_that_failed_are_stopped(cloud, monkeypat
     assert "the run is done" in said and starts(cloud) == 2
 
 
+@pytest.mark.slow
 def test_a_start_that_reached_only_some_workers_is_made_up_for(cloud):
     cloud.ready("stopped", "done")
     cloud.fault("dead-1", later=1)

@@ -24,8 +24,11 @@ echo "training on worker $TPU_WORKER_ID of $PODVISION_JOB_HOSTS: $*"
 [ -n "${TEXT-}" ] && printf '%s' "$TEXT" > "$HOME/text"
 total=$(cat "$FAKE_CLOUD/starts" 2>/dev/null || echo 0)
 if [ "$TPU_WORKER_ID" = 0 ]; then total=$((total + 1)); echo $total > "$FAKE_CLOUD/starts"; fi
-while [ "$(cat "$FAKE_CLOUD/starts" 2>/dev/null || echo 0)" -lt 1 ]; do sleep 0.02; done
-lines=$(wc -l < "$FAKE_CLOUD/mode"); at=$(cat "$FAKE_CLOUD/starts")
+# Worker 0 tells the others which start this is; without it they go on after a while.
+told="$HOME/../worker-0/.pod/run/$attempt/told"
+[ "$TPU_WORKER_ID" = 0 ] && touch "$told"
+for once in $(seq 500); do [ -e "$told" ] && break; sleep 0.02; done
+lines=$(wc -l < "$FAKE_CLOUD/mode"); at=$(cat "$FAKE_CLOUD/starts" 2>/dev/null || echo 1)
 [ "$at" -gt "$lines" ] && at=$lines
 mode=$(sed -n "${at}p" "$FAKE_CLOUD/mode")
 trap 'echo "asked to stop: all is saved up to step 5"; exit 0' TERM
