@@ -60,7 +60,6 @@ def test_crashes_without_a_newer_checkpoint_end_it(cloud, monkeypatch):
     assert starts(cloud) == 3
 
 
-@pytest.mark.slow
 def test_a_crash_after_a_newer_checkpoint_does_not_count_against_it(cloud, monkeypatch):
     monkeypatch.setattr("launch.pod.babysit.FIRST_PAUSE", 0.01)
     cloud.mode("progress-crash", "progress-crash", "progress-crash", "done")
