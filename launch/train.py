@@ -3,8 +3,9 @@
 A recipe with get_pipeline(arg) is several configs, run in turn in WORKDIR/<stage>;
 --config.STAGE.KEY=VALUE changes one of them, --config.KEY=VALUE all.
 
-Exit codes: 0 done, or cleanly stopped on request (DONE or PREEMPTED in the work folder),
-2 refused (config, data or checkpoint), 3 stopped by a guard, 4 too much unreadable data.
+Exit codes: 0 done, or cleanly stopped on request (DONE or PREEMPTED in the work folder;
+PODVISION_PREEMPTED_EXIT_CODE sets another code for the second), 2 refused (config, data or
+checkpoint), 3 stopped by a guard, 4 too much unreadable data.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from launch.platform import run_program
 
+    stop.preempted_exit_code()  # a wrong one is refused now, not when it is needed
     return run_program(lambda: train(args), args.debug)
 
 
@@ -45,12 +47,13 @@ def train(args: argparse.Namespace) -> int:
 
     stages = load_stages(args.config, args.overrides)
     allowed = tuple(key for key in args.allow_config_change.split(",") if key)
-    run_pipeline(
+    outcome = run_pipeline(
         stages,
         args.workdir,
         lambda config, folder: fit(make_task(watched(config)), folder, args.overrides, allowed),
         lambda sentence: print(sentence, file=sys.stderr, flush=True),
         allowed,
     )
-    # Also where it was preempted, a clean end: the marker in the folder tells the two apart.
-    return 0
+    # 0 also where it was preempted, a clean end, unless whoever starts it again asks for another
+    # code: the marker in the folder tells the two apart.
+    return stop.preempted_exit_code() if outcome == "preempted" else 0

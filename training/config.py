@@ -230,6 +230,8 @@ class GuardConfig:
     spike_patience: int = setting(5, least=1)  # updates in a row; also of norms and shares
     hang_factor: float = setting(20.0, least=1)  # times the median step time
     hang_seconds: float = setting(600.0, above=0, most=1e7)  # and at least so long
+    # So long after the stacks were written a hang ends the process; 0: never.
+    hang_exit_seconds: float = setting(0.0, least=0, most=1e7)
     recorder_batches: int = setting(8, least=1, most=1000)  # ids of the last K batches
 
 

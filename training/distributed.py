@@ -28,14 +28,23 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from training import stop, storage
-from training.errors import CheckpointError, ConfigError, PodvisionError
+from training.errors import EXIT_DONE, CheckpointError, ConfigError, PodvisionError
 from training.storage import PathLike
+from training.waiting import said_while_waiting
 
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = "30"  # the default of 100 makes a crashed host cost minutes
 SHUTDOWN_SECONDS = 30  # the default of 300 keeps a failed host waiting for the others
-START_SECONDS = 300  # JAX's own default, said here beside the others
+START_SECONDS = 1800  # the default of 300 is less than the hosts of a new slice may be apart
+# The port where hosts find each other. JAX's own choice, 8482, is closed by the firewall rule that
+# some slices come with; this one is open there.
+PORT_VARIABLE, PORT = "JAX_COORDINATOR_PORT", "8476"
+
+ADVICE = (
+    f"it ends after {START_SECONDS} s; the run must be started on all of them, and they must reach "
+    "the first one's port (podvision pod status names those where it does not run)"
+)
 
 COORDINATOR = "PODVISION_COORDINATOR"
 NUM_PROCESSES = "PODVISION_NUM_PROCESSES"
@@ -94,7 +103,10 @@ def _join(environment: Mapping[str, str]) -> None:
         }
     elif not _several_hosts(environment):
         return
-    with stop.ending_freely():  # it waits for the others, and nothing is there yet to be saved
+    else:
+        os.environ.setdefault(PORT_VARIABLE, PORT)
+    # It waits for the others in silence, and nothing is there yet to be saved.
+    with stop.ending_freely(), said_while_waiting("the other hosts", ADVICE):
         jax.distributed.initialize(**limits)
     if stop.answers():
         # The coordination service has its own handler of SIGTERM now, which tells the others.
@@ -326,9 +338,10 @@ def end(code: int) -> None:
     waiting for minutes. After a stop the hosts part in the shutdown barrier. After a failure no
     host waits there, because the others may hang in a collective and never come.
     """
-    if code == 0 and not in_a_hurry():
+    if code == EXIT_DONE and not in_a_hurry():
         return
-    if code == 0 and jax.distributed.is_initialized():
+    clean = code == EXIT_DONE or (in_a_hurry() and code == stop.preempted_exit_code())
+    if clean and jax.distributed.is_initialized():
         jax.distributed.shutdown()
     leave(code)
 

@@ -10,6 +10,7 @@ EXIT_USAGE = 2  # as argparse has it; 1 is Python's own, for a crash
 EXIT_GUARD = 3
 EXIT_DATA = 4
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_HANG = 142  # 128 + SIGALRM; like every crash it may be started again
 
 
 class PodvisionError(Exception):

@@ -116,6 +116,7 @@ class OpenRun:
             config.guards.hang_factor,
             jax.process_index(),
             on_hang=self._on_hang,
+            exit_seconds=config.guards.hang_exit_seconds,
         )
         self.evaluations = read_evaluations(workdir, self.step)
         self.ledger = read_ledger(workdir, self.step)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from training import distributed
 from training.capabilities import OptimizerOwner, Refreshable, Resizable, Sharded, Varied
 from training.config import TrainConfig
 from training.errors import ConfigError
@@ -185,12 +186,19 @@ class Program:
 
         Args:
           call: calls the compiler, which may be minutes in native code (in a thread, for instance).
+
+        Raises:
+          ConfigError: on all hosts, where they would run different programs: each would wait in a
+            collective that the others do not have.
         """
         kind = (next(iter(batches.values())).shape[0], variant)
         if kind not in self._steps:
             function = self._compile(*kind)
+            lowered = function.lower(state, batches, self.resident)
+            if jax.process_count() > 1:
+                distributed.assert_same("the program of the step", lowered.as_text())
             # The function finds the result again when it is called.
-            call(function.lower(state, batches, self.resident).compile)
+            call(lowered.compile)
             self._steps[kind] = function
 
     def is_compiled(self, updates: int, variant: Hashable = None) -> bool:

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
-from training.errors import EXIT_DONE, EXIT_INTERRUPTED
+from training.errors import EXIT_DONE, EXIT_INTERRUPTED, ConfigError
 
 T = TypeVar("T")
 
@@ -33,6 +33,9 @@ ASK, END, OWN = "ask", "end", "own"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What has not ended so long after an interrupt hangs in native code, and is ended.
 GRACE_SECONDS = 5.0
+# Exit code of a command that was told to stop and saved; 0 without it. For what starts runs again
+# by their exit code alone, and would take a 0 for the end.
+PREEMPTED_CODE = "PODVISION_PREEMPTED_EXIT_CODE"
 # Some wrappers pass on the Ctrl-C that the terminal has already sent: that is one, not two.
 ONE_KEYSTROKE_SECONDS = 0.2
 
@@ -114,7 +117,8 @@ class Listener:
             self._late.daemon = True
             self._late.start()
         elif self.nothing_to_lose:
-            self._end("asked to stop before the first update; nothing had to be saved", EXIT_DONE)
+            sentence = "asked to stop before the first update; nothing had to be saved"
+            self._end(sentence, preempted_exit_code())
         else:
             self._say("asked to stop: it ends in order; a second Ctrl-C ends it at once")
             if tell is not None:
@@ -191,6 +195,18 @@ def was_requested() -> bool:
 def answers() -> bool:
     """Whether the command looks at `requested()`, instead of being interrupted."""
     return _listener is not None and _listener.answer == ASK
+
+
+def preempted_exit_code() -> int:
+    """What a run that was told to stop and saved ends with: 0, or what the environment asks for.
+
+    Raises:
+      ConfigError: it asks for no exit code.
+    """
+    text = os.environ.get(PREEMPTED_CODE, str(EXIT_DONE))
+    if not text.isdecimal() or int(text) > 255:
+        raise ConfigError(f"{PREEMPTED_CODE} is {text!r}; exit codes are 0 to 255")
+    return int(text)
 
 
 def exit_code() -> int:

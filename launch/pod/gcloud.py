@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
@@ -13,6 +14,22 @@ MISSING = (
     "gcloud is not installed; install the Google Cloud SDK and run gcloud auth login, or add "
     "--dry-run to see the commands"
 )
+# What gcloud says where no second try can help: rights, spelling, a project without the service.
+LASTING = re.compile(
+    r"PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ARGUMENT|does not have permission|"
+    r"gcloud auth login|"
+    r"has not been used in project|Invalid choice|unrecognized arguments|argument --",
+    re.IGNORECASE,
+)
+
+
+class CommandFailed(InputError):
+    """A command that failed or met its deadline; it may do better later, unless it is lasting."""
+
+    def __init__(self, message: str, errors: str = ""):
+        """`errors` is what the command wrote to stderr."""
+        super().__init__(message)
+        self.lasting = bool(LASTING.search(errors))
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,8 @@ class Shell:
           may_fail: return a failure instead of raising it.
 
         Raises:
-          InputError: it is not installed, failed, or met the deadline.
+          InputError: it is not installed.
+          CommandFailed: it failed, or met the deadline.
         """
         text = shlex.join(command)
         if self.dry_run:
@@ -61,15 +79,16 @@ class Shell:
             said = MISSING if command[0] == "gcloud" else f"{command[0]} is not installed"
             raise InputError(said) from error
         except subprocess.TimeoutExpired as error:
-            raise InputError(
+            raise CommandFailed(
                 f"{_short(text)} did not end within {seconds:.0f} s; look at the workers with "
                 "podvision pod status, then try again"
             ) from error
         if done.returncode and not may_fail:
             words = [line for line in done.stderr.splitlines() if line.strip()]
-            raise InputError(
+            raise CommandFailed(
                 f"{_short(text)} failed with code {done.returncode}: "
-                f"{words[-1].strip()[:300] if words else 'it said nothing'}"
+                f"{words[-1].strip()[:300] if words else 'it said nothing'}",
+                done.stderr,
             )
         return Done(done.returncode, done.stdout, done.stderr)
 

@@ -10,6 +10,10 @@ from training.errors import InputError
 MARK = "@pod\t"
 
 
+class WorkerFault(InputError):
+    """Workers that do not answer, or not as they should: out of reach, out of order, taken away."""
+
+
 @dataclass(frozen=True)
 class Worker:
     """The state of a run on one worker.
@@ -45,13 +49,13 @@ def of_all(output: str, kind: str, hosts: int, errors: str = "") -> dict[int, li
     """The same, of every worker.
 
     Raises:
-      InputError: some workers did not answer.
+      WorkerFault: some workers did not answer.
     """
     found = reports(output, kind)
     missing = [number for number in range(hosts) if number not in found]
     if missing:
         words = [line for line in errors.splitlines() if line.strip()]
-        raise InputError(
+        raise WorkerFault(
             f"no answer to {kind} from worker {', '.join(map(str, missing))} of {hosts}"
             f"{': ' + words[-1].strip()[:300] if words else ''}; see podvision pod status, or have "
             "the slice made again"

@@ -72,8 +72,11 @@ say push "$worker" "$found" {commit}
 """
 
 
-def start(run: str, command: list[str], hosts: int, environment: dict[str, str]) -> str:
-    """Starts a command, detached; or says that it runs already. Reports `start`.
+def start(
+    run: str, command: list[str], hosts: int, environment: dict[str, str], number: int
+) -> str:
+    """Starts a command, detached, as attempt `number`; or says that it runs already, or that this
+    attempt has been started and ended. Reports `start`.
 
     The command replaces its shell, and so gets the signals that go to the group of the attempt. The
     shell around it only waits: it must live through them to write down the exit code. It has a
@@ -90,14 +93,15 @@ exec 9>"$base/lock"
 if ! flock -n 9; then
   say start "$worker" running "$(basename "$(readlink "$base/current")")"; exit 0
 fi
-number=$(( $(ls -d "$base"/attempt-* 2>/dev/null | wc -l) + 1 ))
-attempt="$base/attempt-$number"; mkdir "$attempt"
+attempt="$base/attempt-{number}"
+if [ -e "$attempt/pid" ]; then say start "$worker" started "attempt-{number}"; exit 0; fi
+mkdir -p "$attempt"
 printf '%s' {shlex.quote(text)} > "$attempt/cmd"
 printf '%s' {shlex.quote(around)} > "$attempt/around"
-ln -sfn "attempt-$number" "$base/current"
+ln -sfn "attempt-{number}" "$base/current"
 setsid bash "$attempt/around" "$attempt" > "$attempt/log" 2>&1 < /dev/null &
 echo $! > "$attempt/pid"
-say start "$worker" started "attempt-$number"
+say start "$worker" started "attempt-{number}"
 """
 
 
@@ -128,7 +132,9 @@ if [ -d "$at" ] && running; then
   kill -TERM -- "-$group" 2>/dev/null
   for second in $(seq {grace}); do running || break; sleep 1; done
   if running; then how=killed; kill -KILL -- "-$group" 2>/dev/null
-    while running; do sleep 0.1; done; echo 137 > "$at/rc"; fi
+    for tenth in $(seq 100); do running || break; sleep 0.1; done
+    if running; then how=stuck; else echo 137 > "$at/rc"; fi
+  fi
 fi
 held=$(holders)
 [ -z "$held" ] && rm -f /tmp/libtpu_lockfile

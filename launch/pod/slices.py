@@ -9,25 +9,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from launch.pod.gcloud import Done, Shell
+from launch.pod.gcloud import CommandFailed, Done, Shell
+from launch.pod.reports import WorkerFault
 from training.errors import ConfigError, InputError
 
 CREATE_SECONDS, DELETE_SECONDS, ASK_SECONDS = 1800.0, 900.0, 120.0
 LABEL = "podvision"
-# State of a node or queued resource -> it will never run again and has to be deleted.
-ENDED = frozenset(
-    (
-        "PREEMPTED",
-        "TERMINATED",
-        "STOPPED",
-        "STOPPING",
-        "FAILED",
-        "SUSPENDED",
-        "SUSPENDING",
-        "HIDDEN",
-        "DELETING",
-    )
-)
+# States in which a node or queued resource ended by itself.
+GONE = ("FAILED", "SUSPENDED", "PREEMPTED", "TERMINATED")
+# States of one that will never run again and has to be deleted.
+ENDED = frozenset((*GONE, "STOPPED", "STOPPING", "SUSPENDING", "HIDDEN", "DELETING"))
 RUNTIMES = {
     "v4": "tpu-ubuntu2204-base",
     "v5litepod": "v2-alpha-tpuv5-lite",
@@ -107,7 +98,7 @@ class Slice:
         """READY, another word of gcloud's, or ABSENT where there is no such slice.
 
         Raises:
-          InputError: gcloud fails for another reason.
+          CommandFailed: gcloud fails for another reason.
         """
         command = [*_tpus("tpu-vm", "describe", self.name), *self._where, "--format=json"]
         done = shell(command, ASK_SECONDS, may_fail=True)
@@ -116,7 +107,9 @@ class Slice:
         if done.code == 0:
             return str(_json(done.output, command).get("state", "UNKNOWN"))
         if "NOT_FOUND" not in done.errors and "not found" not in done.errors:
-            raise InputError(f"gcloud cannot describe {self.name}: {done.errors.strip()[-300:]}")
+            raise CommandFailed(
+                f"gcloud cannot describe {self.name}: {done.errors.strip()[-300:]}", done.errors
+            )
         return self._queue_state(shell) if self.queued else "ABSENT"
 
     def _queue_state(self, shell: Shell) -> str:
@@ -132,21 +125,36 @@ class Slice:
         """Runs a script on the workers.
 
         gcloud repeats it by itself where the link is lost, so a script must bear to be repeated.
+
+        Raises:
+          WorkerFault: the deadline has passed; without `may_fail` also a worker that fails.
         """
         flags = [f"--ssh-flag={flag}" for flag in SSH_FLAGS]
         command = [
             *_tpus("tpu-vm", "ssh", self.name), *self._where, f"--worker={worker}", *flags,
             "--quiet", f"--command={script}",
         ]  # fmt: skip
-        return shell(command, seconds, may_fail=may_fail)
+        return self._reach(shell, command, seconds, may_fail)
 
     def copy(self, shell: Shell, source: str, target: str, seconds: float = 900.0) -> None:
-        """Copies a file to the same place on all workers."""
+        """Copies a file to the same place on all workers.
+
+        Raises:
+          WorkerFault: it did not arrive on all of them.
+        """
         command = [
             *_tpus("tpu-vm", "scp", source, f"{self.name}:{target}"), *self._where, "--worker=all",
             "--quiet",
         ]  # fmt: skip
-        shell(command, seconds)
+        self._reach(shell, command, seconds, may_fail=False)
+
+    def _reach(self, shell: Shell, command: list[str], seconds: float, may_fail: bool) -> Done:
+        try:
+            return shell(command, seconds, may_fail=may_fail)
+        except CommandFailed as error:
+            if error.lasting:
+                raise
+            raise WorkerFault(f"{error}") from error
 
     def delete(self, shell: Shell) -> None:
         """Deletes the slice; that it is gone already is no failure."""
@@ -156,9 +164,10 @@ class Slice:
         done = shell([*_tpus(*kind), *self._where, "--quiet"], DELETE_SECONDS, may_fail=True)
         gone = "NOT_FOUND" in done.errors or "not found" in done.errors
         if done.code and not gone:
-            raise InputError(
+            raise CommandFailed(
                 f"gcloud could not delete {self.name}, which costs money while it stands: "
-                f"{done.errors.strip()[-300:]}"
+                f"{done.errors.strip()[-300:]}",
+                done.errors,
             )
 
 

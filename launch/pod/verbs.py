@@ -12,14 +12,18 @@ from pathlib import Path
 
 from launch.pod import scripts
 from launch.pod.gcloud import Shell
-from launch.pod.reports import Worker, of_all, reports, workers
-from launch.pod.slices import Slice
+from launch.pod.reports import Worker, WorkerFault, of_all, reports, workers
+from launch.pod.slices import GONE, Slice
 from training.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP_SECONDS, SCRIPT_SECONDS = 1800.0, 180.0
 LEAST_FREE_GIB, CLOCKS_APART = 10, 30  # of a worker's disk; seconds between two clocks
 ARCHIVE = "podvision.tar.gz"
+
+
+class SliceEnded(InputError):
+    """A slice that was taken away, or never came, while it was waited for."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,16 @@ class Pod:
         """Waits for READY and for an answer of every worker: one does not mean the other.
 
         Raises:
-          InputError: it ended, or is not there in time.
+          SliceEnded: it ended.
+          InputError: it is not there in time.
         """
         deadline = time.monotonic() + seconds
         while not self.shell.dry_run:
             state = self.slice.state(self.shell)
             if state == "READY" and self._answers():
                 return
-            if state in ("FAILED", "SUSPENDED", "PREEMPTED", "TERMINATED"):
-                raise InputError(
+            if state in GONE:
+                raise SliceEnded(
                     f"{self.slice.name} is {state}; podvision pod delete, then create it again"
                 )
             if time.monotonic() > deadline:
@@ -84,7 +89,7 @@ class Pod:
         """The same Python and packages on every worker; then what the workers are like.
 
         Raises:
-          InputError: a worker does not answer, or differs from the others.
+          WorkerFault: a worker does not answer, or differs from the others.
         """
         packages, stamp = wanted_packages(self.source)
         make = "mkdir -p .pod"
@@ -104,7 +109,8 @@ class Pod:
         """The tree on every worker, the same on all.
 
         Raises:
-          InputError: an archive arrived damaged, or not at all.
+          WorkerFault: an archive arrived damaged, or not at all.
+          InputError: the run is running.
         """
         self.slice.copy(self.shell, f"{tree.archive}", ARCHIVE)
         script = scripts.unpack(self.run, ARCHIVE, tree.digest, tree.commit)
@@ -116,7 +122,7 @@ class Pod:
             raise InputError(f"{self.run} is running; podvision pod stop it before a push")
         other = [number for number, fields in found.items() if fields != [tree.digest, tree.commit]]
         if other:
-            raise InputError(
+            raise WorkerFault(
                 f"worker {', '.join(map(str, other))} has another archive than was sent; push again"
             )
         self.say(f"{tree.commit} is on all {self.slice.hosts} workers")
@@ -125,10 +131,12 @@ class Pod:
         """Starts the command on every worker, unless it runs there.
 
         Raises:
-          InputError: a worker did not start it, or some run an older attempt.
+          WorkerFault: a worker did not start it.
+          InputError: there is no tree there, or some run an older attempt.
         """
         python = ["../../../.pod/venv/bin/python", "-m", "launch.cli", *command]
-        script = scripts.start(self.run, python, self.slice.hosts, self.environment)
+        number = self._next_attempt()
+        script = scripts.start(self.run, python, self.slice.hosts, self.environment, number)
         done = self.slice.ssh(self.shell, script, SCRIPT_SECONDS)
         if self.shell.dry_run:
             return
@@ -143,6 +151,15 @@ class Pod:
                 "then start again"
             )
 
+    def _next_attempt(self) -> int:
+        """One number for all workers; those that were started apart would count differently."""
+        done = self.slice.ssh(self.shell, scripts.status(self.run, 1), SCRIPT_SECONDS)
+        if self.shell.dry_run:
+            return 1
+        of_all(done.output, "status", self.slice.hosts, done.errors)
+        numbers = [one.attempt.rpartition("-")[2] for one in workers(done.output)]
+        return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+
     def workers(self, lines: int = 40) -> list[Worker]:
         """How the newest attempt stands on each worker that answers."""
         done = self.slice.ssh(self.shell, scripts.status(self.run, lines), SCRIPT_SECONDS)
@@ -152,7 +169,7 @@ class Pod:
         """Lets every worker save and end; kills what is left after `grace` seconds.
 
         Raises:
-          InputError: a worker did not answer, or had to be killed.
+          InputError: a worker did not answer, had to be killed, or lived through that.
         """
         done = self.slice.ssh(self.shell, scripts.stop(self.run, grace), grace + SCRIPT_SECONDS)
         if self.shell.dry_run:
@@ -161,6 +178,12 @@ class Pod:
         for number, (how, code, holders) in found.items():
             held = f"; process {holders.strip()} holds the chips" if holders.strip() else ""
             self.say(f"worker {number}: {how}, exit code {code}{held}")
+        stuck = [number for number, fields in found.items() if fields[0] == "stuck"]
+        if stuck:
+            raise WorkerFault(
+                f"worker {', '.join(map(str, stuck))} has processes that SIGKILL did not end; "
+                "delete the slice and create it again"
+            )
         killed = [number for number, fields in found.items() if fields[0] == "killed"]
         if killed:
             raise InputError(
@@ -188,21 +211,21 @@ def check_setup(found: dict[int, list[str]]) -> None:
       found: worker -> stamp, Python, free GiB, clock, holders.
 
     Raises:
-      InputError: with the workers and what is wrong with them.
+      WorkerFault: with the workers and what is wrong with them.
     """
     for place, name in ((0, "packages"), (1, "Pythons")):
         kinds = {fields[place] for fields in found.values()}
         if len(kinds) > 1:
-            raise InputError(f"the workers have different {name}: {', '.join(sorted(kinds))}")
+            raise WorkerFault(f"the workers have different {name}: {', '.join(sorted(kinds))}")
     full = [number for number, fields in found.items() if int(fields[2]) < LEAST_FREE_GIB]
     if full:
-        raise InputError(
+        raise WorkerFault(
             f"worker {', '.join(map(str, full))} has less than {LEAST_FREE_GIB} GiB of disk left; "
             "delete what is not needed, or create the slice with a larger boot disk"
         )
     clocks = [int(fields[3]) for fields in found.values()]
     if max(clocks) - min(clocks) > CLOCKS_APART:
-        raise InputError(
+        raise WorkerFault(
             f"the clocks of the workers are {max(clocks) - min(clocks)} s apart; restart chrony "
             "there (sudo systemctl restart chrony)"
         )

@@ -13,8 +13,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.training.toy import ToyTask
+from tests.training.toy import ToyTask, task_with
 from tests.training.toy import toy_program as program_of
+from training import distributed
 from training.capabilities import Cadence, Refreshable, Resizable
 from training.config import EmaConfig, GroupConfig, MeshConfig, OptimizerConfig, TrainConfig
 from training.errors import ConfigError
@@ -227,3 +228,34 @@ def test_a_resized_program_goes_on_from_the_same_values():
         np.testing.assert_array_equal(state.params["dense"]["kernel"][:, 2:], before)
         state, read = larger.step(state, batch)
     assert int(state.step) == 1 and read()[0]["grad_norm"] > 0
+
+
+def test_hosts_compare_the_program_that_they_are_about_to_compile(monkeypatch):
+    """What a host computes from its number goes into the program of that host alone."""
+
+    def compared(factor):
+        def loss(params, context, batch, key):
+            output = ToyTask().loss(params, context, batch, key)
+            return dataclasses.replace(
+                output, terms={n: Total(t.sum * factor, t.weight) for n, t in output.terms.items()}
+            )
+
+        program = program_of(
+            task_with(loss=loss), TrainConfig("toy", batch_size=8), Layout(make_mesh(MeshConfig()))
+        )
+        with jax.set_mesh(program.layout.mesh), monkeypatch.context() as patch:
+            state = program.initial_state()
+            sharding = NamedSharding(program.layout.mesh, P(None, ("data", "fsdp")))
+            batch = {
+                name: jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
+                for name, leaf in program.abstract_batches().items()
+            }
+            seen = []
+            patch.setattr(jax, "process_count", lambda: 2)
+            patch.setattr(distributed, "assert_same", lambda name, value: seen.append(value))
+            program.compile_step(state, batch)
+            program.compile_step(state, batch)
+        return seen
+
+    (same,), (again,), (other,) = compared(1.0), compared(1.0), compared(2.0)
+    assert same == again != other

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from training import stop
+from training.errors import ConfigError
 
 INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM
 
@@ -172,3 +173,23 @@ def test_another_thread_than_the_main_one_receives_nothing_and_fails_at_nothing(
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def test_a_stopped_run_ends_with_0_or_with_the_code_that_was_asked_for(monkeypatch):
+    monkeypatch.delenv(stop.PREEMPTED_CODE, raising=False)
+    assert stop.preempted_exit_code() == 0
+    monkeypatch.setenv(stop.PREEMPTED_CODE, "143")
+    assert stop.preempted_exit_code() == 143
+
+
+@pytest.mark.parametrize("text", ["", "-1", "256", "143.0", "TERM"])
+def test_a_code_that_no_process_can_end_with_is_refused(monkeypatch, text):
+    monkeypatch.setenv(stop.PREEMPTED_CODE, text)
+    with pytest.raises(ConfigError, match="PODVISION_PREEMPTED_EXIT_CODE is"):
+        stop.preempted_exit_code()
+
+
+def test_a_stop_before_the_first_update_has_that_code_too(monkeypatch):
+    monkeypatch.setenv(stop.PREEMPTED_CODE, "143")
+    code, _, errors = signaled(stop.ASK, "free", signal.SIGTERM)
+    assert code == 143 and "nothing had to be saved" in errors

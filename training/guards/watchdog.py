@@ -2,7 +2,9 @@
 
 The limit is max(`hang_seconds`, `hang_factor` x the median step time). Waiting in XLA, in a
 collective or in I/O releases the interpreter lock, so this thread runs while the others hang. It
-ends nothing: on a pod the other hosts may still be writing a checkpoint.
+ends nothing by itself: on a pod the other hosts may still be writing a checkpoint. With
+`hang_exit_seconds` it ends the process so long after: a host that hangs goes on answering to
+heartbeats, and nobody else would notice.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from training import storage
+from training import distributed, storage
+from training.errors import EXIT_HANG
 from training.record.progress import format_duration
 from training.storage import PathLike
 
@@ -34,13 +37,21 @@ class Watchdog:
         process: int = 0,
         clock: Callable[[], float] = time.monotonic,
         on_hang: Callable[[str], None] | None = None,
+        exit_seconds: float = 0.0,
+        leave: Callable[[int], object] = distributed.leave,
     ):
-        """`on_hang` receives the sentence, in the watchdog's thread."""
+        """`on_hang` receives the sentence, in the watchdog's thread.
+
+        Args:
+          exit_seconds: from the report of a hang to the end of the process; 0: never.
+          leave: ends the process with an exit code.
+        """
         name = "hang.txt" if process == 0 else f"hang-{process}.txt"
         self.path = storage.as_path(workdir) / name
         self._process = process
         self._seconds, self._factor = hang_seconds, hang_factor
         self._clock, self._on_hang = clock, on_hang
+        self._exit_seconds, self._leave = exit_seconds, leave
         self._median = 0.0
         self._step: int | None = None
         self._beat_at = clock()
@@ -94,12 +105,26 @@ class Watchdog:
         """Reports a hang, once until the next beat; returns whether it did so now."""
         with self._lock:
             waited = self._clock() - self._beat_at
-            if self._pauses or self._reported or waited <= self.limit:
+            quiet = self._pauses > 0 or waited <= self.limit
+            ends = self._exit_seconds > 0 and waited > self.limit + self._exit_seconds
+            if not quiet and self._reported and ends:
+                self._end(waited)
+            if quiet or self._reported:
                 return False
             self._reported = True
         # Without the lock: writing may take long, and `beat` must not wait for it.
         self._report(waited)
         return True
+
+    def _end(self, waited: float) -> None:
+        """With the lock: a step that finishes now comes too late."""
+        print(
+            f"podvision: process {self._process} ends itself, {format_duration(waited)} after the "
+            f"last step (config.guards.hang_exit_seconds = {self._exit_seconds:g}); the same "
+            "command resumes from the newest checkpoint",
+            file=sys.stderr,
+        )
+        self._leave(EXIT_HANG)
 
     def _restart_clock(self) -> None:
         with self._lock:

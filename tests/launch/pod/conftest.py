@@ -24,8 +24,11 @@ echo "training on worker $TPU_WORKER_ID of $PODVISION_JOB_HOSTS: $*"
 [ -n "${TEXT-}" ] && printf '%s' "$TEXT" > "$HOME/text"
 total=$(cat "$FAKE_CLOUD/starts" 2>/dev/null || echo 0)
 if [ "$TPU_WORKER_ID" = 0 ]; then total=$((total + 1)); echo $total > "$FAKE_CLOUD/starts"; fi
-while [ "$(cat "$FAKE_CLOUD/starts" 2>/dev/null || echo 0)" -lt 1 ]; do sleep 0.02; done
-lines=$(wc -l < "$FAKE_CLOUD/mode"); at=$(cat "$FAKE_CLOUD/starts")
+# Worker 0 tells the others which start this is; without it they go on after a while.
+told="$HOME/../worker-0/.pod/run/$attempt/told"
+[ "$TPU_WORKER_ID" = 0 ] && touch "$told"
+for once in $(seq 500); do [ -e "$told" ] && break; sleep 0.02; done
+lines=$(wc -l < "$FAKE_CLOUD/mode"); at=$(cat "$FAKE_CLOUD/starts" 2>/dev/null || echo 1)
 [ "$at" -gt "$lines" ] && at=$lines
 mode=$(sed -n "${at}p" "$FAKE_CLOUD/mode")
 trap 'echo "asked to stop: all is saved up to step 5"; exit 0' TERM
@@ -35,6 +38,8 @@ case $mode in
   refused) echo "podvision train: config.batch_size = 7 does not divide"; exit 2;;
   crash) echo "RuntimeError: boom"; exit 1;;
   progress-crash) mkdir -p "$FAKE_CLOUD/work/checkpoints/$((total * 10))"; exit 1;;
+  alone) [ "$TPU_WORKER_ID" = 1 ] && echo "RuntimeError: boom" && exit 1
+         while :; do sleep 0.05; done;;
   busy) [ "$TPU_WORKER_ID" = 1 ] && echo "open(/dev/vfio/0): Device or resource busy" && exit 1
         echo "coordination service: heartbeat lost"; exit 134;;
   stopped) echo "asked to stop: all is saved up to step 5"; exit 0;;
@@ -67,8 +72,9 @@ class Cloud:
         """What training does at its first, second, ... start."""
         (self.folder / "mode").write_text("".join(f"{line}\n" for line in lines))
 
-    def fault(self, name: str) -> None:
-        (self.folder / "faults" / name).touch()
+    def fault(self, name: str, times: int = 1, later: int = 0) -> None:
+        """Plants a failure of `fake_gcloud.py`, for the chances after the first `later`."""
+        (self.folder / "faults" / name).write_text(f"{times} {later}")
 
     def __call__(self, verb: str, *more: str, code: int = 0) -> str:
         """Output of a verb on the slice `eyes` of two workers."""
@@ -126,7 +132,7 @@ def cloud(tmp_path, monkeypatch, source, capsys):
     python.chmod(0o755)
     (folder / "template" / ".pod" / "stamp").write_text(wanted_packages(source)[1] + "\n")
     program = binaries / "gcloud"
-    program.write_text(f'#!/bin/bash\nexec {sys.executable} {HERE / "fake_gcloud.py"} "$@"\n')
+    program.write_text(f'#!/bin/bash\nexec {sys.executable} -I -S {HERE / "fake_gcloud.py"} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_CLOUD", str(folder))

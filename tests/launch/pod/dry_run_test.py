@@ -67,4 +67,4 @@ def test_setup_and_babysit_print_a_whole_round(monkeypatch, capsys):
     assert "jax[tpu]" in setup and "constraints.txt" in setup
     whole = printed(["babysit", "eyes", TRAIN, "--spot"], monkeypatch, capsys)
     words = [line.split()[4] for line in whole.splitlines() if line.startswith("gcloud compute")]
-    assert words == ["delete", "create", "ssh", "scp", "ssh", "scp", "ssh", "ssh", "ssh"]
+    assert words == ["delete", "create", "ssh", "scp", "ssh", "scp", "ssh", "ssh", "ssh", "ssh"]

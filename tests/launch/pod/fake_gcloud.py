@@ -2,10 +2,15 @@
 
 Installed as an executable named `gcloud` at the front of PATH. `FAKE_CLOUD` names its folder:
 `<slice>/state.json`, `<slice>/worker-<n>/`, `calls.jsonl`. `template/` becomes every new home.
-Failures are planted by files in `faults/`, each used up when it has acted once:
+Failures are planted by files in `faults/`, each used up when it has acted once, or as often as the
+first number that is written in it; a second number says how many chances it leaves out before:
 
   ssh-255      the script runs, then the link is lost and gcloud runs it again, as the real one does
   dead-<n>     worker n does not answer
+  full         there is no capacity for a new slice
+  offline      gcloud itself cannot describe anything
+  denied       the same, because the account may not
+  preempt-when-<n>  contains a path: the slice is PREEMPTED once that exists
   preempt-<k>  before the k-th describe from now the slice is PREEMPTED and its workers are killed
 """
 
@@ -37,6 +42,8 @@ def main(argv: list[str]) -> int:
 
 def create_(kind: str, words: list[str], options: dict[str, str]) -> int:
     folder = CLOUD / words[0]
+    if use_up("full"):
+        return fail("There is no more capacity in the zone")
     if folder.exists():
         return fail(f"ALREADY_EXISTS: {words[0]}")
     family, _, size = options["--accelerator-type"].partition("-")
@@ -49,17 +56,23 @@ def create_(kind: str, words: list[str], options: dict[str, str]) -> int:
 
 def describe_(kind: str, words: list[str], options: dict[str, str]) -> int:
     folder = CLOUD / words[0]
+    if use_up("offline"):
+        return fail("the server could not be reached")
+    if use_up("denied"):
+        return fail("PERMISSION_DENIED: tpu.nodes.get")
     if not folder.exists():
         return fail(f"NOT_FOUND: {words[0]}")
-    for fault in sorted((CLOUD / "faults").glob("preempt-*")):
+    for fault in sorted((CLOUD / "faults").glob("preempt-when-*")):
+        if Path(fault.read_text()).exists():
+            fault.unlink()
+            preempt(folder)
+    for fault in sorted((CLOUD / "faults").glob("preempt-[0-9]*")):
         left = int(fault.name.partition("-")[2])
         fault.unlink()
         if left > 1:
             fault.with_name(f"preempt-{left - 1}").touch()
             continue
-        end_workers(folder)
-        state = json.loads((folder / "state.json").read_text())
-        (folder / "state.json").write_text(json.dumps({**state, "state": "PREEMPTED"}))
+        preempt(folder)
     print((folder / "state.json").read_text())
     return 0
 
@@ -121,6 +134,12 @@ def scp_(kind: str, words: list[str], options: dict[str, str]) -> int:
     return 0
 
 
+def preempt(folder: Path) -> None:
+    end_workers(folder)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**state, "state": "PREEMPTED"}))
+
+
 def end_workers(folder: Path) -> None:
     """A machine that is taken away takes its processes with it."""
     for pid in folder.glob("worker-*/.pod/*/attempt-*/pid"):
@@ -133,9 +152,16 @@ def end_workers(folder: Path) -> None:
 
 def use_up(fault: str) -> bool:
     path = CLOUD / "faults" / fault
-    found = path.exists()
-    path.unlink(missing_ok=True)
-    return found
+    if not path.exists():
+        return False
+    times, later = map(int, path.read_text().split())
+    if later:
+        path.write_text(f"{times} {later - 1}")
+    elif times > 1:
+        path.write_text(f"{times - 1} 0")
+    else:
+        path.unlink()
+    return not later
 
 
 def fail(text: str) -> int:

@@ -56,6 +56,9 @@ def test_a_process_that_does_not_end_is_killed_and_named(cloud):
 def test_a_worker_that_does_not_answer_is_named(cloud):
     cloud.ready("forever")
     cloud.fault("dead-1")
+    assert "no answer to status from worker 1 of 2" in cloud("start", TRAIN, code=2)
+    assert not (cloud.home(0) / ".pod/run/attempt-1").exists(), "all or none"
+    cloud.fault("dead-1", later=1)
     assert "no answer to start from worker 1 of 2" in cloud("start", TRAIN, code=2)
     assert "the workers disagree" not in cloud("stop")
 

@@ -43,15 +43,15 @@ FAULTS = (
     Fault(
         "crashes are counted in spite of progress",
         f"{ROOM}/babysit.py",
-        "crashes = 1 if newest > best else crashes + 1",
-        "crashes = crashes + 1",
+        "self.failures = 1 if newest > self.newest else self.failures + 1",
+        "self.failures = self.failures + 1",
         f"{TESTS}/babysit_test.py",
     ),
     Fault(
         "a preempted slice is not deleted before its name is used again",
         f"{ROOM}/babysit.py",
-        "    pod.slice.delete(pod.shell)\n    pod.create()",
-        "    pod.create()",
+        "        self.pod.slice.delete(self.pod.shell)\n        self.pod.create()",
+        "        self.pod.create()",
         f"{TESTS}/babysit_test.py",
     ),
     Fault(

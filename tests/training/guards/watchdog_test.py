@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from training.errors import EXIT_HANG
 from training.guards.watchdog import Watchdog
 
 
@@ -88,3 +89,26 @@ def test_stop_ends_the_thread_and_may_be_repeated(tmp_path):
     dog.stop()
     assert not any(thread.name == "watchdog" for thread in threading.enumerate())
     assert not (tmp_path / "hang.txt").exists()
+
+
+@pytest.mark.parametrize("exit_seconds", [0.0, 30.0])
+def test_a_hang_ends_the_process_after_its_report_only_where_that_was_asked_for(
+    tmp_path, clock, capsys, exit_seconds
+):
+    codes = []
+    dog = Watchdog(tmp_path, 10, 1, clock=clock, exit_seconds=exit_seconds, leave=codes.append)
+    dog.beat(7)
+    clock.tick(11)
+    assert dog.check() and not codes
+    clock.tick(28)
+    assert not dog.check() and not codes
+    with dog.paused():
+        clock.tick(5)
+        assert not dog.check() and not codes  # it is saved, or evaluated, after all
+    dog.beat(8)
+    clock.tick(11)
+    assert dog.check() and not codes
+    clock.tick(31)
+    assert not dog.check()
+    assert codes == ([EXIT_HANG] if exit_seconds else [])
+    assert ("ends itself" in capsys.readouterr().err) == bool(exit_seconds)
