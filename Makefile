@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
 DEMO ?= runs/demo
 WORKERS ?= 2
+# A test that hangs is ended after so many seconds, with the stacks of all threads, and fails.
+LIMIT = -o faulthandler_exit_on_timeout=true -o faulthandler_timeout
 
 .PHONY: demo test test-slow parity mutants lint format bench clean
 
@@ -13,15 +15,15 @@ demo: $(VENV)/.installed
 	$(BIN)/podvision demo --output $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not parity and not slow and not tpu" tests
+	$(BIN)/python -m pytest $(LIMIT)=400 -n $(WORKERS) --dist worksteal -m "not parity and not slow and not tpu" tests
 
 # What costs more than it would be worth at every change.
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not parity and not tpu" tests
+	$(BIN)/python -m pytest $(LIMIT)=900 -n $(WORKERS) --dist worksteal -m "slow and not parity and not tpu" tests
 
 parity: $(VENV)/.parity $(VENV)-tpu/.installed
-	$(BIN)/python -m pytest -m parity tests
-	$(VENV)-tpu/bin/python -m pytest -m tpu tests
+	$(BIN)/python -m pytest $(LIMIT)=900 -m parity tests
+	$(VENV)-tpu/bin/python -m pytest $(LIMIT)=1800 -m tpu tests
 
 # Plants single faults and says which of them the tests do not notice.
 mutants: $(VENV)/.installed

@@ -51,7 +51,7 @@ def has_libtpu() -> bool:
     return importlib.util.find_spec("libtpu") is not None
 
 
-def ask(request: Request, minutes: float) -> dict[str, Any]:
+def ask(request: Request, minutes: float = COMPILE_MINUTES) -> dict[str, Any]:
     """The child's answer, see `child.answered`.
 
     Args:

@@ -68,6 +68,7 @@ def in_bfloat16(average, params, decay):
     return jax.tree.map(mix, average, params)
 
 
+@pytest.mark.slow
 def test_8_a_target_encoder_whose_update_is_never_called_stops_the_run(
     train, tmp_path, monkeypatch
 ):

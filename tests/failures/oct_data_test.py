@@ -205,6 +205,7 @@ def test_7_a_record_damaged_on_disk_is_replaced_counted_and_said(
     assert len(losses) == 12 and np.all(np.isfinite(losses))
 
 
+@pytest.mark.slow
 def test_7_damaged_records_above_the_threshold_end_the_run_with_4(
     oct_records, tmp_path, podvision, tiny_recipe
 ):

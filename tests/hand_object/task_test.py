@@ -53,6 +53,7 @@ def test_training_raises_psnr_and_overlap_of_held_out_frames():
     assert {"chamfer", "f10_icp", "mpjpe", "contact_accuracy"} <= after.keys()
 
 
+@pytest.mark.slow
 def test_held_out_poses_are_never_touched_and_the_others_are():
     program = shared_program()
     task = program.task

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from launch.preflight.compiler import COMPILE_MINUTES, ISOLATED, Request, ask, has_libtpu
+from launch.preflight.compiler import ISOLATED, Request, ask, has_libtpu
 from launch.preflight.stand_in import stand_in_for
 from tests.conftest import REPOSITORY
 from training.registry import load_config
@@ -38,9 +38,7 @@ def asked(golden: dict[str, Any]) -> dict[str, Any]:
     """The compiler's answer for the config of a golden file, with figures instead of data."""
     overrides = tuple(golden["overrides"])
     stand_in = stand_in_for(load_config(golden["config"], overrides))
-    return ask(
-        Request(golden["config"], overrides, "", golden["topology"], stand_in), COMPILE_MINUTES
-    )
+    return ask(Request(golden["config"], overrides, "", golden["topology"], stand_in))
 
 
 def kept(answer: dict[str, Any]) -> dict[str, Any]:

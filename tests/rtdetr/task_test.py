@@ -117,6 +117,7 @@ def test_each_canvas_is_one_variant_and_an_update_has_one(shapes):
         assert example[name].shape == shape and str(example[name].dtype) == dtype, name
 
 
+@pytest.mark.slow
 def test_a_batch_without_any_object_trains(shapes):
     task = task_of(shapes)
     layout = Layout(make_mesh(task.config.mesh))

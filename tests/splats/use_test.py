@@ -106,6 +106,7 @@ def evaluation(workdir: Path, step: int) -> dict[str, float]:
     return json.loads((workdir / "eval" / f"{step}.json").read_text())
 
 
+@pytest.mark.slow
 def test_an_exported_and_imported_scene_scores_the_same_and_training_goes_on(
     trained, exported, recipe, tmp_path
 ):

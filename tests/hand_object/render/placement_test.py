@@ -38,11 +38,12 @@ def test_rotations_agree_with_scipy_and_have_derivatives_at_zero(new_key):
     vectors[:5] *= 1e-3
     got = rotation_matrix(jnp.asarray(vectors, jnp.float32))
     np.testing.assert_allclose(got, Rotation.from_rotvec(vectors).as_matrix(), atol=2e-6)
-    slope = jax.jacfwd(lambda v: rotation_matrix(v[None])[0])(jnp.zeros(3))
+    slope = jax.jit(jax.jacfwd(lambda v: rotation_matrix(v[None])[0]))(jnp.zeros(3))
     # d R / d v at zero is the cross product: R_21 moves with v_z, R_12 against it.
     np.testing.assert_allclose([slope[1, 0, 2], slope[0, 1, 2]], [1, -1], atol=1e-6)
     assert np.all(np.isfinite(slope))
-    curvature = jax.hessian(lambda v: jnp.sum(jnp.sin(rotation_matrix(v[None]))))(jnp.zeros(3))
+    bent = jax.hessian(lambda v: jnp.sum(jnp.sin(rotation_matrix(v[None]))))
+    curvature = jax.jit(bent)(jnp.zeros(3))
     assert np.all(np.isfinite(curvature))
 
 
