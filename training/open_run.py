@@ -19,6 +19,7 @@ from training.guards.watchdog import Watchdog
 from training.mesh import Layout
 from training.overfit import read_verdict
 from training.record import library_log
+from training.record.alerts import Alerts
 from training.record.events import EventLog
 from training.record.metrics import MetricWriter
 from training.record.presentation import presentation_of
@@ -59,6 +60,8 @@ class OpenRun:
         self.config, self.workdir, self.layout, self.main = config, workdir, layout, main
         # Before all that takes long, which counts as initialization.
         started = time.time()
+        run_name = config.name or config.system
+        self.alerts = Alerts(run_name, str(workdir), main)
         self.config_json = resolved_config(config)
         distributed.assert_same("the resolved config", self.config_json)
         guards = task.guards()
@@ -82,7 +85,7 @@ class OpenRun:
             write_config(workdir, config, list(overrides), self.plan.total)
         library_log.keep(workdir, jax.process_index())
         self.writer = MetricWriter(
-            workdir, config.log, config.name or config.system, self.config_json, main, self.resumed
+            workdir, config.log, run_name, self.config_json, main, self.resumed
         )
         self.meter = Meter(
             config.batch_size,
@@ -130,11 +133,15 @@ class OpenRun:
         self.progress.close()
         self.events.stop(self.step, outcome, reason)
         self.events.close()
+        if outcome == "stopped":  # W&B tells by itself of a run that is done
+            self.writer.alert(f"stopped at step {self.step:,}", reason)
         self.writer.close()
         if self.main:
             # Now, because the report reads the files that are closed above.
             self.book.write(self.workdir)
             write_report(self.workdir)
+        # Before the store, which may wait long, and after the report, to which it leads.
+        self.alerts.send(outcome, self.step, reason)
         if outcome != "stopped":
             self.store.close()
 
@@ -166,3 +173,4 @@ class OpenRun:
         """Called by the watchdog's thread: a hang is said and noted, it does not stop the run."""
         self.progress.say(sentence)
         self.book.record(Verdict("hang", False, sentence, warning=True), STEP)
+        self.alerts.send("hang", self.step, sentence)

@@ -46,6 +46,8 @@ class Mirror(Protocol):
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None: ...
 
+    def alert(self, title: str, text: str) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -115,6 +117,10 @@ class MetricWriter:
         """Writes this process's own pictures, see `save_images`; the mirrors get the main one's."""
         save_images(self.workdir, step, images)
         self._each_mirror(lambda mirror: mirror.write_images(step, images))
+
+    def alert(self, title: str, text: str) -> None:
+        """Tells whoever watches the run in a mirror, where the mirror has a way to."""
+        self._each_mirror(lambda mirror: mirror.alert(title, text))
 
     def flush(self) -> None:
         """Returns once every line is in `metrics.jsonl`."""
@@ -187,6 +193,9 @@ class TensorBoardMirror:
             layout = "HWC" if pixels.ndim == 3 else "HW"
             self._writer.add_image(name, pixels, step, dataformats=layout)
 
+    def alert(self, title: str, text: str) -> None:
+        """Nothing: TensorBoard sends no messages."""
+
     def close(self) -> None:
         self._writer.close()
 
@@ -232,6 +241,9 @@ class WandbMirror:
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         pictures = {name: self._wandb.Image(pixels) for name, pixels in images.items()}
         self._run.log({"step": step, **pictures})
+
+    def alert(self, title: str, text: str) -> None:
+        self._run.alert(title=title, text=text)
 
     def close(self) -> None:
         self._run.finish()

@@ -271,4 +271,25 @@ FAULTS = (
         "or not dtype:",
         BOOK_TESTS,
     ),
+    Fault(
+        "nobody is told how a run ended",
+        "training/open_run.py",
+        "        self.alerts.send(outcome, self.step, reason)\n",
+        "",
+        "tests/training/record/alerts_test.py",
+    ),
+    Fault(
+        "the address of a webhook stands in the log",
+        "training/record/alerts.py",
+        "no alert was sent to {URL} (",
+        "no alert was sent to {self._url} (",
+        "tests/training/record/alerts_test.py",
+    ),
+    Fault(
+        "a checkpoint is described as another one that was asked for before",
+        "training/checkpoint/store.py",
+        "        if step in self._known:\n            return self._known[step]\n",
+        "        if self._known:\n            return next(iter(self._known.values()))\n",
+        "tests/training/checkpoint/store_test.py",
+    ),
 )

@@ -180,7 +180,19 @@ class FailingMirror:
 
     def write_images(self, step, images): ...
 
+    def alert(self, title, text):
+        self.alerted = (title, text)
+
     def close(self): ...
+
+
+def test_an_alert_goes_to_the_mirrors(tmp_path):
+    writer = open_writer(tmp_path)
+    mirror = FailingMirror()
+    writer._mirrors.append(mirror)
+    writer.alert("stopped at step 3", "no gradient")
+    writer.close()
+    assert mirror.alerted == ("stopped at step 3", "no gradient")
 
 
 def test_a_failing_mirror_is_said_once_and_the_file_goes_on(tmp_path, capsys):
