@@ -84,6 +84,7 @@ def test_memory_is_constant_over_300_updates():
     assert len(set(held[2:])) == 1, sorted(set(held))
 
 
+@pytest.mark.slow
 def test_a_refresh_makes_the_caches_those_of_the_fields():
     program = shared_program()
     with jax.set_mesh(program.layout.mesh):

@@ -79,6 +79,7 @@ def terms(program, views=1):
     return {name: float(total.mean()) for name, total in output.terms.items()}, np.array(colors)
 
 
+@pytest.mark.slow
 def test_the_loss_sees_the_same_background_and_the_opacity(scene):
     found, _ = terms(make_program(task_before(scene, "auto")))
     assert found["l1"] == pytest.approx(np.abs(difference(scene, (1, 1, 1))).mean(), rel=0.01)

@@ -34,7 +34,7 @@ from training.mesh import Layout, make_mesh
 from training.paths import named_leaves
 from training.program import Program
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 MODEL = ModelConfig(
     backbone=BackboneConfig("basic", depths=(1, 1, 1, 1), stem=(4, 4, 8), widths=(8, 12, 16, 20)),
     encoder=EncoderConfig(width=8, heads=2, feed_forward=8, expansion=0.5),

@@ -116,6 +116,7 @@ def one_device(tmp_path_factory):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mesh", "shard"), LAYOUTS)
 def test_updates_and_refinements_are_those_of_one_device(one_device, mesh, shard):
     result, expected = result_on(8, mesh, shard), one_device(shard)[0]
