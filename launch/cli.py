@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": ("launch.predict", "use a trained model"),
     "view": ("launch.view", "look at a model in the browser, also in training"),
     "report": ("launch.report", "write report.html of a work folder"),
+    "profile": ("launch.profile", "trace the next updates of a run that is training"),
     "replay": ("launch.replay", "re-run a recorded bad step"),
     "demo": ("launch.demo", "synthetic data, training, evaluation, report; minutes on a CPU"),
     "pod": ("launch.pod.command", "a run on every worker of a TPU slice, by gcloud"),

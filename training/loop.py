@@ -166,6 +166,9 @@ class Run(OpenRun):
         for i, batch in enumerate(chunk.host):
             step = chunk.first_step + i + 1
             self.recorder.remember(step, batch["position"], batch["index"], batch)
+        # A trace of the compiler would hide the updates.
+        if self.program.is_compiled(chunk.updates, self.plan.variant(chunk.first_step)):
+            self.profiler.between(chunk.first_step, self._settle)
         # After a refresh the state is neither that of a checkpoint of this step nor of the next.
         read = self.dispatch(chunk, may_stop=not self.plan.refreshes(chunk.first_step))
         self.step = chunk.first_step + chunk.updates
@@ -191,8 +194,17 @@ class Run(OpenRun):
             call = distributed.interruptible_call if may_stop else called
             with self.interlude("compile"):
                 self.program.compile_step(self.state, chunk.device, variant, call)
-        self.state, read = self.program.step(self.state, chunk.device, variant)
+        with jax.profiler.StepTraceAnnotation("train", step_num=chunk.first_step):
+            self.state, read = self.program.step(self.state, chunk.device, variant)
         return read
+
+    def _settle(self) -> None:
+        """Waits until the devices have nothing to do; not a step's time.
+
+        Metrics stay unread: the other hosts look at them one call later, and so must this one.
+        """
+        with self.meter.pause(), self.watchdog.paused():
+            jax.block_until_ready(self.state)
 
     @contextlib.contextmanager
     def interlude(self, event: str) -> Iterator[None]:

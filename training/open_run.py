@@ -23,6 +23,7 @@ from training.record.alerts import Alerts
 from training.record.events import EventLog
 from training.record.metrics import MetricWriter
 from training.record.presentation import presentation_of
+from training.record.profile import Profiler
 from training.record.progress import Meter, Progress
 from training.record.recorder import Recorder
 from training.record.report import write_report
@@ -103,6 +104,7 @@ class OpenRun:
         )
         for sentence in said:
             self.progress.say(sentence)
+        self.profiler = Profiler(workdir, main, self.progress.say)
         self.recorder = Recorder(
             workdir,
             config.guards.recorder_batches,
@@ -130,6 +132,7 @@ class OpenRun:
     def close(self, outcome: str, reason: str) -> None:
         """Ends every part and writes the report; `outcome` is done, preempted or stopped."""
         self.stream.close()
+        self.profiler.close(self.step)
         self.progress.close()
         self.events.stop(self.step, outcome, reason)
         self.events.close()

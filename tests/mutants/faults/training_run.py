@@ -292,4 +292,18 @@ FAULTS = (
         "        if self._known:\n            return next(iter(self._known.values()))\n",
         "tests/training/checkpoint/store_test.py",
     ),
+    Fault(
+        "a trace never ends",
+        "training/record/profile.py",
+        "            if step >= self._until:\n",
+        "            if step > 1e9:\n",
+        "tests/training/record/profile_test.py",
+    ),
+    Fault(
+        "a trace is of the compiler",
+        "training/loop.py",
+        "if self.program.is_compiled(chunk.updates, self.plan.variant(chunk.first_step)):",
+        "if chunk.updates:",
+        "tests/training/record/profile_test.py",
+    ),
 )
