@@ -17,7 +17,7 @@ from training.errors import InputError
 PATHLIB = {
     "data_folder.py": "captures and sequences, which are read from a disk",
     "distributed.py": "device files of this machine",
-    "profile.py": "what the profiler has written, on a disk of this machine",
+    "record/profile.py": "what the profiler has written, on a disk of this machine",
     "registry.py": "recipes, which Python imports from a disk",
     "replay.py": "names of source files in a traceback",
     "torch_file.py": "weights of PyTorch, whose archives are read in parts",
