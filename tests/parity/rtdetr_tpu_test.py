@@ -1,8 +1,8 @@
 """The pod recipe's real update of RT-DETR R50, compiled by libtpu for 16 chips that are not there.
 
-The whole update at full size: between seven CPU minutes on a quiet machine and a quarter of an hour
-and more beside other work. Not part of `make parity` for that reason; in the environment of the `tpu`
-extra, `PODVISION_LONG_COMPILATIONS=1 python -m pytest -m tpu tests/parity/rtdetr_tpu_test.py`.
+The whole update at full size: seven CPU minutes on a quiet machine, a quarter of an hour and more
+beside other work. Therefore not part of `make parity`; in the environment of the `tpu` extra:
+`PODVISION_LONG_COMPILATIONS=1 python -m pytest -m tpu tests/parity/rtdetr_tpu_test.py`.
 """
 
 from __future__ import annotations
